@@ -1,0 +1,7 @@
+#include "core/journal/journal.h"
+
+namespace epoch::journal {
+
+bool Install() { return true; }
+
+}  // namespace epoch::journal

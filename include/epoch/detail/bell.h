@@ -1,0 +1,65 @@
+// The bell: how a process sleeps until something in the region changes.
+//
+// One 32-bit futex word. Bit 0 says that somebody sleeps or is about to; the other bits count
+// wake-ups. A ringer that sees bit 0 clear does nothing: one load. A sleeper that is killed leaves
+// bit 0 set, which costs the next ringer one superfluous wake-up call and is then gone; a counter
+// of sleepers would stay wrong for ever.
+//
+// Progress: Ring is wait-free but for one retry per concurrent change of the word.
+// Invariant: a change made before Ring() is seen by every sleeper that could otherwise miss it:
+//   ringer:  change (seq_cst RMW)      | sleeper: set bit 0 (seq_cst RMW)       // B
+//            load bell (seq_cst)       |          re-check what is waited for   // B
+// One of the two sees the other.
+#ifndef EPOCH_DETAIL_BELL_H_
+#define EPOCH_DETAIL_BELL_H_
+
+#include <cstdint>
+
+#include "epoch/detail/layout.h"
+
+namespace epoch::detail {
+
+inline void Ring(Control& control) noexcept {
+  std::uint32_t value = control.bell.Load();  // B: pairs with the FetchOr in SleepUnless
+  while ((value & 1) != 0) {
+    if (control.bell.CompareExchange(value, (value & ~1u) + 2)) {
+      seam::FutexWakeAll(&control.bell);
+      return;
+    }
+  }
+}
+
+// Sleeps until the bell rings or `nanos` have passed, unless `done()` holds already.
+template <typename Done>
+void SleepUnless(Control& control, std::int64_t nanos, Done&& done) noexcept {
+  if (nanos <= 0) return;
+  const std::uint32_t value = control.bell.FetchOr(1) | 1;  // B: pairs with the load in Ring
+  if (done()) return;
+  seam::FutexWait(&control.bell, value, nanos);
+}
+
+// How long to sleep between looks at things that nobody rings for (a death, a missed help).
+class Slices {
+ public:
+  explicit Slices(std::int64_t deadline_ns, std::int64_t first_ns = 1'000'000,
+                  std::int64_t longest_ns = 64'000'000)
+      : deadline_ns_(deadline_ns), slice_ns_(first_ns), longest_ns_(longest_ns) {}
+
+  // Nanoseconds to sleep now; 0 when the deadline has passed.
+  std::int64_t Next() noexcept {
+    const std::int64_t left = deadline_ns_ - seam::MonotonicNanos();
+    if (left <= 0) return 0;
+    const std::int64_t slice = slice_ns_ < left ? slice_ns_ : left;
+    slice_ns_ = slice_ns_ * 2 < longest_ns_ ? slice_ns_ * 2 : longest_ns_;
+    return slice;
+  }
+
+ private:
+  std::int64_t deadline_ns_;
+  std::int64_t slice_ns_;
+  std::int64_t longest_ns_;
+};
+
+}  // namespace epoch::detail
+
+#endif  // EPOCH_DETAIL_BELL_H_

@@ -1,0 +1,211 @@
+// Small file-system helpers: descriptors that close themselves, unnamed files that get their name
+// only when complete, region names, boot and filesystem identity.
+#ifndef EPOCH_DETAIL_FILES_H_
+#define EPOCH_DETAIL_FILES_H_
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "epoch/detail/check.h"
+#include "epoch/detail/layout.h"
+
+namespace epoch::detail {
+
+class Fd {
+ public:
+  Fd() = default;
+  explicit Fd(int fd) : fd_(fd) {}
+  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Fd& operator=(Fd&& other) noexcept {
+    if (this != &other) {
+      Close();
+      fd_ = std::exchange(other.fd_, -1);
+    }
+    return *this;
+  }
+  ~Fd() { Close(); }
+
+  int get() const { return fd_; }
+  bool ok() const { return fd_ >= 0; }
+  void Close() {
+    if (fd_ >= 0) close(std::exchange(fd_, -1));
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+inline std::array<char, 32> FdPath(int fd) noexcept {  // async-signal-safe
+  std::array<char, 32> path{};
+  constexpr std::string_view kPrefix = "/proc/self/fd/";
+  std::size_t at = 0;
+  for (char c : kPrefix) path[at++] = c;
+  std::array<char, 12> digits{};
+  std::size_t count = 0;
+  do {
+    digits[count++] = static_cast<char>('0' + fd % 10);
+    fd /= 10;
+  } while (fd > 0);
+  while (count > 0) path[at++] = digits[--count];
+  return path;
+}
+
+// Opens the same inode anew: a description of its own, without the original's locks.
+inline int ReopenFd(int fd, int flags) noexcept {
+  return open(FdPath(fd).data(), flags | O_CLOEXEC);
+}
+
+inline std::string ParentOf(const std::string& path) {
+  const auto slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+// A file in `directory` that has no name yet: if this process dies, it is gone.
+inline absl::StatusOr<Fd> OpenUnnamed(const std::string& directory, unsigned mode, int flags = 0) {
+  Fd fd(open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC | flags, 0600));
+  if (!fd.ok()) {
+    if (errno == EOPNOTSUPP || errno == EISDIR) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(directory, ": this filesystem has no unnamed files (O_TMPFILE); use tmpfs, "
+                                  "ext4, xfs or btrfs"));
+    }
+    return ErrnoStatus(errno, absl::StrCat("can not create a file in ", directory));
+  }
+  if (fchmod(fd.get(), mode) != 0) return ErrnoStatus(errno, "fchmod");
+  return fd;
+}
+
+// Gives an unnamed file its name. AlreadyExists if the name is taken: never replaces.
+inline absl::Status LinkUnnamed(int fd, const std::string& path) {
+  if (linkat(AT_FDCWD, FdPath(fd).data(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+    const int error = errno;
+    if (error == ENOENT && access("/proc/self/fd", F_OK) != 0) {
+      return absl::FailedPreconditionError("/proc is not mounted; Epoch needs it to name files");
+    }
+    return ErrnoStatus(error, absl::StrCat("can not create ", path));
+  }
+  return absl::OkStatus();
+}
+
+inline constexpr std::string_view kRegionDirectory = "/dev/shm";
+inline constexpr std::string_view kRegionPrefix = "epoch.";
+
+// A name (letters, digits, '.', '_', '-') stands for /dev/shm/epoch.NAME; anything with a slash is
+// a path.
+inline absl::StatusOr<std::string> RegionPath(std::string_view name_or_path) {
+  if (name_or_path.empty()) return absl::InvalidArgumentError("the region's name is empty");
+  if (name_or_path.find('\0') != std::string_view::npos) {
+    return absl::InvalidArgumentError("the region's name contains a zero byte");
+  }
+  if (name_or_path.find('/') != std::string_view::npos) return std::string(name_or_path);
+  if (name_or_path.size() > 200) {
+    return absl::InvalidArgumentError("the region's name is longer than 200 bytes");
+  }
+  for (char c : name_or_path) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '.' || c == '_' || c == '-';
+    if (!plain) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("region name \"", std::string(name_or_path),
+                       "\": use letters, digits, '.', '_' and '-', or a path with a slash"));
+    }
+  }
+  return absl::StrCat(std::string(kRegionDirectory), "/", std::string(kRegionPrefix),
+                      std::string(name_or_path));
+}
+
+// Refuses filesystems whose memory or locks are not one coherence domain.
+inline absl::Status RefuseNetworkFilesystem(int fd, const std::string& path) {
+  struct statfs info {};
+  if (fstatfs(fd, &info) != 0) return ErrnoStatus(errno, path);
+  switch (static_cast<std::uint32_t>(info.f_type)) {
+    case NFS_SUPER_MAGIC:
+    case SMB_SUPER_MAGIC:
+    case 0xff534d42u:  // CIFS
+    case 0xfe534d42u:  // SMB2
+    case CODA_SUPER_MAGIC:
+    case AFS_SUPER_MAGIC:
+    case V9FS_MAGIC:
+    case 0x00c36400u:  // Ceph
+    case 0x65735546u:  // FUSE
+      return absl::FailedPreconditionError(
+          absl::StrCat(path, ": Epoch needs a local filesystem (one machine, one coherence "
+                             "domain); this one is a network or user-space filesystem"));
+    default:
+      return absl::OkStatus();
+  }
+}
+
+inline Id RandomId() {
+  Id id{};
+  EPOCH_CHECK(getrandom(id.data(), id.size(), 0) == static_cast<ssize_t>(id.size()),
+              "the kernel gave no random bytes");
+  return id;
+}
+
+inline std::string HexOf(const Id& id) {
+  static constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string hex;
+  for (std::uint8_t byte : id) {
+    hex += kDigits[byte >> 4];
+    hex += kDigits[byte & 15];
+  }
+  return hex;
+}
+
+inline std::string ReadSmallFile(const char* path) {
+  Fd fd(open(path, O_RDONLY | O_CLOEXEC));
+  std::string text(4096, '\0');
+  const ssize_t got = fd.ok() ? read(fd.get(), text.data(), text.size()) : 0;
+  text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  return text;
+}
+
+// This boot's id; all zero where /proc does not tell.
+inline Id BootId() {
+  Id id{};
+  std::size_t nibble = 0;
+  for (char c : ReadSmallFile("/proc/sys/kernel/random/boot_id")) {
+    int value = -1;
+    if (c >= '0' && c <= '9') value = c - '0';
+    if (c >= 'a' && c <= 'f') value = c - 'a' + 10;
+    if (value < 0 || nibble >= 32) continue;
+    id[nibble / 2] = static_cast<std::uint8_t>((id[nibble / 2] << 4) | value);
+    ++nibble;
+  }
+  return id;
+}
+
+// When process `pid` (0: this one) started, in clock ticks since boot; 0 if unknown. With the pid
+// it names a process for good: pids are reused, the pair is not.
+inline std::uint64_t StartTimeTicks(std::uint32_t pid = 0) {
+  const std::string path =
+      pid == 0 ? std::string("/proc/self/stat") : absl::StrCat("/proc/", pid, "/stat");
+  const std::string stat = ReadSmallFile(path.c_str());
+  std::size_t at = stat.rfind(')');  // the command name may contain anything
+  for (int field = 2; field < 22 && at != std::string::npos; ++field) at = stat.find(' ', at + 1);
+  return at == std::string::npos ? 0 : std::strtoull(stat.c_str() + at, nullptr, 10);
+}
+
+inline std::uint64_t PidNamespace() {
+  struct stat info {};
+  return stat("/proc/self/ns/pid", &info) == 0 ? info.st_ino : 0;
+}
+
+}  // namespace epoch::detail
+
+#endif  // EPOCH_DETAIL_FILES_H_

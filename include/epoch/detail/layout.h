@@ -1,0 +1,253 @@
+// What a region's bytes mean. Everything that two builds must agree on is here and in words.h.
+//
+//   0            4096          8192
+//   +------------+-------------+----------------+-----------------+---------------------+
+//   | Superblock | Control     | Slot x P       | VersionCell x V | payload stride x V  |
+//   +------------+-------------+----------------+-----------------+---------------------+
+//                                1024 bytes each  256 bytes each    state_bytes, rounded up to 128
+//
+// The superblock is written once, before the region gets its name. No pointers, only indices, and
+// each is checked before use. Hot words stand alone on 128 bytes: x86 prefetches lines in pairs.
+#ifndef EPOCH_DETAIL_LAYOUT_H_
+#define EPOCH_DETAIL_LAYOUT_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "epoch/detail/digest.h"
+#include "epoch/detail/seam.h"
+#include "epoch/detail/words.h"
+
+namespace epoch::detail {
+
+inline constexpr std::uint64_t kRegionMagic = 0x4e474552484f5045ull;  // "EPOHREGN", little-endian
+inline constexpr std::uint32_t kLayoutMajor = 1;
+inline constexpr std::uint32_t kLayoutMinor = 0;
+inline constexpr std::size_t kHotStride = 128;
+inline constexpr std::size_t kPageBytes = 4096;
+inline constexpr std::size_t kNameBytes = 64;  // with the terminating zero
+inline constexpr std::size_t kReasonBytes = 128;
+inline constexpr std::size_t kContributionBytes = 256;
+inline constexpr std::size_t kJournalPathBytes = 1024;
+inline constexpr int kBatchRingSlots = 8;
+
+using Id = std::array<std::uint8_t, 16>;
+
+enum class History : std::uint32_t { kAll = 1, kLatest = 2 };
+
+// 4096 bytes. Fields up to `fingerprint` keep their place in every layout, so that any build can
+// say what it met. `checksum` covers all bytes before it.
+struct Superblock {
+  std::uint64_t magic;
+  std::uint32_t layout_major;
+  std::uint32_t layout_minor;
+  std::uint64_t fingerprint;
+  Id incarnation;
+  Id boot;  // of /proc/sys/kernel/random/boot_id: a region does not outlive its boot
+  std::uint64_t state_bytes;
+  std::uint32_t participants;
+  std::uint32_t versions;
+  std::uint64_t slots_offset;
+  std::uint64_t cells_offset;
+  std::uint64_t payload_offset;
+  std::uint64_t payload_stride;
+  std::uint64_t total_bytes;
+  std::int64_t created_unix_ns;
+  std::uint32_t durable;  // 0 or 1
+  History history;
+  Id journal;
+  std::uint64_t segment_bytes;
+  std::uint32_t retain_segments;
+  std::uint32_t reserved;
+  std::array<char, kJournalPathBytes> journal_path;
+  std::array<std::byte, 2904> padding;
+  std::uint64_t checksum;
+};
+static_assert(sizeof(Superblock) == kPageBytes);
+static_assert(offsetof(Superblock, fingerprint) == 16);
+static_assert(offsetof(Superblock, checksum) == kPageBytes - 8);
+
+// One batch of the journal: three words, each only ever CASed from the exact value of batch s-8 to
+// that of batch s, so there is no neutral value that a late CAS could hit.
+struct alignas(kHotStride) BatchWords {
+  seam::Atomic<std::uint64_t> w;  // state:2 | hint only:1 | version:13 | last epoch:48
+  seam::Atomic<std::uint64_t> e;  // segment:24 | end block:40
+  seam::Atomic<std::uint64_t> h;  // batch number:16 | durable hint:48
+};
+
+struct Control {
+  alignas(kHotStride) seam::Atomic<std::uint64_t> head;  // the epoch word
+  alignas(kHotStride) seam::Atomic<std::uint64_t> tail;
+  // Futex word: bit 0 says that somebody sleeps, the rest counts wake-ups (bell.h).
+  alignas(kHotStride) seam::Atomic<std::uint32_t> bell;
+  // Slots from here on have never been taken; scans stop here. Only grows.
+  alignas(kHotStride) seam::Atomic<std::uint32_t> slot_limit;
+  alignas(kHotStride) seam::Atomic<std::uint64_t> ballot;
+  // Advice, never trusted for correctness: who froze the batch in flight {slot + 1, generation},
+  // recent commit latency, and the errno that keeps the next segment from being made.
+  alignas(kHotStride) seam::Atomic<std::uint64_t> flusher;
+  seam::Atomic<std::int64_t> flush_latency_ns;
+  seam::Atomic<std::uint32_t> journal_stall_errno;
+  alignas(kHotStride) BatchWords ring[kBatchRingSlots];
+};
+static_assert(sizeof(Control) <= kPageBytes);
+
+enum SlotFlag : std::uint32_t {
+  kSlotVoter = 1,
+  kSlotParked = 2,
+  kSlotFlushes = 4,  // promises to write the journal for others
+};
+
+// 1024 bytes.
+//
+//     0 +--------------------------------------------------+
+//       | state | flags | pid | start time | pid namespace |  written by join, expel, leave
+//       | name[64]                                         |
+//   128 +--------------------------------------------------+
+//       | pin | ack | own | help                           |  written by the owner only
+//   256 +--------------------------------------------------+
+//       | vote | vote digest | tag | contribution length   |
+//       | reason[128]                                      |
+//   512 +--------------------------------------------------+
+//       | contribution[256]                                |
+//   768 +--------------------------------------------------+
+struct alignas(1024) Slot {
+  seam::Atomic<std::uint64_t> state;
+  seam::Atomic<std::uint32_t> flags;
+  seam::Atomic<std::uint32_t> pid;  // as seen by the owner, in its own pid namespace
+  seam::Atomic<std::uint64_t> start_time_ticks;
+  seam::Atomic<std::uint64_t> pid_namespace;
+  seam::Atomic<std::uint64_t> name[kNameBytes / 8];
+
+  alignas(kHotStride) seam::Atomic<std::uint64_t> pin;
+  seam::Atomic<std::uint64_t> ack;
+  seam::Atomic<std::uint64_t> own;
+  seam::Atomic<std::uint64_t> help;
+
+  alignas(kHotStride) seam::Atomic<std::uint64_t> vote;
+  seam::Atomic<std::uint64_t> vote_digest;
+  seam::Atomic<std::uint64_t> tag;
+  seam::Atomic<std::uint64_t> contribution_bytes;
+  seam::Atomic<std::uint64_t> reason[kReasonBytes / 8];
+
+  alignas(256) std::array<std::byte, kContributionBytes> contribution;
+};
+static_assert(sizeof(Slot) == 1024);
+static_assert(offsetof(Slot, pin) == 128 && offsetof(Slot, vote) == 256);
+static_assert(offsetof(Slot, contribution) == 512);
+
+// 256 bytes. The header words from `epoch` on are written by the drafter before the tail CAS and
+// never change while the cell is published; they are atomics only because a reclaimer may look at
+// a cell that is being recycled under it (it then loses its CAS on `owner`).
+//
+//     0 +--------------------------------------------------+
+//       | owner | outcome                                  |
+//   128 +--------------------------------------------------+
+//       | epoch | ballot | length | digest | chain | token |
+//       | proposer | shape | deadline                      |
+//   256 +--------------------------------------------------+
+struct alignas(256) VersionCell {
+  seam::Atomic<std::uint64_t> owner;
+  seam::Atomic<std::uint64_t> outcome;
+
+  alignas(kHotStride) seam::Atomic<std::uint64_t> epoch;
+  seam::Atomic<std::uint64_t> ballot;
+  seam::Atomic<std::uint64_t> length_bytes;
+  seam::Atomic<std::uint64_t> digest;
+  seam::Atomic<std::uint64_t> chain;
+  seam::Atomic<std::uint64_t> token;
+  seam::Atomic<std::uint64_t> proposer;  // slot:16 | generation:48
+  seam::Atomic<std::uint64_t> shape;     // kind:8 | fence:1 | straggler policy:7 | previous cell:48
+  seam::Atomic<std::int64_t> deadline_ns;
+};
+static_assert(sizeof(VersionCell) == 256);
+static_assert(offsetof(VersionCell, epoch) == 128);
+
+// What a version's payload is. A delta to its predecessor is foreseen by the format.
+enum class VersionKind : std::uint8_t { kFullState = 1, kDelta = 2 };
+
+constexpr std::uint64_t PackShape(VersionKind kind, std::uint64_t previous_cell) {
+  return (std::uint64_t{static_cast<std::uint8_t>(kind)} << 56) | previous_cell;
+}
+constexpr VersionKind KindOf(std::uint64_t shape) {
+  return static_cast<VersionKind>(shape >> 56);
+}
+constexpr std::uint32_t PreviousCellOf(std::uint64_t shape) {
+  return static_cast<std::uint32_t>(shape & 0xffffffffu);
+}
+
+// Two builds that disagree on any of these refuse each other by this word.
+constexpr std::uint64_t LayoutFingerprint() {
+  return (std::uint64_t{sizeof(Superblock)} << 48) | (std::uint64_t{sizeof(Control)} << 32) |
+         (std::uint64_t{sizeof(Slot)} << 16) | (std::uint64_t{sizeof(VersionCell)} << 4) |
+         0x1u;  // little-endian
+}
+
+struct Geometry {
+  std::uint64_t state_bytes = 0;
+  std::uint32_t participants = 0;
+  std::uint32_t versions = 0;
+  std::uint64_t slots_offset = 0;
+  std::uint64_t cells_offset = 0;
+  std::uint64_t payload_offset = 0;
+  std::uint64_t payload_stride = 0;
+  std::uint64_t total_bytes = 0;
+
+  bool operator==(const Geometry&) const = default;
+
+  // Empty when a count is out of range or the sum does not fit in a file.
+  static std::optional<Geometry> For(std::uint64_t state_bytes, std::uint32_t participants,
+                                     std::uint32_t versions) {
+    constexpr std::uint64_t kMaxStateBytes = std::uint64_t{1} << 40;
+    if (state_bytes == 0 || state_bytes > kMaxStateBytes || participants == 0 ||
+        participants > kMaxParticipants || versions < 4 || versions > kMaxVersions) {
+      return std::nullopt;
+    }
+    Geometry g;
+    g.state_bytes = state_bytes;
+    g.participants = participants;
+    g.versions = versions;
+    g.slots_offset = sizeof(Superblock) + kPageBytes;
+    g.cells_offset = g.slots_offset + std::uint64_t{participants} * sizeof(Slot);
+    g.payload_offset = g.cells_offset + std::uint64_t{versions} * sizeof(VersionCell);
+    g.payload_offset = (g.payload_offset + kPageBytes - 1) / kPageBytes * kPageBytes;
+    g.payload_stride = (state_bytes + kHotStride - 1) / kHotStride * kHotStride;
+    g.total_bytes = g.payload_offset + g.payload_stride * versions;
+    g.total_bytes = (g.total_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
+    return g;
+  }
+};
+
+// A mapped region: where its parts are in this process. Copied freely; owns nothing.
+struct RegionView {
+  Control* control = nullptr;
+  Slot* slots = nullptr;
+  VersionCell* cells = nullptr;
+  std::byte* payload = nullptr;
+  Geometry geometry;
+  bool durable = false;
+
+  static RegionView At(std::byte* base, const Geometry& geometry, bool durable) {
+    return {.control = reinterpret_cast<Control*>(base + sizeof(Superblock)),
+            .slots = reinterpret_cast<Slot*>(base + geometry.slots_offset),
+            .cells = reinterpret_cast<VersionCell*>(base + geometry.cells_offset),
+            .payload = base + geometry.payload_offset,
+            .geometry = geometry,
+            .durable = durable};
+  }
+  bool ValidCell(std::uint64_t index) const { return index < geometry.versions; }
+  std::byte* PayloadOf(std::uint32_t cell) const {
+    return payload + std::uint64_t{cell} * geometry.payload_stride;
+  }
+  // How many slots a scan must look at; never more than exist, whatever the shared word says.
+  std::uint32_t SlotLimit() const {
+    const std::uint32_t limit = control->slot_limit.Load();
+    return limit < geometry.participants ? limit : geometry.participants;
+  }
+};
+
+}  // namespace epoch::detail
+
+#endif  // EPOCH_DETAIL_LAYOUT_H_

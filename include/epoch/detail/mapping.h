@@ -1,0 +1,306 @@
+// A region file, mapped: building, opening and checking it.
+//
+// A region is built in an unnamed file and gets its name when it is complete, so nobody ever sees
+// a half-made one, a creator's death leaves nothing, and of racing creators exactly one wins.
+// Nothing read from the file is used before it has been checked.
+#ifndef EPOCH_DETAIL_MAPPING_H_
+#define EPOCH_DETAIL_MAPPING_H_
+
+#include <sys/mman.h>
+#include <time.h>
+
+#include <algorithm>
+#include <boost/interprocess/file_mapping.hpp>
+#include <boost/interprocess/mapped_region.hpp>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "epoch/detail/files.h"
+#include "epoch/detail/fork.h"
+#include "epoch/detail/journal_hook.h"
+#include "epoch/detail/layout.h"
+#include "epoch/options.h"
+
+namespace epoch::detail {
+
+inline std::uint64_t SuperblockChecksum(const Superblock& superblock) {
+  return Xxh64::Of(&superblock, offsetof(Superblock, checksum));
+}
+
+class Mapping final : public ForkAware {
+ public:
+  // Builds a region that starts from `seed` and gives it the name `path`.
+  static absl::Status Build(const std::string& path, const RegionOptions& options,
+                            const JournalSeed& seed) {
+    const auto geometry =
+        Geometry::For(options.state_bytes, options.participants, options.versions);
+    if (!geometry.has_value()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("region geometry out of range: state_bytes ", options.state_bytes,
+                       " (1 to 2^40), participants ", options.participants, " (1 to ",
+                       kMaxParticipants, "), versions ", options.versions, " (4 to ", kMaxVersions,
+                       ")"));
+    }
+    if (seed.state.size() > geometry->state_bytes) {
+      return absl::OutOfRangeError(absl::StrCat(
+          "the state to start from has ", seed.state.size(), " bytes, more than state_bytes ",
+          geometry->state_bytes, "; nothing was changed"));
+    }
+    if (seed.directory.size() >= kJournalPathBytes) {
+      return absl::InvalidArgumentError(absl::StrCat("journal path is longer than ",
+                                                     kJournalPathBytes - 1, " bytes: ",
+                                                     seed.directory));
+    }
+    absl::StatusOr<Fd> fd = OpenUnnamed(ParentOf(path), options.mode & 0777);
+    if (!fd.ok()) return fd.status();
+    if (absl::Status s = RefuseNetworkFilesystem(fd->get(), path); !s.ok()) return s;
+    // Real blocks, so that no later store can fail for lack of space (SIGBUS).
+    int error = EPOCH_FAULT("create.allocate");
+    if (error == 0) error = posix_fallocate(fd->get(), 0, static_cast<off_t>(geometry->total_bytes));
+    if (error != 0) {
+      return ErrnoStatus(error, absl::StrCat("can not allocate ", geometry->total_bytes,
+                                             " bytes for region ", path));
+    }
+    absl::StatusOr<boost::interprocess::mapped_region> mapped = Map(fd->get(), path, true);
+    if (!mapped.ok()) return mapped.status();
+    auto* base = static_cast<std::byte*>(mapped->get_address());
+    Initialise(base, *geometry, options, seed);
+    EPOCH_POINT("create.before_link");
+    if (absl::Status s = LinkUnnamed(fd->get(), path); !s.ok()) return s;
+    EPOCH_POINT("create.linked");
+    return absl::OkStatus();
+  }
+
+  static absl::StatusOr<std::shared_ptr<Mapping>> Open(const std::string& path, bool read_only) {
+    Fd fd(open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW));
+    if (!fd.ok()) {
+      const int error = errno;
+      if (error == ENOENT) {
+        return absl::NotFoundError(
+            absl::StrCat("no region ", path, " (create it, or see which exist: epochctl list)"));
+      }
+      return ErrnoStatus(error, absl::StrCat("can not open region ", path));
+    }
+    if (absl::Status s = RefuseNetworkFilesystem(fd.get(), path); !s.ok()) return s;
+    absl::StatusOr<Superblock> superblock = ReadSuperblock(fd.get(), path);
+    if (!superblock.ok()) return superblock.status();
+    absl::StatusOr<boost::interprocess::mapped_region> mapped = Map(fd.get(), path, !read_only);
+    if (!mapped.ok()) return mapped.status();
+    Fd probe(ReopenFd(fd.get(), O_RDONLY));
+    if (!probe.ok()) return ErrnoStatus(errno, absl::StrCat("can not reopen ", path));
+    auto mapping = std::make_shared<Mapping>(Badge{}, path, read_only, *superblock,
+                                             *std::move(mapped), std::move(fd), std::move(probe));
+    if (absl::Status s = mapping->CheckControl(); !s.ok()) return s;
+    return mapping;
+  }
+
+  // Reads and checks a superblock: size, magic, layout, checksum, geometry, boot.
+  static absl::StatusOr<Superblock> ReadSuperblock(int fd, const std::string& path) {
+    struct stat info {};
+    if (fstat(fd, &info) != 0) return ErrnoStatus(errno, path);
+    if (!S_ISREG(info.st_mode)) {
+      return absl::InvalidArgumentError(absl::StrCat(path, " is not a regular file"));
+    }
+    Superblock s{};
+    const ssize_t got = pread(fd, &s, sizeof s, 0);
+    if (got < 0) return ErrnoStatus(errno, absl::StrCat("can not read ", path));
+    if (static_cast<std::size_t>(got) < sizeof s) {
+      return absl::DataLossError(absl::StrCat(path, " is truncated: ", got,
+                                              " bytes, a superblock has ", sizeof s));
+    }
+    if (s.magic != kRegionMagic) {
+      return absl::DataLossError(absl::StrCat(path, " is not an Epoch region (magic ",
+                                              absl::Hex(s.magic, absl::kZeroPad16), ")"));
+    }
+    if (s.layout_major != kLayoutMajor) {
+      return absl::UnimplementedError(absl::StrCat(path, ": region has layout ", s.layout_major,
+                                                   ", this build speaks ", kLayoutMajor));
+    }
+    if (s.fingerprint != LayoutFingerprint()) {
+      return absl::UnimplementedError(absl::StrCat(
+          path, ": region has struct fingerprint ", absl::Hex(s.fingerprint, absl::kZeroPad16),
+          ", this build has ", absl::Hex(LayoutFingerprint(), absl::kZeroPad16)));
+    }
+    if (s.checksum != SuperblockChecksum(s)) {
+      return absl::DataLossError(absl::StrCat(path, ": superblock checksum is wrong: the region "
+                                                    "is damaged; remove it (epochctl rm)"));
+    }
+    const auto g = Geometry::For(s.state_bytes, s.participants, s.versions);
+    if (!g.has_value() || g->slots_offset != s.slots_offset || g->cells_offset != s.cells_offset ||
+        g->payload_offset != s.payload_offset || g->payload_stride != s.payload_stride ||
+        g->total_bytes != s.total_bytes || s.durable > 1 || s.journal_path.back() != '\0') {
+      return absl::DataLossError(absl::StrCat(path, ": superblock fields contradict each other"));
+    }
+    if (static_cast<std::uint64_t>(info.st_size) < g->total_bytes) {
+      return absl::DataLossError(absl::StrCat(path, " is truncated: ", info.st_size,
+                                              " bytes, its superblock says ", g->total_bytes));
+    }
+    if (s.boot != BootId()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(path, " belongs to an earlier boot of this machine; remove it "
+                             "(epochctl rm) and, if it was durable, recover it from its journal"));
+    }
+    return s;
+  }
+
+  class Badge {
+    friend class Mapping;
+    Badge() = default;
+  };
+  Mapping(Badge, std::string path, bool read_only, const Superblock& superblock,
+          boost::interprocess::mapped_region mapped, Fd lock_fd, Fd probe_fd)
+      : path_(std::move(path)),
+        read_only_(read_only),
+        superblock_(superblock),
+        mapped_(std::move(mapped)),
+        lock_fd_(std::move(lock_fd)),
+        probe_fd_(std::move(probe_fd)) {
+    view_ = RegionView::At(
+        static_cast<std::byte*>(mapped_.get_address()),
+        *Geometry::For(superblock_.state_bytes, superblock_.participants, superblock_.versions),
+        superblock_.durable != 0);
+    Register();
+  }
+  ~Mapping() { Unregister(); }
+
+  const std::string& path() const { return path_; }
+  bool read_only() const { return read_only_; }
+  const Superblock& superblock() const { return superblock_; }
+  const RegionView& view() const { return view_; }
+  // Byte `i` of the region file, locked through this description, says that slot i's owner lives.
+  int lock_fd() const { return lock_fd_.get(); }
+  // A second description: sees the locks of this process, too.
+  int probe_fd() const { return probe_fd_.get(); }
+  // One description's locks do not exclude each other: joins and leaves of one process take turns.
+  std::mutex& join_mutex() { return join_mutex_; }
+
+  JournalPort* port() const { return port_.get(); }
+  void set_port(std::unique_ptr<JournalPort> port) { port_ = std::move(port); }
+
+  void AfterForkInChild() noexcept override {
+    // The child must not keep the parent's locks alive, and gets descriptions of its own.
+    for (const auto& [fd, flags] : {std::pair{lock_fd_.get(), read_only_ ? O_RDONLY : O_RDWR},
+                                    std::pair{probe_fd_.get(), O_RDONLY}}) {
+      const int fresh = ReopenFd(fd, flags);
+      if (fresh >= 0) {
+        dup3(fresh, fd, O_CLOEXEC);
+        close(fresh);
+      } else {
+        close(fd);
+      }
+    }
+  }
+
+ private:
+  static absl::StatusOr<boost::interprocess::mapped_region> Map(int fd, const std::string& path,
+                                                                bool writable) {
+    namespace ipc = boost::interprocess;
+    const ipc::mode_t mode = writable ? ipc::read_write : ipc::read_only;
+    try {
+      // By descriptor, not by name: the name may meanwhile belong to another file.
+      const ipc::file_mapping file(FdPath(fd).data(), mode);
+      return ipc::mapped_region(file, mode);
+    } catch (const ipc::interprocess_exception& e) {
+      return absl::ResourceExhaustedError(absl::StrCat("can not map ", path, ": ", e.what()));
+    }
+  }
+
+  static void Initialise(std::byte* base, const Geometry& geometry, const RegionOptions& options,
+                         const JournalSeed& seed) {
+    Superblock s{};
+    s.magic = kRegionMagic;
+    s.layout_major = kLayoutMajor;
+    s.layout_minor = kLayoutMinor;
+    s.fingerprint = LayoutFingerprint();
+    s.incarnation = seed.incarnation;
+    s.boot = BootId();
+    s.state_bytes = geometry.state_bytes;
+    s.participants = geometry.participants;
+    s.versions = geometry.versions;
+    s.slots_offset = geometry.slots_offset;
+    s.cells_offset = geometry.cells_offset;
+    s.payload_offset = geometry.payload_offset;
+    s.payload_stride = geometry.payload_stride;
+    s.total_bytes = geometry.total_bytes;
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    s.created_unix_ns = std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+    s.durable = options.journal.empty() ? 0 : 1;
+    s.history = seed.history;
+    s.journal = seed.journal;
+    s.segment_bytes = seed.segment_bytes;
+    s.retain_segments = seed.retain_segments;
+    std::copy(seed.directory.begin(), seed.directory.end(), s.journal_path.begin());
+    s.checksum = SuperblockChecksum(s);
+    std::memcpy(base, &s, sizeof s);
+
+    const RegionView view = RegionView::At(base, geometry, s.durable != 0);
+    constexpr auto kRelaxed = std::memory_order_relaxed;  // private until linked
+    for (std::uint32_t i = 0; i < geometry.participants; ++i) {
+      Slot& slot = view.slots[i];
+      slot.state.Store(SlotWord{SlotState::kFree, 0}.Pack(), kRelaxed);
+      for (auto* word : {&slot.pin, &slot.ack, &slot.own, &slot.help}) {
+        word->Store(NoneOf(0), kRelaxed);
+      }
+    }
+    for (std::uint32_t i = 0; i < geometry.versions; ++i) {
+      view.cells[i].owner.Store(OwnerWord{CellState::kFree, 0, 0}.Pack(), kRelaxed);
+    }
+    // Version 0 is the state that the incarnation starts from.
+    VersionCell& first = view.cells[0];
+    if (!seed.state.empty()) std::memcpy(view.PayloadOf(0), seed.state.data(), seed.state.size());
+    first.owner.Store(OwnerWord{CellState::kPublished, 0, 0}.Pack(), kRelaxed);
+    first.epoch.Store(seed.epoch, kRelaxed);
+    first.length_bytes.Store(seed.state.size(), kRelaxed);
+    first.digest.Store(Digest(seed.state), kRelaxed);
+    first.chain.Store(seed.chain, kRelaxed);
+    first.token.Store(seed.token, kRelaxed);
+    first.shape.Store(PackShape(VersionKind::kFullState, 0), kRelaxed);
+    // The ring holds batches -8 to -1, all of them written and ending at the first epoch.
+    for (std::uint32_t i = 0; i < kBatchRingSlots; ++i) {
+      BatchWords& batch = view.control->ring[i];
+      batch.w.Store(BatchW{BatchState::kWritten, false, 0, seed.epoch}.Pack(), kRelaxed);
+      batch.e.Store((seed.segment << 40) | seed.end_block, kRelaxed);
+      batch.h.Store((std::uint64_t{0x10000u - kBatchRingSlots + i} << kNumberBits) | seed.epoch,
+                    kRelaxed);
+    }
+    view.control->tail.Store(StateWord{Phase::kAccepted, 0, seed.epoch}.Pack(), kRelaxed);
+    view.control->head.Store(StateWord{Phase::kOpen, 0, seed.epoch}.Pack());
+  }
+
+  absl::Status CheckControl() const {
+    const StateWord head = StateWord::Unpack(view_.control->head.Load());
+    const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
+    const bool head_ok = head.phase == Phase::kOpen || head.phase == Phase::kClosed ||
+                         head.phase == Phase::kPoisoned;
+    const bool tail_ok = tail.phase == Phase::kAccepted || tail.phase == Phase::kVoting;
+    if (!head_ok || !tail_ok || !view_.ValidCell(head.version) || !view_.ValidCell(tail.version)) {
+      return absl::DataLossError(
+          absl::StrCat(path_, ": the epoch word is damaged (head ",
+                       absl::Hex(head.Pack(), absl::kZeroPad16), ", tail ",
+                       absl::Hex(tail.Pack(), absl::kZeroPad16), ", versions ",
+                       view_.geometry.versions, ")"));
+    }
+    return absl::OkStatus();
+  }
+
+  const std::string path_;
+  const bool read_only_;
+  const Superblock superblock_;
+  boost::interprocess::mapped_region mapped_;
+  Fd lock_fd_;
+  Fd probe_fd_;
+  RegionView view_;
+  std::mutex join_mutex_;
+  std::unique_ptr<JournalPort> port_;  // last, so destroyed first: it reads the view
+};
+
+}  // namespace epoch::detail
+
+#endif  // EPOCH_DETAIL_MAPPING_H_

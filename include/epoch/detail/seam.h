@@ -1,0 +1,125 @@
+// The seam: every atomic access, futex, clock read, liveness query and injected fault of Epoch goes
+// through this file. In production it is std::atomic and plain system calls, at no cost. A build
+// that defines EPOCH_SEAM_HEADER replaces the whole file; one that defines EPOCH_TEST_POINTS keeps
+// it and makes the labelled points call a hook (to kill, stop, or fail the process right there).
+#ifndef EPOCH_DETAIL_SEAM_H_
+#define EPOCH_DETAIL_SEAM_H_
+
+#ifdef EPOCH_SEAM_HEADER
+#include EPOCH_SEAM_HEADER
+#else
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <climits>
+#include <cstdint>
+#include <type_traits>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
+
+namespace epoch::seam {
+
+// An address-free lock-free atomic: legal in memory mapped by several processes.
+template <typename T>
+class Atomic {
+ public:
+  static_assert(std::atomic<T>::is_always_lock_free, "shared words must be lock-free");
+
+  T Load(std::memory_order order = std::memory_order_seq_cst) const noexcept {
+    return value_.load(order);
+  }
+  void Store(T value, std::memory_order order = std::memory_order_seq_cst) noexcept {
+    value_.store(value, order);
+  }
+  // Replaces `expected` by `desired`; always seq_cst, as every CAS in Epoch decides something.
+  // On failure `expected` holds what was found.
+  bool CompareExchange(T& expected, T desired) noexcept {
+    return value_.compare_exchange_strong(expected, desired, std::memory_order_seq_cst);
+  }
+  T FetchAdd(T delta) noexcept { return value_.fetch_add(delta, std::memory_order_seq_cst); }
+  T FetchOr(T bits) noexcept { return value_.fetch_or(bits, std::memory_order_seq_cst); }
+  T Exchange(T value) noexcept { return value_.exchange(value, std::memory_order_seq_cst); }
+
+ private:
+  std::atomic<T> value_;
+};
+
+// Labelled points: places where a test can kill or stop this process, or make the next step fail.
+#ifdef EPOCH_TEST_POINTS
+inline std::atomic<int (*)(const char* label)> point_hook{nullptr};
+inline int Point(const char* label) {
+  auto* hook = point_hook.load(std::memory_order_relaxed);
+  return hook == nullptr ? 0 : hook(label);
+}
+#define EPOCH_POINT(label) (static_cast<void>(::epoch::seam::Point(label)))
+// Evaluates to 0, or to the errno that a test wants the next system call to fail with.
+#define EPOCH_FAULT(label) (::epoch::seam::Point(label))
+#else
+#define EPOCH_POINT(label) (static_cast<void>(0))
+#define EPOCH_FAULT(label) (0)
+#endif
+
+inline void CpuRelax() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+  _mm_pause();
+#endif
+}
+
+// Nanoseconds of CLOCK_MONOTONIC: the same clock in every process of this machine.
+inline std::int64_t MonotonicNanos() noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+// Sleeps while `*word == expected`, at most `nanos`. Returns on wake-up, change, signal or timeout;
+// callers re-read what they wait for. Not FUTEX_PRIVATE: the waker is another process.
+inline void FutexWait(const Atomic<std::uint32_t>* word, std::uint32_t expected,
+                      std::int64_t nanos) noexcept {
+  timespec relative{.tv_sec = nanos / 1'000'000'000, .tv_nsec = nanos % 1'000'000'000};
+  syscall(SYS_futex, word, FUTEX_WAIT, expected, &relative, nullptr, 0);
+}
+inline void FutexWakeAll(const Atomic<std::uint32_t>* word) noexcept {
+  syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+// Open-file-description locks on single bytes: the kernel's own word on who is alive. They vanish
+// when the last process that holds the description is gone, in any pid namespace.
+enum class ByteLock { kShared = F_RDLCK, kExclusive = F_WRLCK, kNone = F_UNLCK };
+
+// Returns 0, EAGAIN when another description holds a conflicting lock, or another errno.
+inline int SetByteLock(int fd, ByteLock kind, std::int64_t offset) noexcept {
+  struct flock lock {};
+  lock.l_type = static_cast<short>(kind);
+  lock.l_whence = SEEK_SET;
+  lock.l_start = offset;
+  lock.l_len = 1;
+  if (fcntl(fd, F_OFD_SETLK, &lock) == 0) return 0;
+  return errno == EACCES ? EAGAIN : errno;
+}
+
+enum class LockState { kFree, kHeld, kUnknown };
+
+// Whether a description other than `fd` holds a lock on that byte.
+inline LockState TestByteLock(int fd, std::int64_t offset) noexcept {
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = offset;
+  lock.l_len = 1;
+  if (fcntl(fd, F_OFD_GETLK, &lock) != 0) return LockState::kUnknown;
+  return lock.l_type == F_UNLCK ? LockState::kFree : LockState::kHeld;
+}
+
+}  // namespace epoch::seam
+
+#endif  // EPOCH_SEAM_HEADER
+#endif  // EPOCH_DETAIL_SEAM_H_

@@ -1,0 +1,158 @@
+// Version cells: drafting, publishing, reclaiming.
+//
+// Life of a cell:  Free -> Drafted(slot) -> Published -> Free     (committed, then superseded)
+//                       -> Drafted(slot) -> Free                  (draft dropped, or drafter dead)
+//                       -> Drafted(slot) -> Retired -> Free       (proposal aborted)
+// Every edge is a CAS on `owner` from the exact word, whose use counter makes a CAS prepared for an
+// earlier life of the cell fail.
+//
+// Thread safety: any number of processes. Progress: DraftCell and Reclaim are lock-free.
+// Invariants:
+//  1. A cell that head or tail names, or whose epoch is not below head's, is never freed.
+//  2. A cell is freed only when no pin is at or below its epoch and no guard names it.
+//  3. Nobody moves tail off a version before that version is marked Published; so a Drafted cell
+//     that neither head nor tail names was never accepted, and may be freed once its drafter is
+//     dead.
+#ifndef EPOCH_DETAIL_VERSIONS_H_
+#define EPOCH_DETAIL_VERSIONS_H_
+
+#include <array>
+#include <bitset>
+#include <cstdint>
+#include <optional>
+
+#include "epoch/detail/layout.h"
+
+namespace epoch::detail {
+
+struct DraftedCell {
+  std::uint32_t index;
+  std::uint64_t owner;  // the exact Drafted word: proof of ownership
+};
+
+// Marks the version that `tail_word` names Published. Idempotent; anyone may do it.
+inline void MarkPublished(const RegionView& view, std::uint64_t tail_word) noexcept {
+  const StateWord tail = StateWord::Unpack(tail_word);
+  if (!view.ValidCell(tail.version)) return;
+  VersionCell& cell = view.cells[tail.version];
+  std::uint64_t owner = cell.owner.Load();
+  if (OwnerWord::Unpack(owner).state != CellState::kDrafted) return;
+  // Without this re-read the owner word may already belong to a fresh draft in the recycled cell.
+  if (view.control->tail.Load() != tail_word) return;
+  EPOCH_POINT("publish.before_mark");
+  cell.owner.CompareExchange(owner, OwnerWord::Unpack(owner).With(CellState::kPublished));
+}
+
+// What the slots protect, gathered in one pass.
+struct Protection {
+  Epoch lowest_pin = kNone;
+  std::bitset<kMaxVersions + 1> guarded;
+};
+
+inline void GatherGuards(const RegionView& view, Protection& protection) noexcept {
+  const std::uint32_t limit = view.SlotLimit();
+  for (std::uint32_t i = 0; i < limit; ++i) {
+    for (const auto* guard : {&view.slots[i].own, &view.slots[i].help}) {
+      const std::uint64_t cell = OwnedWord::Unpack(guard->Load()).number;
+      if (cell <= kMaxVersions) protection.guarded.set(cell);
+    }
+  }
+}
+
+// C: the caller loaded head (seq_cst) before this scan; a pin announced after the scan read its
+// slot re-reads head (Participant::Pin, A) and finds an epoch no lower than the caller did.
+inline Protection GatherProtection(const RegionView& view) noexcept {
+  Protection protection;
+  const std::uint32_t limit = view.SlotLimit();
+  for (std::uint32_t i = 0; i < limit; ++i) {
+    const Epoch pinned = OwnedWord::Unpack(view.slots[i].pin.Load()).number;
+    if (pinned < protection.lowest_pin) protection.lowest_pin = pinned;
+  }
+  GatherGuards(view, protection);
+  return protection;
+}
+
+inline bool Names(std::uint64_t state_word, std::uint32_t cell) noexcept {
+  return StateWord::Unpack(state_word).version == cell;
+}
+
+// Frees every superseded version that nothing protects. Returns how many.
+inline std::uint32_t Reclaim(const RegionView& view) noexcept {
+  const Epoch head = StateWord::Unpack(view.control->head.Load()).epoch;
+  const Protection protection = GatherProtection(view);
+  const Epoch below = head < protection.lowest_pin ? head : protection.lowest_pin;
+  std::uint32_t freed = 0;
+  for (std::uint32_t i = 0; i < view.geometry.versions; ++i) {
+    VersionCell& cell = view.cells[i];
+    std::uint64_t owner = cell.owner.Load();
+    if (OwnerWord::Unpack(owner).state != CellState::kPublished) continue;
+    // If the cell is recycled from here on, the CAS below fails: the use counter differs.
+    if (cell.epoch.Load(std::memory_order_relaxed) >= below || protection.guarded.test(i)) continue;
+    EPOCH_POINT("reclaim.before_free");
+    if (cell.owner.CompareExchange(owner, OwnerWord::Unpack(owner).Freed())) ++freed;
+  }
+  return freed;
+}
+
+// Takes a free cell for `slot`, starting the search at `cursor`, which is moved on. Empty when
+// every cell is in use even after reclaiming.
+inline std::optional<DraftedCell> DraftCell(const RegionView& view, std::uint32_t slot,
+                                            std::uint32_t& cursor) noexcept {
+  const std::uint32_t versions = view.geometry.versions;
+  for (int pass = 0; pass < 2; ++pass) {
+    for (std::uint32_t step = 0; step < versions; ++step) {
+      cursor = cursor + 1 < versions ? cursor + 1 : 0;
+      VersionCell& cell = view.cells[cursor];
+      std::uint64_t owner = cell.owner.Load(std::memory_order_relaxed);
+      if (OwnerWord::Unpack(owner).state != CellState::kFree) continue;
+      const std::uint64_t drafted =
+          OwnerWord{CellState::kDrafted, slot, OwnerWord::Unpack(owner).use}.Pack();
+      if (cell.owner.CompareExchange(owner, drafted)) {
+        EPOCH_POINT("draft.taken");
+        return DraftedCell{cursor, drafted};
+      }
+    }
+    if (pass == 0 && Reclaim(view) == 0) break;
+  }
+  return std::nullopt;
+}
+
+inline void DropDraft(const RegionView& view, const DraftedCell& draft) noexcept {
+  std::uint64_t expected = draft.owner;
+  view.cells[draft.index].owner.CompareExchange(expected, OwnerWord::Unpack(expected).Freed());
+}
+
+// Frees the cells drafted by a slot whose state word is `expelled` and whose owner is dead. Safe
+// against other reapers and against the slot's next owner. False when a draft is still named by
+// someone, or the slot is no longer `expelled`: the slot must not be freed yet, or is already.
+inline bool FreeDraftsOf(const RegionView& view, std::uint32_t slot,
+                         std::uint64_t expelled) noexcept {
+  for (std::uint32_t i = 0; i < view.geometry.versions; ++i) {
+    VersionCell& cell = view.cells[i];
+    std::uint64_t owner = cell.owner.Load();
+    const OwnerWord word = OwnerWord::Unpack(owner);
+    if (word.state != CellState::kDrafted || word.slot != slot) continue;
+    // The slot is freed only after its drafts: still expelled here means that the draft just read
+    // belongs to that generation or an earlier one, not to a new owner of the slot.
+    if (view.slots[slot].state.Load() != expelled) return false;
+    const std::uint64_t tail = view.control->tail.Load();
+    if (Names(tail, i)) {
+      MarkPublished(view, tail);  // it was accepted: its drafter died before marking it
+      continue;
+    }
+    // Order: tail, guards, head, guards again. Each shorter order has a counterexample once
+    // proposals can be aborted.
+    Protection before, after;
+    GatherGuards(view, before);
+    if (before.guarded.test(i) || Names(view.control->head.Load(), i)) return false;
+    GatherGuards(view, after);
+    if (after.guarded.test(i)) return false;
+    EPOCH_POINT("reap.before_free_draft");
+    cell.owner.CompareExchange(owner, word.Freed());
+  }
+  return true;
+}
+
+}  // namespace epoch::detail
+
+#endif  // EPOCH_DETAIL_VERSIONS_H_

@@ -1,0 +1,9 @@
+// Everything that a participant needs. Durable regions: also core/journal/journal.h.
+#ifndef EPOCH_EPOCH_H_
+#define EPOCH_EPOCH_H_
+
+#include "epoch/options.h"      // IWYU pragma: export
+#include "epoch/participant.h"  // IWYU pragma: export
+#include "epoch/region.h"       // IWYU pragma: export
+
+#endif  // EPOCH_EPOCH_H_

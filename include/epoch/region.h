@@ -1,0 +1,231 @@
+// Region: the named shared-memory object that processes meet in.
+//
+// Thread safety: const member functions may be called from any thread. A Region is a handle; copies
+// share one mapping, which lives until the last handle and the last Participant are gone.
+#ifndef EPOCH_REGION_H_
+#define EPOCH_REGION_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "epoch/detail/mapping.h"
+#include "epoch/detail/slots.h"
+#include "epoch/detail/transition.h"
+#include "epoch/options.h"
+
+namespace epoch {
+
+using detail::Straggler;
+
+// A verified copy of one committed state.
+struct Snapshot {
+  Epoch epoch = 0;
+  std::uint64_t token = 0;
+  std::vector<std::byte> state;
+};
+
+class Region {
+ public:
+  // Creates a region; with `options.journal`, also the journal in that directory (which must hold
+  // none yet). Errors: AlreadyExists, InvalidArgument (name, geometry), ResourceExhausted (space),
+  // PermissionDenied, FailedPrecondition (filesystem; durable without the compiled journal).
+  static absl::StatusOr<Region> Create(std::string_view name_or_path,
+                                       const RegionOptions& options = {}) {
+    return Make(name_or_path, options, true);
+  }
+
+  // Opens an existing region. Errors: NotFound, PermissionDenied, Unimplemented (another layout),
+  // DataLoss (truncated, damaged, foreign), FailedPrecondition (earlier boot; network filesystem;
+  // superseded: restored elsewhere). A durable region's journal is attached to, too, if this
+  // program has the compiled journal and does not open read-only.
+  static absl::StatusOr<Region> Open(std::string_view name_or_path,
+                                     const RegionOptions& options = {}) {
+    absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
+    if (!path.ok()) return path.status();
+    return OpenPath(*path, options.read_only);
+  }
+
+  // Opens the region; else restores it from `options.journal` if that directory holds a journal;
+  // else creates it. Of any number of racing callers one makes it and all end up in the same one.
+  static absl::StatusOr<Region> OpenOrCreate(std::string_view name_or_path,
+                                             const RegionOptions& options = {}) {
+    absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
+    if (!path.ok()) return path.status();
+    // Each failed round means that another process won a step; rounds are bounded all the same.
+    for (int round = 0; round < 1000; ++round) {
+      absl::StatusOr<Region> opened = OpenPath(*path, options.read_only);
+      if (opened.ok() || !absl::IsNotFound(opened.status())) return opened;
+      absl::Status made = absl::NotFoundError("volatile");
+      if (!options.journal.empty()) made = RestorePath(*path, options);
+      if (absl::IsNotFound(made)) made = CreatePath(*path, options, false);
+      if (!made.ok() && !absl::IsAlreadyExists(made)) return made;
+    }
+    return absl::UnavailableError(
+        absl::StrCat(*path, ": appears and disappears; another program keeps removing it"));
+  }
+
+  // Makes a new incarnation from the journal in `options.journal`. Errors: AlreadyExists (the
+  // region is there, and alive), NotFound (no journal), DataLoss (acknowledged data is damaged),
+  // OutOfRange (the state does not fit the geometry), FailedPrecondition (a process is still
+  // attached to the journal: named). Nothing changes on error.
+  static absl::StatusOr<Region> Restore(std::string_view name_or_path,
+                                        const RegionOptions& options) {
+    absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
+    if (!path.ok()) return path.status();
+    if (absl::Status s = RestorePath(*path, options); !s.ok()) return s;
+    return OpenPath(*path, false);
+  }
+
+  // Removes the name. Participants that are in the region keep it until they leave; the journal of
+  // a durable region stays. Errors: NotFound, PermissionDenied.
+  static absl::Status Unlink(std::string_view name_or_path) {
+    absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
+    if (!path.ok()) return path.status();
+    if (unlink(path->c_str()) != 0) {
+      return detail::ErrnoStatus(errno, absl::StrCat("can not remove region ", *path));
+    }
+    return absl::OkStatus();
+  }
+
+  // The committed epoch. Wait-free: one load.
+  Epoch epoch() const {
+    return detail::StateWord::Unpack(mapping_->view().control->head.Load()).epoch;
+  }
+
+  // A copy of the committed state, taken without a slot and verified against its digest. Works on
+  // a read-only mapping and disturbs nobody. Errors: DataLoss (the state does not match its
+  // digest), Unavailable (it kept changing under the copy: join and pin instead).
+  absl::StatusOr<Snapshot> Read() const;
+
+  // Live participants that have not acknowledged `epoch` and are not parked. O(slots ever taken).
+  std::vector<Straggler> Stragglers(Epoch epoch) const {
+    return detail::StragglersOf(*mapping_, epoch);
+  }
+
+  // Expels dead participants and frees what they held. Returns how many there were.
+  absl::StatusOr<std::uint32_t> Reap() const {
+    if (mapping_->read_only()) return absl::PermissionDeniedError("mapped read-only");
+    return detail::ReapAll(*mapping_);
+  }
+
+  // Takes slot `slot` away from its participant, dead or alive. What a living one holds stays
+  // quarantined until it leaves or dies; its next call reports the expulsion.
+  absl::Status Expel(std::uint32_t slot) const {
+    if (mapping_->read_only()) return absl::PermissionDeniedError("mapped read-only");
+    return detail::ExpelSlot(*mapping_, slot);
+  }
+
+  const std::string& path() const { return mapping_->path(); }
+  std::uint64_t state_bytes() const { return mapping_->view().geometry.state_bytes; }
+  bool durable() const { return mapping_->view().durable; }
+  std::string incarnation() const { return detail::HexOf(mapping_->superblock().incarnation); }
+
+  // For the tools and tests: the mapping below this handle.
+  const std::shared_ptr<detail::Mapping>& mapping() const { return mapping_; }
+
+ private:
+  explicit Region(std::shared_ptr<detail::Mapping> mapping) : mapping_(std::move(mapping)) {}
+
+  static absl::StatusOr<const detail::JournalEngine*> Engine() {
+    const auto* engine = detail::journal_engine.load();
+    if (engine != nullptr) return engine;
+    return absl::FailedPreconditionError(
+        "a durable region needs the compiled journal: include core/journal/journal.h and link "
+        "epoch::journal");
+  }
+
+  static absl::StatusOr<Region> Make(std::string_view name_or_path, const RegionOptions& options,
+                                     bool explicitly) {
+    absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
+    if (!path.ok()) return path.status();
+    if (absl::Status s = CreatePath(*path, options, explicitly); !s.ok()) return s;
+    return OpenPath(*path, options.read_only);
+  }
+
+  static absl::StatusOr<Region> OpenPath(const std::string& path, bool read_only) {
+    auto mapping = detail::Mapping::Open(path, read_only);
+    if (!mapping.ok()) return mapping.status();
+    const auto* engine = detail::journal_engine.load();
+    if ((*mapping)->view().durable && !read_only && engine != nullptr) {
+      auto port = engine->attach(**mapping);
+      if (!port.ok()) return port.status();
+      (*mapping)->set_port(*std::move(port));
+    }
+    return Region(*std::move(mapping));
+  }
+
+  static absl::Status CreatePath(const std::string& path, const RegionOptions& options,
+                                 bool explicitly) {
+    if (access(path.c_str(), F_OK) == 0) {
+      return absl::AlreadyExistsError(absl::StrCat("region ", path, " exists already"));
+    }
+    // Before anything is created: a geometry that can not be must not leave a journal behind.
+    if (!detail::Geometry::For(options.state_bytes, options.participants, options.versions)) {
+      return detail::Mapping::Build(path, options, detail::JournalSeed{});
+    }
+    if (options.journal.empty()) {
+      detail::JournalSeed seed;
+      seed.incarnation = detail::RandomId();
+      return detail::Mapping::Build(path, options, seed);
+    }
+    auto engine = Engine();
+    if (!engine.ok()) return engine.status();
+    auto seed = (*engine)->create(options, explicitly);
+    if (!seed.ok()) return seed.status();
+    return detail::Mapping::Build(path, options, **seed);
+  }
+
+  static absl::Status RestorePath(const std::string& path, const RegionOptions& options) {
+    auto engine = Engine();
+    if (!engine.ok()) return engine.status();
+    auto seed = (*engine)->restore(options, path);
+    if (!seed.ok()) return seed.status();
+    return detail::Mapping::Build(path, options, **seed);
+  }
+
+  std::shared_ptr<detail::Mapping> mapping_;
+};
+
+inline absl::StatusOr<Snapshot> Region::Read() const {
+  const detail::RegionView& view = mapping_->view();
+  for (int attempt = 0; attempt < 10'000; ++attempt) {
+    const std::uint64_t word = view.control->head.Load();
+    const auto head = detail::StateWord::Unpack(word);
+    if (!view.ValidCell(head.version)) {
+      return absl::DataLossError(absl::StrCat(path(), ": the epoch word names version ",
+                                              head.version, " of ", view.geometry.versions));
+    }
+    const detail::VersionCell& cell = view.cells[head.version];
+    const std::uint64_t owner = cell.owner.Load();
+    const std::uint64_t length = cell.length_bytes.Load(std::memory_order_relaxed);
+    const std::uint64_t digest = cell.digest.Load(std::memory_order_relaxed);
+    Snapshot snapshot{head.epoch, cell.token.Load(std::memory_order_relaxed), {}};
+    const bool fits = length <= view.geometry.state_bytes;
+    if (fits) {
+      // May race with a writer that recycles the cell; then the checks below fail.
+      const std::byte* payload = view.PayloadOf(head.version);
+      snapshot.state.assign(payload, payload + length);
+      if (detail::Digest(snapshot.state) == digest) return snapshot;
+    }
+    // Wrong although head still names this very version: damage, not a race.
+    if (view.control->head.Load() == word && cell.owner.Load() == owner) {
+      return absl::DataLossError(
+          absl::StrCat(path(), ": the state of epoch ", head.epoch,
+                       fits ? " does not match its digest" : " claims an impossible length"));
+    }
+  }
+  return absl::UnavailableError(
+      absl::StrCat(path(), ": the state kept changing while it was copied; join and pin instead"));
+}
+
+}  // namespace epoch
+
+#endif  // EPOCH_REGION_H_
