@@ -258,8 +258,12 @@ class Participant {
   // or commit ends that. FailedPrecondition while it holds a pin.
   absl::Status Park() { return core_->Park(); }
 
-  // Writes the journal for others for that long (a process with the compiled journal only).
-  absl::Status Serve(absl::Duration duration) { return core_->Serve(duration); }
+  // Writes the journal for others (a process with the compiled journal only) for that long, or
+  // until `stop` returns true: it is asked about ten times a second.
+  absl::Status Serve(absl::Duration duration,
+                     absl::FunctionRef<bool()> stop = [] { return false; }) {
+    return core_->Serve(duration, stop);
+  }
 
   // Leaves now and reports what the destructor could not. FailedPrecondition while pinned.
   absl::Status Leave() {

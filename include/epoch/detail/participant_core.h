@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -299,7 +300,7 @@ class ParticipantCore final : public ForkAware {
     return absl::OkStatus();
   }
 
-  absl::Status Serve(absl::Duration duration) {
+  absl::Status Serve(absl::Duration duration, absl::FunctionRef<bool()> stop) {
     if (absl::Status s = Status(); !s.ok()) return s;
     if (!view_.durable) {
       return absl::FailedPreconditionError("the region is volatile: there is no journal to serve");
@@ -308,8 +309,14 @@ class ParticipantCore final : public ForkAware {
       return absl::FailedPreconditionError(
           "this program has no compiled journal: link epoch::journal");
     }
+    const std::int64_t deadline_ns = DeadlineAfter(duration);
+    // Raised once for the whole time: between two looks at `stop` others must still count on it.
     slot_->flags.FetchOr(kSlotFlushes);
-    absl::Status s = AwaitCommitted(kMaxEpoch, duration);
+    absl::Status s;
+    do {
+      const std::int64_t left_ns = deadline_ns - seam::MonotonicNanos();
+      s = AwaitCommitted(kMaxEpoch, std::min(absl::Nanoseconds(left_ns), absl::Milliseconds(100)));
+    } while (absl::IsDeadlineExceeded(s) && !stop() && seam::MonotonicNanos() < deadline_ns);
     SetFlags(slot_->flags.Load() & ~std::uint32_t{kSlotFlushes});
     return absl::IsDeadlineExceeded(s) ? absl::OkStatus() : s;
   }
