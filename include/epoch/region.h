@@ -204,19 +204,28 @@ inline absl::StatusOr<Snapshot> Region::Read() const {
                                               head.version, " of ", view.geometry.versions));
     }
     const detail::VersionCell& cell = view.cells[head.version];
-    const std::uint64_t owner = cell.owner.Load();
-    const std::uint64_t length = cell.length_bytes.Load(std::memory_order_relaxed);
-    const std::uint64_t digest = cell.digest.Load(std::memory_order_relaxed);
-    Snapshot snapshot{head.epoch, cell.token.Load(std::memory_order_relaxed), {}};
+    const auto owner = detail::OwnerWord::Unpack(cell.owner.Load());
+    const Epoch epoch = cell.epoch.Load();
+    const std::uint64_t length = cell.length_bytes.Load();
+    const std::uint64_t digest = cell.digest.Load();
+    Snapshot snapshot{head.epoch, cell.token.Load(), {}};
     const bool fits = length <= view.geometry.state_bytes;
+    bool matches = false;
     if (fits) {
       // May race with a writer that recycles the cell; then the checks below fail.
       const std::byte* payload = view.PayloadOf(head.version);
       snapshot.state.assign(payload, payload + length);
-      if (detail::Digest(snapshot.state) == digest) return snapshot;
+      matches = detail::Digest(snapshot.state) == digest;
     }
+    // A matching digest is not enough: the cell may have been recycled, whole, for a later epoch
+    // since head was read. All of it belongs to this epoch if head still names it, or if the cell
+    // was published as this epoch before and after.
+    const bool named = view.control->head.Load() == word;
+    const bool published = owner.state == detail::CellState::kPublished && epoch == head.epoch &&
+                           cell.owner.Load() == owner.Pack();
+    if (matches && (named || published)) return snapshot;
     // Wrong although head still names this very version: damage, not a race.
-    if (view.control->head.Load() == word && cell.owner.Load() == owner) {
+    if (named && !matches) {
       return absl::DataLossError(
           absl::StrCat(path(), ": the state of epoch ", head.epoch,
                        fits ? " does not match its digest" : " claims an impossible length"));
