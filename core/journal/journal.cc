@@ -1,7 +1,15 @@
 #include "core/journal/journal.h"
 
+#include "core/journal/restore.h"
+#include "core/journal/writer.h"
+#include "epoch/detail/journal_hook.h"
+
 namespace epoch::journal {
 
-bool Install() { return true; }
+bool Install() {
+  static constexpr detail::JournalEngine kEngine{&Create, &Restore, &Attach};
+  detail::journal_engine.store(&kEngine);
+  return true;
+}
 
 }  // namespace epoch::journal

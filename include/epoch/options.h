@@ -29,6 +29,10 @@ struct RegionOptions {
   // How long to wait for processes that still hold the journal, before restoring from it.
   absl::Duration restore_timeout = absl::Seconds(10);
 
+  // Restore although a block behind the last good batch is damaged in a way that no crash explains:
+  // an acknowledged epoch may be lost.
+  bool ignore_block_damage = false;
+
   bool read_only = false;  // map read-only: inspection; such a process can not join
 };
 

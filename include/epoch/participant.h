@@ -40,7 +40,7 @@ class Pin {
     }
     return *this;
   }
-  ~Pin() { Release(); }
+  [[gnu::always_inline]] ~Pin() { Release(); }
 
   bool ok() const { return core_ != nullptr; }
   explicit operator bool() const { return ok(); }
@@ -54,7 +54,7 @@ class Pin {
     return {reinterpret_cast<const char*>(state().data()), state().size()};
   }
   // Gives the hold up early. Wait-free: one store.
-  void Release() {
+  [[gnu::always_inline]] void Release() {
     if (core_ != nullptr) core_->Unpin();
     core_ = nullptr;
   }
@@ -142,8 +142,9 @@ class Participant {
 
   // Pins the committed state and acknowledges its epoch. Nested pins see what the outermost sees.
   // Wait-free (one CAS, two loads) except while a fence drains: then blocking.
-  epoch::Pin Pin() {
-    return core_->Pin() ? epoch::Pin(core_.get()) : epoch::Pin();
+  [[gnu::always_inline]] epoch::Pin Pin() {
+    detail::ParticipantCore* const core = core_.get();
+    return epoch::Pin(core->Pin() ? core : nullptr);
   }
   // As Pin, but never waits. Unavailable while a fence drains; FailedPrecondition as status().
   absl::StatusOr<epoch::Pin> TryPin() {
@@ -236,7 +237,7 @@ class Participant {
       if (!next.ok()) return next.status();
       // The pin protects every version from its epoch on, so the tail's, too.
       const epoch::Pin pin = Pin();
-      if (!pin.ok()) return status();
+      if (!pin.ok()) return core_->WhyUnpinned();
       absl::StatusOr<detail::TailState> tail = core_->ReadTail();
       if (!tail.ok()) return tail.status();
       if (options.expected.has_value() && *options.expected != tail->epoch) {

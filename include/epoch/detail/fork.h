@@ -16,6 +16,8 @@ namespace epoch::detail {
 
 class ForkAware {
  public:
+  // Called in the parent, in the thread that forks; other threads go on.
+  virtual void BeforeFork() noexcept {}
   // Called in the child, single-threaded, before fork() returns: async-signal-safe calls only.
   virtual void AfterForkInChild() noexcept = 0;
 
@@ -46,11 +48,16 @@ class ForkAware {
     // Never destroyed: participants may outlive static destruction.
     static Registry* const registry = [] {
       auto* made = new Registry;
-      pthread_atfork([] { Get().mutex.lock(); }, [] { Get().mutex.unlock(); },
-                     [] {
-                       for (ForkAware* member : Get().members) member->AfterForkInChild();
-                       Get().mutex.unlock();
-                     });
+      pthread_atfork(
+          [] {
+            Get().mutex.lock();
+            for (ForkAware* member : Get().members) member->BeforeFork();
+          },
+          [] { Get().mutex.unlock(); },
+          [] {
+            for (ForkAware* member : Get().members) member->AfterForkInChild();
+            Get().mutex.unlock();
+          });
       return made;
     }();
     return *registry;

@@ -4,6 +4,7 @@
 //   A  Pin: the CAS that announces the pin is also the store-load barrier before head is re-read;
 //      pairs with C in Reclaim (head before pins) and with the fence's drain scan.
 //   D  slot state before lock byte (slots.h).
+//   E  PinSlowly: raising an announcement releases what was read before.
 #ifndef EPOCH_DETAIL_PARTICIPANT_CORE_H_
 #define EPOCH_DETAIL_PARTICIPANT_CORE_H_
 
@@ -78,16 +79,19 @@ class ParticipantCore final : public ForkAware {
       : slot_(&mapping->view().slots[claim.slot]),
         active_(SlotWord{SlotState::kActive, claim.generation}.Pack()),
         unpinned_(NoneOf(claim.generation)),
+        announced_(PinWord(0)),
+        release_word_(unpinned_),
         view_(mapping->view()),
         mapping_(std::move(mapping)),
         options_(options),
         claim_(claim),
         // Participants start their search for cells apart from each other.
         cursor_(claim.slot * 7 % view_.geometry.versions) {
+    nowhere_.pin.Store(unpinned_);
     Register();
   }
   ~ParticipantCore() {
-    EPOCH_CHECK(depth_ == 0, "a Pin outlives its Participant");
+    EPOCH_CHECK(!pinned(), "a Pin outlives its Participant");
     EPOCH_CHECK(drafts_ == 0, "a Draft outlives its Participant");
     Leave();
     Unregister();
@@ -96,40 +100,43 @@ class ParticipantCore final : public ForkAware {
   // --- reading -----------------------------------------------------------------------------------
 
   // False: expelled, forked away, or (only if it may not wait) a fence drains.
+  //
+  // The fast path stores nothing but the slot's own word: that word is also the only record of
+  // whether a pin is held, since every further store would have to drain before the next CAS.
   [[gnu::always_inline]] bool Pin(bool may_wait = true) noexcept {
-    if (depth_ != 0) [[unlikely]] {
-      ++depth_;
-      return true;
-    }
+    Slot* const slot = slot_;  // loaded once: the compiler may not do so across the CAS
     // Any epoch that head has had will do for the announcement: an older one protects more.
-    const std::uint64_t seen = view_.control->head.Load(std::memory_order_relaxed);
-    std::uint64_t expected = unpinned_;
-    const std::uint64_t announced = (unpinned_ & ~kNumberMask) | (seen & kNumberMask);
-    if (!slot_->pin.CompareExchange(expected, announced)) [[unlikely]] {
-      return false;
-    }
+    std::uint64_t found = unpinned_;
+    const bool mine = slot->pin.CompareExchange(found, announced_);
+    if (__builtin_expect(!mine, 0)) return PinAgain(found);
     EPOCH_POINT("pin.announced");
     const std::uint64_t word = view_.control->head.Load();  // A
+    if (__builtin_expect(word != pinned_word_, 0)) return PinSlowly(word, may_wait);
     // After the announcement: either the expeller sees the pin, or this sees the expulsion.
-    if (word != pinned_word_ || slot_->state.Load() != active_) [[unlikely]] {
-      return PinSlowly(word, may_wait);
-    }
-    depth_ = 1;
+    if (__builtin_expect(slot->state.Load() != active_, 0)) return PinSlowly(word, may_wait);
     return true;
   }
 
   [[gnu::always_inline]] void Unpin() noexcept {
-    if (depth_ != 1) [[unlikely]] {
-      --depth_;
-      return;
-    }
-    depth_ = 0;  // a constant: no load to wait for behind the next pin's barrier
+    const std::uint64_t word = release_word_;
+    if (__builtin_expect(word == 0, 0)) return UnpinNested();
     // Release: what was read through the pin is read before the cell may be recycled.
-    slot_->pin.Store(unpinned_, std::memory_order_release);
+    slot_->pin.Store(word, std::memory_order_release);
   }
 
-  bool pinned() const noexcept { return depth_ != 0; }
+  // Only this participant writes its pin word. (Compared with what it announced, not with "none":
+  // a scribbled word is no pin.)
+  bool pinned() const noexcept {
+    return slot_->pin.Load(std::memory_order_relaxed) == announced_;
+  }
   const PinnedState& pinned_state() const noexcept { return pinned_; }
+
+  // Why Pin() returned false although it might wait.
+  absl::Status WhyUnpinned() const {
+    if (absl::Status s = Status(); !s.ok()) return s;
+    return absl::DataLossError(absl::StrCat(mapping_->path(), ": the pin word of slot ",
+                                            claim_.slot, " was overwritten by somebody else"));
+  }
 
   Epoch HeadEpoch() const noexcept { return StateWord::Unpack(view_.control->head.Load()).epoch; }
 
@@ -191,6 +198,8 @@ class ParticipantCore final : public ForkAware {
         detail::Accept(view_, claim_, cell, size, digest, token, expected);
     if (accepted.refusal == Refusal::kAccepted) [[likely]] {
       --drafts_;
+      // Whoever serves the journal may be asleep; a process that can flush does so itself.
+      if (view_.durable && mapping_->port() == nullptr) Ring(*view_.control);
       return accepted.at;
     }
     if (accepted.refusal == Refusal::kExpectedDiffers) {
@@ -217,6 +226,7 @@ class ParticipantCore final : public ForkAware {
                          " is durable is unknown until recovery; head stays at ", head.epoch));
       }
       std::int64_t nanos = slices.Next();
+      bool idle = true;
       const std::uint64_t tail_word = view_.control->tail.Load();
       if (view_.durable && StateWord::Unpack(tail_word).epoch > head.epoch) {
         if (JournalPort* port = mapping_->port(); port != nullptr) {
@@ -231,6 +241,7 @@ class ParticipantCore final : public ForkAware {
             continue;
           } else if (flushed->progress == JournalPort::Progress::kBusy) {
             nanos = std::min(nanos, flushed->help_after_ns);
+            idle = false;
           }
         } else if (!SomebodyFlushes()) {
           return absl::UnavailableError(
@@ -248,7 +259,7 @@ class ParticipantCore final : public ForkAware {
       }
       SleepUnless(*view_.control, nanos, [&] {
         return view_.control->head.Load() != head.Pack() ||
-               view_.control->tail.Load() != tail_word;
+               (idle && view_.control->tail.Load() != tail_word);
       });
     }
   }
@@ -283,7 +294,7 @@ class ParticipantCore final : public ForkAware {
     if (absl::Status s = Ready(); !s.ok()) return s;
     HelpAccepted(view_);
     // What is pinned is what this participant operates under, however far head has moved.
-    const Epoch epoch = depth_ != 0 ? pinned_.epoch : HeadEpoch();
+    const Epoch epoch = pinned() ? pinned_.epoch : HeadEpoch();
     Acknowledge(epoch);
     return epoch;
   }
@@ -354,9 +365,16 @@ class ParticipantCore final : public ForkAware {
   const SlotClaim& claim() const noexcept { return claim_; }
   const std::string& name() const noexcept { return options_.name; }
 
+  void BeforeFork() noexcept override {
+    // Not through slot_, which may belong to another thread's Leave().
+    pin_at_fork_ = view_.slots[claim_.slot].pin.Load(std::memory_order_relaxed);
+  }
   void AfterForkInChild() noexcept override {
-    // Pins and drafts copied from the parent must touch nothing that is shared.
+    // Pins and drafts copied from the parent must touch nothing that is shared. What was pinned at
+    // the fork is remembered: the parent goes on, and its word with it.
+    if (forked_) return;  // a child's child
     forked_ = true;
+    if (!left_ && pin_at_fork_ == announced_) nowhere_.pin.Store(announced_);
     slot_ = &nowhere_;
   }
 
@@ -380,11 +398,25 @@ class ParticipantCore final : public ForkAware {
     EPOCH_CHECK(length <= view_.geometry.state_bytes, "a version claims an impossible length");
     pinned_ = {head.epoch, view_.PayloadOf(head.version), static_cast<std::size_t>(length)};
     pinned_word_ = word;
-    depth_ = 1;
+  }
+
+  // The pin word was not "none": a pin is held already, or the slot is not this participant's.
+  [[gnu::noinline]] bool PinAgain(std::uint64_t found) noexcept {
+    if (forked_ || found != announced_) return false;
+    ++nested_;
+    release_word_ = 0;
+    return true;
+  }
+  [[gnu::noinline]] void UnpinNested() noexcept {
+    if (--nested_ == 0) release_word_ = unpinned_;
+  }
+
+  std::uint64_t PinWord(std::uint64_t head_word) const noexcept {
+    return (unpinned_ & ~kNumberMask) | (head_word & kNumberMask);
   }
 
   // Announced already; something is not as the fast path wants it.
-  [[gnu::noinline, gnu::cold]] bool PinSlowly(std::uint64_t word, bool may_wait) noexcept {
+  [[gnu::noinline]] bool PinSlowly(std::uint64_t word, bool may_wait) noexcept {
     while (StateWord::Unpack(word).phase == Phase::kClosed) {
       slot_->pin.Store(unpinned_);  // withdraw: the fence waits for exactly this
       Ring(*view_.control);
@@ -392,16 +424,19 @@ class ParticipantCore final : public ForkAware {
       SleepUnless(*view_.control, 1'000'000,
                   [&] { return view_.control->head.Load() != word; });
       std::uint64_t expected = unpinned_;
-      if (!slot_->pin.CompareExchange(
-              expected, (unpinned_ & ~kNumberMask) | (word & kNumberMask))) {
-        return false;
-      }
+      announced_ = PinWord(word);
+      if (!slot_->pin.CompareExchange(expected, announced_)) return false;
       word = view_.control->head.Load();  // A
     }
     if (slot_->state.Load() != active_) {
       slot_->pin.Store(unpinned_);
       return false;
     }
+    // Raised to what was found, so as to protect no more than that. A scan meets one word or the
+    // other, and both protect this version. E: release, so that whoever meets the raised word and
+    // frees older cells comes after this participant's earlier reads of them.
+    announced_ = PinWord(word);
+    slot_->pin.Store(announced_, std::memory_order_release);  // E
     if (parked_) Unpark();
     Acknowledge(StateWord::Unpack(word).epoch);
     Fill(word);
@@ -505,14 +540,16 @@ class ParticipantCore final : public ForkAware {
   Slot* slot_;
   const std::uint64_t active_;
   const std::uint64_t unpinned_;
-  Epoch acknowledged_ = kNone;
-  std::uint32_t depth_ = 0;
-  bool parked_ = false;
+  std::uint64_t announced_;     // what Pin writes into the slot: an epoch that head has had
+  std::uint64_t release_word_;  // what Unpin writes: unpinned_, or 0 while pins are nested
   // The head word that `pinned_` was read from. While head is still that word, its version is the
   // same one: it is Open, acknowledged, checked, and this participant is not parked. 0: none.
   std::uint64_t pinned_word_ = 0;
   PinnedState pinned_;
   const RegionView view_;
+  Epoch acknowledged_ = kNone;
+  std::uint32_t nested_ = 0;  // pins beyond the first
+  bool parked_ = false;
 
   const std::shared_ptr<Mapping> mapping_;
   const JoinOptions options_;
@@ -521,6 +558,7 @@ class ParticipantCore final : public ForkAware {
   std::uint32_t drafts_ = 0;
   bool forked_ = false;
   bool left_ = false;
+  std::uint64_t pin_at_fork_ = 0;
   Slot nowhere_{};  // what slot_ points to when the shared slot is not ours (any more)
 };
 

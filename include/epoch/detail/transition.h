@@ -116,8 +116,6 @@ inline Acceptance Accept(const RegionView& view, const SlotClaim& claim, const D
     cell.owner.CompareExchange(owner, OwnerWord::Unpack(owner).With(CellState::kPublished));
     if (!view.durable) {
       HelpHead(view, StateWord{Phase::kAccepted, draft.index, tail.epoch + 1}.Pack());
-    } else {
-      Ring(*view.control);  // whoever serves the journal may be asleep
     }
     return {Refusal::kAccepted, tail.epoch + 1};
   }

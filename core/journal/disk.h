@@ -1,0 +1,86 @@
+// Durable writes: io_uring where it may be used, pwritev2 where not.
+//
+// Thread safety: external. A Disk is used by one thread at a time.
+#ifndef EPOCH_CORE_JOURNAL_DISK_H_
+#define EPOCH_CORE_JOURNAL_DISK_H_
+
+#include <liburing.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "core/journal/format.h"
+#include "epoch/detail/files.h"
+
+namespace epoch::journal {
+
+// Zero-initialised memory, aligned for O_DIRECT. Empty if there is none to be had.
+class AlignedBuffer {
+ public:
+  AlignedBuffer() = default;
+  explicit AlignedBuffer(std::size_t size);
+  std::byte* data() const { return data_.get(); }
+  std::size_t size() const { return size_; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* data) const;
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  std::size_t size_ = 0;
+};
+
+// Opens with O_DIRECT if the filesystem has it, else buffered; `direct` tells which.
+absl::StatusOr<detail::Fd> OpenDirect(const std::string& path, int flags, bool& direct);
+absl::StatusOr<detail::Fd> OpenUnnamedDirect(const std::string& directory, unsigned mode,
+                                             bool& direct);
+
+// Reads exactly `size` bytes, aligned. A read error is never taken for the end of the log.
+absl::Status ReadExactly(int fd, std::byte* to, std::size_t size, std::uint64_t offset,
+                         const std::string& path);
+// Writes all of it, without making it durable. ResourceExhausted when the disk is full.
+absl::Status WriteFully(int fd, const std::byte* from, std::size_t size, std::uint64_t offset,
+                        const std::string& path);
+
+class Disk {
+ public:
+  Disk() = default;
+  ~Disk();
+  Disk(const Disk&) = delete;
+  Disk& operator=(const Disk&) = delete;
+
+  // Writes `size` bytes at `offset`; returns when they are on stable storage. 0, or the errno of a
+  // device that failed. Interruptions and short results are tried again, whole: the place is
+  // written once only, so the same bytes may land there twice.
+  int WriteDurably(int fd, const std::byte* from, std::size_t size, std::uint64_t offset);
+
+  // Before a descriptor that was written to is closed: the ring holds its description, too.
+  void Release();
+
+  // "io_uring" or "pwritev2".
+  const char* backend();
+
+  // In a fork child: forgets the parent's ring without touching what the kernel shares.
+  void AfterForkInChild() noexcept;
+
+ private:
+  enum class Ring { kUntried, kReady, kRefused };
+
+  bool StartRing(bool single_issuer);
+  void StopRing();
+  int WriteByRing(int fd, const std::byte* from, std::size_t size, std::uint64_t offset);
+  int WritePiece(int fd, const std::byte* from, std::size_t size, std::uint64_t offset);
+  static int WriteByCall(int fd, const std::byte* from, std::size_t size, std::uint64_t offset);
+
+  Ring state_ = Ring::kUntried;
+  io_uring ring_{};
+  int registered_fd_ = -1;
+};
+
+}  // namespace epoch::journal
+
+#endif  // EPOCH_CORE_JOURNAL_DISK_H_

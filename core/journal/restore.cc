@@ -1,0 +1,335 @@
+#include "core/journal/restore.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <algorithm>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/journal/segment.h"
+#include "epoch/detail/check.h"
+#include "epoch/detail/digest.h"
+#include "epoch/detail/mapping.h"
+
+namespace epoch::journal {
+namespace {
+
+using detail::ErrnoStatus;
+using detail::Fd;
+using detail::JournalSeed;
+
+// Holds the locks that keep others from restoring until the region is published.
+struct Seed final : JournalSeed {
+  OpenSegment made;      // the new incarnation's first segment: shared lock
+  OpenSegment replaced;  // the segment recovered from: exclusive lock; none at creation
+};
+
+std::string AbsoluteFrom(const std::string& path) {
+  char resolved[PATH_MAX];
+  if (realpath(path.c_str(), resolved) != nullptr) return resolved;
+  // Not there yet: resolve the parent, keep the last name.
+  std::string plain = path;
+  while (plain.size() > 1 && plain.back() == '/') plain.pop_back();
+  const std::string parent = detail::ParentOf(plain);
+  if (realpath(parent.c_str(), resolved) == nullptr) return plain;
+  const auto slash = plain.rfind('/');
+  const std::string last = slash == std::string::npos ? plain : plain.substr(slash + 1);
+  return absl::StrCat(resolved, std::string(resolved) == "/" ? "" : "/", last);
+}
+
+absl::StatusOr<std::uint64_t> CapacityBlocks(const RegionOptions& options) {
+  const std::uint64_t least = MinSegmentBlocks(options.state_bytes);
+  if (options.segment_bytes == 0) {
+    // Room for several batches behind the base, however large a state is.
+    return std::max(kDefaultSegmentBytes / kBlockBytes,
+                    least + MaxBatchBlocks(options.state_bytes));
+  }
+  const std::uint64_t blocks = options.segment_bytes / kBlockBytes;
+  if (blocks < least) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("segment_bytes ", options.segment_bytes, " is too small: states of ",
+                     options.state_bytes, " bytes need ", least * kBlockBytes));
+  }
+  return blocks;
+}
+
+SegmentHeader HeaderFor(const RegionOptions& options, std::uint64_t capacity_blocks) {
+  SegmentHeader h{};
+  h.magic = kSegmentMagic;
+  h.format_major = kFormatMajor;
+  h.format_minor = kFormatMinor;
+  h.incarnation = detail::RandomId();
+  h.block_bytes = kBlockBytes;
+  h.capacity_blocks = capacity_blocks;
+  h.state_bytes = options.state_bytes;
+  h.participants = options.participants;
+  h.versions = options.versions;
+  return h;
+}
+
+void FillSeed(Seed& seed, const std::string& directory, const SegmentHeader& header) {
+  seed.journal = header.journal;
+  seed.incarnation = header.incarnation;
+  seed.directory = directory;
+  seed.history = header.history;
+  seed.segment_bytes = header.capacity_blocks * kBlockBytes;
+  seed.retain_segments = header.retain_segments;
+  seed.segment = header.segment;
+  seed.end_block = 1 + BlocksFor(header.base_length_bytes);
+  seed.epoch = header.base_epoch;
+  seed.chain = header.base_chain;
+  seed.token = header.base_token;
+}
+
+// A directory under construction. Its flock says that its maker lives; what the dead left behind
+// under the same prefix is removed by the next maker.
+class NewDirectory {
+ public:
+  static absl::StatusOr<NewDirectory> Make(const std::string& final_path) {
+    const std::string parent = detail::ParentOf(final_path);
+    const std::string prefix =
+        absl::StrCat(".", final_path.substr(final_path.rfind('/') + 1), ".new-");
+    Sweep(parent, prefix);
+    for (int attempt = 0; attempt < 100; ++attempt) {
+      NewDirectory made;
+      made.path_ = absl::StrCat(parent, "/", prefix, "XXXXXX");
+      if (mkdtemp(made.path_.data()) == nullptr) {
+        const int error = errno;
+        made.path_.clear();
+        return ErrnoStatus(error, absl::StrCat("can not create journal ", final_path));
+      }
+      made.lock_ = Fd(open(made.path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      struct stat info {};
+      // Another maker's sweep may have come between; then there is nothing left to link into.
+      if (made.lock_.ok() && flock(made.lock_.get(), LOCK_EX | LOCK_NB) == 0 &&
+          fstat(made.lock_.get(), &info) == 0 && info.st_nlink > 0) {
+        return made;
+      }
+    }
+    return absl::UnavailableError(absl::StrCat(parent, ": directories made here disappear"));
+  }
+
+  NewDirectory(NewDirectory&&) = default;
+  NewDirectory& operator=(NewDirectory&&) = delete;
+  ~NewDirectory() {
+    if (!path_.empty() && lock_.ok()) RemoveWithFiles(path_);
+  }
+
+  const std::string& path() const { return path_; }
+
+  absl::Status RenameTo(const std::string& final_path) {
+    if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, final_path.c_str(), RENAME_NOREPLACE) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("can not create journal ", final_path));
+    }
+    path_.clear();
+    return absl::OkStatus();
+  }
+
+ private:
+  NewDirectory() = default;
+
+  static void RemoveWithFiles(const std::string& path) {
+    if (DIR* dir = opendir(path.c_str()); dir != nullptr) {
+      while (const dirent* entry = readdir(dir)) {
+        if (absl::EndsWith(entry->d_name, ".segment")) unlinkat(dirfd(dir), entry->d_name, 0);
+      }
+      closedir(dir);
+    }
+    rmdir(path.c_str());
+  }
+
+  static void Sweep(const std::string& parent, const std::string& prefix) {
+    DIR* dir = opendir(parent.c_str());
+    if (dir == nullptr) return;
+    while (const dirent* entry = readdir(dir)) {
+      if (!absl::StartsWith(entry->d_name, prefix)) continue;
+      const std::string path = absl::StrCat(parent, "/", entry->d_name);
+      const Fd lock(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+      if (lock.ok() && flock(lock.get(), LOCK_EX | LOCK_NB) == 0) RemoveWithFiles(path);
+    }
+    closedir(dir);
+  }
+
+  std::string path_;
+  Fd lock_;
+};
+
+// What may stand in the way of a restored region: nothing, or one that can not be used any more.
+absl::Status CheckReplaceable(const std::string& region_path, const Id& journal, Epoch recovered) {
+  const Fd fd(open(region_path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.ok() && errno == ENOENT) return absl::OkStatus();
+  const absl::Status exists = absl::AlreadyExistsError(absl::StrCat(
+      "region ", region_path, " exists: open it, or remove it (epochctl rm) to restore anew"));
+  if (!fd.ok()) return exists;
+  absl::StatusOr<detail::Superblock> super = detail::Mapping::ReadSuperblock(fd.get(), region_path);
+  if (absl::IsFailedPrecondition(super.status())) return absl::OkStatus();  // of an earlier boot
+  if (!super.ok() || super->journal != journal) return exists;
+  std::uint64_t word = 0;
+  static_assert(offsetof(detail::Control, head) == 0);
+  if (pread(fd.get(), &word, sizeof word, sizeof(detail::Superblock)) != sizeof word) return exists;
+  const auto head = detail::StateWord::Unpack(word);
+  if (head.phase != detail::Phase::kPoisoned) return exists;
+  // Everything that was visible must be there.
+  if (head.epoch > recovered) {
+    return absl::DataLossError(absl::StrCat(region_path, ": epoch ", head.epoch,
+                                            " was visible, but the journal ends at ", recovered));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options, bool explicitly) {
+  const std::string directory = AbsoluteFrom(options.journal);
+  absl::StatusOr<std::uint64_t> capacity = CapacityBlocks(options);
+  if (!capacity.ok()) return capacity.status();
+  SegmentHeader header = HeaderFor(options, *capacity);
+  header.journal = detail::RandomId();
+  header.segment = 1;
+  header.history = options.history;
+  header.base_digest = detail::Digest({});
+  header.retain_segments = options.retain_segments != 0          ? options.retain_segments
+                           : options.history == History::kLatest ? 1
+                                                                 : 0;
+  auto seed = std::make_unique<Seed>();
+  FillSeed(*seed, directory, header);
+
+  struct stat info {};
+  if (stat(directory.c_str(), &info) == 0) {
+    absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
+    if (!files.ok()) return files.status();
+    if (!files->empty()) {
+      return absl::AlreadyExistsError(absl::StrCat(
+          directory, " holds a journal already: restore from it (epochctl recover), or choose "
+                     "another directory"));
+    }
+    if (!explicitly) {
+      return absl::DataLossError(
+          absl::StrCat(directory, " exists but holds no journal segments: if it is meant for a new "
+                                  "journal, create the region explicitly; otherwise its files are "
+                                  "gone"));
+    }
+    absl::StatusOr<OpenSegment> made = MakeSegment(directory, options.mode & 0777, header, {});
+    if (!made.ok()) return made.status();
+    // The number is the claim: whoever links segment 1 of its journal first wins, but two journals
+    // must not meet in one directory.
+    const Fd lock(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!lock.ok() || flock(lock.get(), LOCK_EX) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("can not lock ", directory));
+    }
+    files = ListSegments(directory);
+    if (!files.ok()) return files.status();
+    if (!files->empty()) return absl::AlreadyExistsError(absl::StrCat(directory, " holds a journal"));
+    if (absl::Status s = PublishSegment(directory, *made); !s.ok()) return s;
+    seed->made = *std::move(made);
+    return seed;
+  }
+
+  absl::StatusOr<NewDirectory> fresh = NewDirectory::Make(directory);
+  if (!fresh.ok()) return fresh.status();
+  // Others who may use the region must reach the journal: read permission gives search permission.
+  const unsigned mode = options.mode & 0777;
+  if (chmod(fresh->path().c_str(), 0700 | mode | ((mode & 0444) >> 2)) != 0) {
+    return ErrnoStatus(errno, directory);
+  }
+  EPOCH_POINT("journal_create.directory");
+  absl::StatusOr<OpenSegment> made = MakeSegment(fresh->path(), mode, header, {});
+  if (!made.ok()) return made.status();
+  if (absl::Status s = PublishSegment(fresh->path(), *made); !s.ok()) return s;
+  EPOCH_POINT("journal_create.before_rename");
+  if (absl::Status s = fresh->RenameTo(directory); !s.ok()) return s;
+  EPOCH_POINT("journal_create.renamed");
+  if (absl::Status s = SyncDirectory(detail::ParentOf(directory)); !s.ok()) return s;
+  seed->made = *std::move(made);
+  return seed;
+}
+
+absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& options,
+                                                     const std::string& region_path) {
+  const std::string directory = AbsoluteFrom(options.journal);
+  absl::StatusOr<OpenSegment> newest = LockNewest(directory, options.restore_timeout, region_path);
+  if (!newest.ok()) return newest.status();
+  // What a dead process wrote may sit in the page cache or the disk's: first it must be stable,
+  // then what is read is what a second recovery would read.
+  if (fdatasync(newest->fd.get()) != 0) {
+    return absl::InternalError(absl::StrCat(newest->path, ": sync failed before recovery: ",
+                                            std::strerror(errno), "; nothing was changed"));
+  }
+  ScanOptions scan_options;
+  scan_options.ignore_block_damage = options.ignore_block_damage;
+  absl::StatusOr<SegmentScan> scan =
+      ScanSegment(newest->fd.get(), newest->path, scan_options);
+  if (!scan.ok()) return scan.status();
+  if (absl::Status s = CheckReplaceable(region_path, scan->header.journal, scan->epoch); !s.ok()) {
+    return s;
+  }
+  if (scan->state.size() > options.state_bytes) {
+    return absl::OutOfRangeError(absl::StrCat(
+        "the state of epoch ", scan->epoch, " has ", scan->state.size(), " bytes, more than "
+        "state_bytes ", options.state_bytes, "; nothing was changed"));
+  }
+  absl::StatusOr<std::uint64_t> capacity = CapacityBlocks(options);
+  if (!capacity.ok()) return capacity.status();
+  SegmentHeader header = HeaderFor(options, *capacity);
+  header.journal = scan->header.journal;
+  header.segment = newest->number + 1;
+  header.history = scan->header.history;
+  header.base_epoch = scan->epoch;
+  header.base_length_bytes = scan->state.size();
+  header.base_digest = detail::Digest(scan->state);
+  header.base_chain = scan->chain;
+  header.base_token = scan->token;
+  header.previous_segment = newest->number;
+  header.previous_end_block = scan->end_block;
+  header.previous_last_epoch = scan->epoch;
+  header.previous_chain = scan->chain;
+  header.recovered = 1;
+  header.retain_segments = scan->header.retain_segments;
+  if (header.segment > kMaxSegment) return absl::OutOfRangeError("segment numbers are used up");
+  struct stat current {};
+  const unsigned mode = fstat(newest->fd.get(), &current) == 0 ? current.st_mode & 0777 : 0600;
+  EPOCH_POINT("restore.scanned");
+  absl::StatusOr<OpenSegment> made = MakeSegment(directory, mode, header, scan->state);
+  if (!made.ok()) return made.status();
+  if (absl::Status s = PublishSegment(directory, *made); !s.ok()) return s;
+  EPOCH_POINT("restore.published");
+  if (header.retain_segments != 0 && header.segment > header.retain_segments) {
+    SweepSegments(directory, header.segment - header.retain_segments);
+  }
+  // A poisoned region, or one of an earlier boot, makes room for its successor. Nobody else can:
+  // this process holds the journal.
+  if (unlink(region_path.c_str()) != 0 && errno != ENOENT) {
+    return ErrnoStatus(errno, absl::StrCat("can not replace ", region_path));
+  }
+  auto seed = std::make_unique<Seed>();
+  FillSeed(*seed, directory, header);
+  seed->state = std::move(scan->state);
+  seed->made = *std::move(made);
+  seed->replaced = *std::move(newest);
+  return seed;
+}
+
+absl::StatusOr<SegmentScan> Preview(const std::string& directory, bool ignore_block_damage) {
+  absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
+  if (!files.ok()) return files.status();
+  if (files->empty()) {
+    return absl::DataLossError(absl::StrCat(directory, " holds no journal segments"));
+  }
+  ScanOptions options;
+  options.ignore_block_damage = ignore_block_damage;
+  return ScanSegmentFile(files->back().path, options);
+}
+
+}  // namespace epoch::journal

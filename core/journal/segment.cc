@@ -1,0 +1,317 @@
+#include "core/journal/segment.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "epoch/detail/check.h"
+#include "epoch/detail/seam.h"
+
+namespace epoch::journal {
+
+using detail::ErrnoStatus;
+using detail::Fd;
+
+namespace {
+
+constexpr std::size_t kPrefixLength = 15;  // "epoch-" 8 digits "-"
+constexpr std::size_t kFileNameLength = 31;
+
+struct DirectoryCloser {
+  void operator()(DIR* d) const { closedir(d); }
+};
+
+std::optional<std::uint64_t> NumberInName(const std::string& name) {
+  if (name.size() != kFileNameLength || name.rfind("epoch-", 0) != 0 ||
+      name[kPrefixLength - 1] != '-' || name.substr(kPrefixLength + 8) != ".segment") {
+    return std::nullopt;
+  }
+  std::uint64_t number = 0;
+  const std::string digits = name.substr(kPrefixLength, 8);
+  if (!std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; }) ||
+      !absl::SimpleAtoi(digits, &number)) {
+    return std::nullopt;
+  }
+  return number;
+}
+
+bool SameFile(int fd, const std::string& path) {
+  struct stat a {}, b {};
+  return fstat(fd, &a) == 0 && stat(path.c_str(), &b) == 0 && a.st_ino == b.st_ino &&
+         a.st_dev == b.st_dev;
+}
+
+absl::Status NoSegments(const std::string& directory) {
+  return absl::DataLossError(absl::StrCat(
+      directory, " holds no journal segments: this is not a new journal, its files are gone"));
+}
+
+}  // namespace
+
+std::string SegmentPath(const std::string& directory, const Id& journal, std::uint64_t number) {
+  return absl::StrCat(directory, "/epoch-", detail::HexOf(journal).substr(0, 8), "-",
+                      absl::Dec(number, absl::kZeroPad8), ".segment");
+}
+
+absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directory) {
+  const std::unique_ptr<DIR, DirectoryCloser> dir(opendir(directory.c_str()));
+  if (dir == nullptr) return ErrnoStatus(errno, absl::StrCat("can not read journal ", directory));
+  std::vector<SegmentFile> files;
+  std::string prefix;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = readdir(dir.get());
+    if (entry == nullptr) {
+      if (errno != 0) return ErrnoStatus(errno, absl::StrCat("can not read ", directory));
+      break;
+    }
+    const std::string name = entry->d_name;
+    const std::optional<std::uint64_t> number = NumberInName(name);
+    if (!number.has_value()) continue;
+    if (prefix.empty()) prefix = name.substr(0, kPrefixLength);
+    if (name.substr(0, kPrefixLength) != prefix) {
+      return absl::DataLossError(absl::StrCat(directory, " holds segments of two journals (", prefix,
+                                              "... and ", name, "): separate them first"));
+    }
+    const std::string path = absl::StrCat(directory, "/", name);
+    struct stat info {};
+    if (stat(path.c_str(), &info) != 0) continue;  // retired in this moment
+    files.push_back({*number, path, static_cast<std::uint64_t>(info.st_size)});
+  }
+  std::sort(files.begin(), files.end(),
+            [](const SegmentFile& a, const SegmentFile& b) { return a.number < b.number; });
+  return files;
+}
+
+absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path) {
+  const AlignedBuffer block(kBlockBytes);
+  if (absl::Status s = ReadExactly(fd, block.data(), kBlockBytes, 0, path); !s.ok()) return s;
+  SegmentHeader h;
+  std::memcpy(&h, block.data(), sizeof h);
+  if (h.magic != kSegmentMagic) {
+    return absl::DataLossError(absl::StrCat(path, " is not a journal segment, or its header is "
+                                                  "destroyed (offset 0)"));
+  }
+  if (h.format_major != kFormatMajor) {
+    return absl::UnimplementedError(absl::StrCat(path, ": journal format ", h.format_major,
+                                                 ", this build speaks ", kFormatMajor));
+  }
+  std::uint32_t crc;
+  std::memcpy(&crc, block.data() + kContentBytes, sizeof crc);
+  if (crc != BlockCrc(h.journal, h.segment, 0, block.data())) {
+    return absl::DataLossError(absl::StrCat(path, ": segment header is damaged (offset 0)"));
+  }
+  struct stat info {};
+  if (fstat(fd, &info) != 0) return ErrnoStatus(errno, path);
+  const std::uint64_t blocks = static_cast<std::uint64_t>(info.st_size) / kBlockBytes;
+  if (h.block_bytes != kBlockBytes || h.capacity_blocks > blocks ||
+      h.base_length_bytes > h.state_bytes || 1 + BlocksFor(h.base_length_bytes) > h.capacity_blocks ||
+      (h.history != History::kAll && h.history != History::kLatest)) {
+    return absl::DataLossError(absl::StrCat(
+        path, ": segment of ", info.st_size, " bytes is truncated or contradicts its header (",
+        h.capacity_blocks, " blocks)"));
+  }
+  return h;
+}
+
+absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, unsigned mode,
+                                        const SegmentHeader& header,
+                                        std::span<const std::byte> base) {
+  OpenSegment segment;
+  segment.number = header.segment;
+  segment.path = SegmentPath(directory, header.journal, header.segment);
+  absl::StatusOr<Fd> fd = OpenUnnamedDirect(directory, mode, segment.direct);
+  if (!fd.ok()) return fd.status();
+  segment.fd = *std::move(fd);
+  if (absl::Status s = detail::RefuseNetworkFilesystem(segment.fd.get(), directory); !s.ok()) {
+    return s;
+  }
+  const int file = segment.fd.get();
+  int error = EPOCH_FAULT("journal.allocate");
+  if (error == 0) {
+    error = posix_fallocate(file, 0, static_cast<off_t>(header.capacity_blocks * kBlockBytes));
+  }
+  if (error != 0) {
+    return ErrnoStatus(error, absl::StrCat("no room for journal segment ", segment.path, " (",
+                                           header.capacity_blocks * kBlockBytes, " bytes)"));
+  }
+  const std::uint64_t head_blocks = 1 + BlocksFor(base.size());
+  const AlignedBuffer head(head_blocks * kBlockBytes);
+  const AlignedBuffer zeros(std::size_t{1} << 20);
+  if (head.data() == nullptr || zeros.data() == nullptr) {
+    return absl::ResourceExhaustedError("no memory for a journal segment");
+  }
+  BlockWriter header_writer(head.data(), header.journal, header.segment, 0);
+  header_writer.Append(&header, sizeof header);
+  header_writer.Finish();
+  BlockWriter base_writer(head.data() + kBlockBytes, header.journal, header.segment, 1);
+  base_writer.Append(base.data(), base.size());
+  base_writer.Finish();
+  if (absl::Status s = WriteFully(file, head.data(), head.size(), 0, segment.path); !s.ok()) {
+    return s;
+  }
+  // Written zeros, not holes: commits into them need no metadata, and what a lost write leaves
+  // behind is known.
+  const std::uint64_t end = header.capacity_blocks * kBlockBytes;
+  for (std::uint64_t at = head.size(); at < end;) {
+    const std::size_t part = std::min<std::uint64_t>(zeros.size(), end - at);
+    if (absl::Status s = WriteFully(file, zeros.data(), part, at, segment.path); !s.ok()) return s;
+    at += part;
+  }
+  if (fsync(file) != 0) return ErrnoStatus(errno, absl::StrCat("can not sync ", segment.path));
+  EPOCH_POINT("segment.synced");
+  // Before it has a name: nobody can restore from it until this process lets go of it.
+  if (const int e = seam::SetByteLock(file, seam::ByteLock::kShared, 0); e != 0) {
+    return ErrnoStatus(e, absl::StrCat("can not lock ", segment.path));
+  }
+  return segment;
+}
+
+absl::Status SyncDirectory(const std::string& directory) {
+  const Fd fd(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", directory));
+  if (fsync(fd.get()) != 0) return ErrnoStatus(errno, absl::StrCat("can not sync ", directory));
+  return absl::OkStatus();
+}
+
+absl::Status PublishSegment(const std::string& directory, const OpenSegment& segment) {
+  EPOCH_POINT("segment.before_link");
+  if (absl::Status s = detail::LinkUnnamed(segment.fd.get(), segment.path); !s.ok()) return s;
+  EPOCH_POINT("segment.linked");
+  return SyncDirectory(directory);
+}
+
+absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id& journal,
+                                         const Id& incarnation) {
+  const absl::Time give_up = absl::Now() + absl::Seconds(10);
+  for (;;) {
+    absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
+    if (!files.ok()) return files.status();
+    if (files->empty()) return NoSegments(directory);
+    OpenSegment segment;
+    segment.number = files->back().number;
+    segment.path = files->back().path;
+    absl::StatusOr<Fd> fd = OpenDirect(segment.path, O_RDWR, segment.direct);
+    if (absl::IsNotFound(fd.status())) continue;  // retired in this moment
+    if (!fd.ok()) return fd.status();
+    segment.fd = *std::move(fd);
+    const int error = seam::SetByteLock(segment.fd.get(), seam::ByteLock::kShared, 0);
+    if (error != 0 && error != EAGAIN) {
+      return ErrnoStatus(error, absl::StrCat("can not lock ", segment.path));
+    }
+    if (error == EAGAIN) {
+      // A restorer holds it: it will either find the region alive and let go, or supersede it.
+      if (absl::Now() > give_up) {
+        return absl::UnavailableError(absl::StrCat(
+            segment.path, " is being restored by ", NameHolders(segment.fd.get())));
+      }
+      absl::SleepFor(absl::Milliseconds(1));
+      continue;
+    }
+    EPOCH_POINT("attach.locked");
+    // Only under the lock does the listing say who owns the journal.
+    absl::StatusOr<std::vector<SegmentFile>> again = ListSegments(directory);
+    if (!again.ok()) return again.status();
+    if (again->empty() || again->back().number != segment.number ||
+        !SameFile(segment.fd.get(), segment.path)) {
+      continue;  // rolled meanwhile
+    }
+    absl::StatusOr<SegmentHeader> header = ReadSegmentHeader(segment.fd.get(), segment.path);
+    if (!header.ok()) return header.status();
+    if (header->journal != journal || header->incarnation != incarnation) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          directory, ": superseded: the journal was restored into incarnation ",
+          detail::HexOf(header->incarnation), "; this region is history, open the new one"));
+    }
+    if (absl::Status s = SyncDirectory(directory); !s.ok()) return s;
+    return segment;
+  }
+}
+
+absl::StatusOr<OpenSegment> LockNewest(const std::string& directory, absl::Duration timeout,
+                                       const std::string& region_path) {
+  const absl::Time give_up = absl::Now() + timeout;
+  absl::Duration pause = absl::Microseconds(200);
+  for (;;) {
+    absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
+    if (!files.ok()) return files.status();
+    if (files->empty()) return NoSegments(directory);
+    OpenSegment segment;
+    segment.number = files->back().number;
+    segment.path = files->back().path;
+    absl::StatusOr<Fd> fd = OpenDirect(segment.path, O_RDWR, segment.direct);
+    if (absl::IsNotFound(fd.status())) continue;
+    if (!fd.ok()) return fd.status();
+    segment.fd = *std::move(fd);
+    const int error = seam::SetByteLock(segment.fd.get(), seam::ByteLock::kExclusive, 0);
+    if (error != 0 && error != EAGAIN) {
+      return ErrnoStatus(error, absl::StrCat("can not lock ", segment.path));
+    }
+    if (error == 0) {
+      EPOCH_POINT("restore.locked");
+      absl::StatusOr<std::vector<SegmentFile>> again = ListSegments(directory);
+      if (!again.ok()) return again.status();
+      if (!again->empty() && again->back().number == segment.number &&
+          SameFile(segment.fd.get(), segment.path)) {
+        return segment;
+      }
+      continue;
+    }
+    // Another process restores or still works here. If it restores, its region appears first.
+    if (access(region_path.c_str(), F_OK) == 0) {
+      return absl::AlreadyExistsError(absl::StrCat("region ", region_path, " exists"));
+    }
+    if (absl::Now() > give_up) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("journal ", directory, " is still attached to by ",
+                       NameHolders(segment.fd.get()), ": end them, then try again"));
+    }
+    absl::SleepFor(pause);
+    pause = std::min(pause * 2, absl::Milliseconds(20));
+  }
+}
+
+std::string NameHolders(int fd) {
+  struct stat wanted {};
+  if (fstat(fd, &wanted) != 0) return "unknown processes";
+  std::string names;
+  const std::unique_ptr<DIR, DirectoryCloser> proc(opendir("/proc"));
+  while (const dirent* entry = proc != nullptr ? readdir(proc.get()) : nullptr) {
+    int pid = 0;
+    if (!absl::SimpleAtoi(entry->d_name, &pid) || pid == getpid()) continue;
+    const std::string fds = absl::StrCat("/proc/", pid, "/fd");
+    const std::unique_ptr<DIR, DirectoryCloser> open_files(opendir(fds.c_str()));
+    while (const dirent* file = open_files != nullptr ? readdir(open_files.get()) : nullptr) {
+      struct stat info {};
+      if (stat(absl::StrCat(fds, "/", file->d_name).c_str(), &info) != 0 ||
+          info.st_ino != wanted.st_ino || info.st_dev != wanted.st_dev) {
+        continue;
+      }
+      std::string name = detail::ReadSmallFile(absl::StrCat("/proc/", pid, "/comm").c_str());
+      while (!name.empty() && name.back() == '\n') name.pop_back();
+      absl::StrAppend(&names, names.empty() ? "" : ", ", "pid ", pid, " (", name, ")");
+      break;
+    }
+  }
+  return names.empty() ? "a process that /proc does not show" : names;
+}
+
+void SweepSegments(const std::string& directory, std::uint64_t first) {
+  absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
+  if (!files.ok()) return;
+  for (const SegmentFile& file : *files) {
+    if (file.number < first) unlink(file.path.c_str());  // the next sweep tries again
+  }
+}
+
+}  // namespace epoch::journal

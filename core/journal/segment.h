@@ -1,0 +1,79 @@
+// Segment files: names, locks, making one, attaching to the newest.
+//
+// Ownership. Every process that may write a segment holds a shared lock on the very description
+// that it writes through; a restorer needs it exclusively. The kernel gives a dead process's lock
+// away only when its last write has landed: that is the fence between incarnations.
+// A segment gets its name when it is complete and synced, and is never renamed, reused or appended
+// to by a later incarnation.
+#ifndef EPOCH_CORE_JOURNAL_SEGMENT_H_
+#define EPOCH_CORE_JOURNAL_SEGMENT_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "core/journal/disk.h"
+#include "core/journal/format.h"
+#include "epoch/detail/files.h"
+
+namespace epoch::journal {
+
+struct SegmentFile {
+  std::uint64_t number;
+  std::string path;
+  std::uint64_t bytes;
+};
+
+// "<dir>/epoch-<first 8 hex digits of the journal id>-<number, 8 digits>.segment"
+std::string SegmentPath(const std::string& directory, const Id& journal, std::uint64_t number);
+
+// All segment files, by number. NotFound if there is no such directory; DataLoss if two journals
+// are mixed in it.
+absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directory);
+
+// Reads and checks block 0. DataLoss (damaged, foreign), Unimplemented (another format version).
+absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path);
+
+// An open segment with a lock on it.
+struct OpenSegment {
+  detail::Fd fd;
+  std::uint64_t number = 0;
+  std::string path;
+  bool direct = false;
+};
+
+// Makes a complete segment (header, base state, zeros), synced, with a shared lock, and no name
+// yet. ResourceExhausted when there is no room; then nothing is left behind.
+absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, unsigned mode,
+                                        const SegmentHeader& header,
+                                        std::span<const std::byte> base);
+
+// Gives it its name and makes the name durable. AlreadyExists if the number is taken.
+absl::Status PublishSegment(const std::string& directory, const OpenSegment& segment);
+
+absl::Status SyncDirectory(const std::string& directory);
+
+// Opens the newest segment for writing, with a shared lock, and makes sure that it is still the
+// newest and of that incarnation. FailedPrecondition "superseded" if it is not.
+absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id& journal,
+                                         const Id& incarnation);
+
+// Locks the newest segment exclusively: nobody can write to this journal while it is held.
+// FailedPrecondition when processes are still attached after `timeout`: names them. AlreadyExists
+// as soon as `stop()` says that there is no need any more.
+absl::StatusOr<OpenSegment> LockNewest(const std::string& directory, absl::Duration timeout,
+                                       const std::string& region_path);
+
+// "pid 12 (name), pid 34 (name)": who has this file open, as far as /proc tells.
+std::string NameHolders(int fd);
+
+// Unlinks all segments numbered below `first`. The caller is attached to a newer one whose
+// directory entry is durable.
+void SweepSegments(const std::string& directory, std::uint64_t first);
+
+}  // namespace epoch::journal
+
+#endif  // EPOCH_CORE_JOURNAL_SEGMENT_H_
