@@ -22,7 +22,7 @@ struct RegionOptions {
   unsigned mode = 0600;                   // permission bits of the region and the journal files
 
   // A directory makes the region durable. Needs the compiled part (core/journal/journal.h).
-  std::string journal;
+  std::string journal{};
   History history = History::kAll;
   std::uint64_t segment_bytes = 0;    // size of a journal file; 0: 16 MiB or what a state needs
   std::uint32_t retain_segments = 0;  // older segments to keep; 0: all (kAll), one (kLatest)
@@ -37,13 +37,13 @@ struct RegionOptions {
 };
 
 struct JoinOptions {
-  std::string name;    // shown by the tools, at most 63 bytes
+  std::string name{};  // shown by the tools, at most 63 bytes
   bool voter = false;  // counts in voted transitions
 };
 
 struct CommitOptions {
   // Commit only as the direct successor of this epoch; otherwise succeed whatever is newest.
-  std::optional<Epoch> expected;
+  std::optional<Epoch> expected = std::nullopt;
   // How long to wait for the commit to become visible. When it passes in a durable region the
   // state may already be accepted: the error says so.
   absl::Duration timeout = absl::InfiniteDuration();
