@@ -27,10 +27,13 @@ class AlignedBuffer {
   std::size_t size() const { return size_; }
 
  private:
-  struct Free {
+  struct Unmap {
+    Unmap() : size(0) {}
+    explicit Unmap(std::size_t bytes) : size(bytes) {}
+    std::size_t size;
     void operator()(std::byte* data) const;
   };
-  std::unique_ptr<std::byte, Free> data_;
+  std::unique_ptr<std::byte, Unmap> data_;
   std::size_t size_ = 0;
 };
 

@@ -16,7 +16,8 @@ using detail::ChainLink;
 using detail::Digest;
 
 bool AllZero(const std::byte* bytes, std::size_t size) {
-  return std::all_of(bytes, bytes + size, [](std::byte b) { return b == std::byte{0}; });
+  // Equal to itself one byte further on, and the first byte is zero: memcmp's speed.
+  return bytes[0] == std::byte{0} && std::memcmp(bytes, bytes + 1, size - 1) == 0;
 }
 
 class Scanner {
