@@ -207,6 +207,7 @@ class Participant {
   // Waits until the transition is visible. Errors: as Commit.
   absl::StatusOr<Epoch> Await(const Ticket& ticket,
                               absl::Duration timeout = absl::InfiniteDuration()) {
+    if (core_->HeadEpoch() >= ticket.epoch) return ticket.epoch;
     absl::Status s = core_->AwaitCommitted(ticket.epoch, timeout);
     if (!s.ok()) return s;
     return ticket.epoch;

@@ -29,23 +29,27 @@ class Xxh64 {
         d = Round(d, Read64(p + 24));
         p += 32;
       } while (end - p >= 32);
-      h = std::rotl(a, 1) + std::rotl(b, 7) + std::rotl(c, 12) + std::rotl(d, 18);
-      h = Merge(Merge(Merge(Merge(h, a), b), c), d);
+      h = MergeAll(a, b, c, d);
     } else {
       h = seed + kP5;
     }
     h += size;
-    for (; end - p >= 8; p += 8) h = std::rotl(h ^ Round(0, Read64(p)), 27) * kP1 + kP4;
+    for (; end - p >= 8; p += 8) h = Tail(h, Read64(p));
     if (end - p >= 4) {
       h = std::rotl(h ^ (Read32(p) * kP1), 23) * kP2 + kP3;
       p += 4;
     }
     for (; p != end; ++p) h = std::rotl(h ^ (*p * kP5), 11) * kP1;
-    h ^= h >> 33;
-    h *= kP2;
-    h ^= h >> 29;
-    h *= kP3;
-    return h ^ (h >> 32);
+    return Avalanche(h);
+  }
+
+  // Of six words, in registers: as Of() for their 48 bytes.
+  static constexpr std::uint64_t OfWords(std::uint64_t seed, std::uint64_t w0, std::uint64_t w1,
+                                         std::uint64_t w2, std::uint64_t w3, std::uint64_t w4,
+                                         std::uint64_t w5) noexcept {
+    const std::uint64_t h = MergeAll(Round(seed + kP1 + kP2, w0), Round(seed + kP2, w1),
+                                     Round(seed, w2), Round(seed - kP1, w3));
+    return Avalanche(Tail(Tail(h + 48, w4), w5));
   }
 
  private:
@@ -69,6 +73,21 @@ class Xxh64 {
   static constexpr std::uint64_t Merge(std::uint64_t h, std::uint64_t acc) noexcept {
     return (h ^ Round(0, acc)) * kP1 + kP4;
   }
+  static constexpr std::uint64_t MergeAll(std::uint64_t a, std::uint64_t b, std::uint64_t c,
+                                          std::uint64_t d) noexcept {
+    const std::uint64_t h = std::rotl(a, 1) + std::rotl(b, 7) + std::rotl(c, 12) + std::rotl(d, 18);
+    return Merge(Merge(Merge(Merge(h, a), b), c), d);
+  }
+  static constexpr std::uint64_t Tail(std::uint64_t h, std::uint64_t word) noexcept {
+    return std::rotl(h ^ Round(0, word), 27) * kP1 + kP4;
+  }
+  static constexpr std::uint64_t Avalanche(std::uint64_t h) noexcept {
+    h ^= h >> 33;
+    h *= kP2;
+    h ^= h >> 29;
+    h *= kP3;
+    return h ^ (h >> 32);
+  }
 };
 
 inline std::uint64_t Digest(std::span<const std::byte> bytes) noexcept {
@@ -84,10 +103,12 @@ struct ChainLink {
   std::uint64_t token;
   std::uint64_t kind;
 };
-static_assert(sizeof(ChainLink) == 48);
 
-inline std::uint64_t ChainDigest(const ChainLink& link) noexcept {
-  return Xxh64::Of(&link, sizeof link, 0x45504f4348ull);
+// XXH64 of the link's words, the payload digest last: it is known last, and what comes before it is
+// computed meanwhile.
+constexpr std::uint64_t ChainDigest(const ChainLink& link) noexcept {
+  return Xxh64::OfWords(0x45504f4348ull, link.previous_chain, link.epoch, link.length_bytes,
+                        link.token, link.kind, link.digest);
 }
 
 }  // namespace epoch::detail

@@ -126,9 +126,7 @@ class ParticipantCore final : public ForkAware {
 
   // Only this participant writes its pin word. (Compared with what it announced, not with "none":
   // a scribbled word is no pin.)
-  bool pinned() const noexcept {
-    return slot_->pin.Load(std::memory_order_relaxed) == announced_;
-  }
+  bool pinned() const noexcept { return slot_->pin.Load(std::memory_order_relaxed) == announced_; }
   const PinnedState& pinned_state() const noexcept { return pinned_; }
 
   // Why Pin() returned false although it might wait.
@@ -168,7 +166,8 @@ class ParticipantCore final : public ForkAware {
         absl::Status s = AwaitCommitted(head + 1, absl::Seconds(10));
         if (s.ok()) continue;
         return absl::Status(s.code(), absl::StrCat("no free version, and the journal does not "
-                                                   "move on: ", std::string(s.message())));
+                                                   "move on: ",
+                                                   std::string(s.message())));
       }
       if (reaped) return NoVersions();
       ReapAll(*mapping_);
@@ -194,8 +193,7 @@ class ParticipantCore final : public ForkAware {
       if (absl::Status s = JournalReady(); !s.ok()) return s;
     }
     const std::uint64_t digest = Xxh64::Of(PayloadOf(cell), size);
-    const Acceptance accepted =
-        detail::Accept(view_, claim_, cell, size, digest, token, expected);
+    const Acceptance accepted = detail::Accept(view_, claim_, cell, size, digest, token, expected);
     if (accepted.refusal == Refusal::kAccepted) [[likely]] {
       --drafts_;
       // Whoever serves the journal may be asleep; a process that can flush does so itself.
@@ -245,7 +243,8 @@ class ParticipantCore final : public ForkAware {
           }
         } else if (!SomebodyFlushes()) {
           return absl::UnavailableError(
-              absl::StrCat("epoch ", epoch, " is accepted, but nobody writes the journal now: "
+              absl::StrCat("epoch ", epoch,
+                           " is accepted, but nobody writes the journal now: "
                            "its outcome is pending"));
         }
       }
@@ -282,9 +281,9 @@ class ParticipantCore final : public ForkAware {
       if (converged()) return absl::OkStatus();
       const std::int64_t nanos = slices.Next();
       if (nanos <= 0) {
-        return absl::DeadlineExceededError(absl::StrCat(
-            "epoch ", epoch, " is committed, but not acknowledged by ",
-            NameStragglers(*mapping_, epoch)));
+        return absl::DeadlineExceededError(absl::StrCat("epoch ", epoch,
+                                                        " is committed, but not acknowledged by ",
+                                                        NameStragglers(*mapping_, epoch)));
       }
       SleepUnless(*view_.control, nanos, converged);
     }
@@ -341,9 +340,9 @@ class ParticipantCore final : public ForkAware {
     }
     if (left_) return absl::FailedPreconditionError("this participant has left the region");
     if (slot_->state.Load() != active_) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("expelled: slot ", claim_.slot, " was taken from \"", options_.name,
-                       "\"; rejoin to go on"));
+      return absl::FailedPreconditionError(absl::StrCat("expelled: slot ", claim_.slot,
+                                                        " was taken from \"", options_.name,
+                                                        "\"; rejoin to go on"));
     }
     return absl::OkStatus();
   }
@@ -379,9 +378,9 @@ class ParticipantCore final : public ForkAware {
   }
 
   absl::Status TooLarge(std::size_t size) const {
-    return absl::OutOfRangeError(absl::StrCat("a state of ", size, " bytes does not fit: ",
-                                              mapping_->path(), " was created for ",
-                                              view_.geometry.state_bytes));
+    return absl::OutOfRangeError(absl::StrCat("a state of ", size,
+                                              " bytes does not fit: ", mapping_->path(),
+                                              " was created for ", view_.geometry.state_bytes));
   }
   absl::Status ExpectedDiffers(Epoch expected, Epoch found) const {
     return absl::AbortedError(absl::StrCat("expected epoch ", expected, ", but the region is at ",
@@ -421,8 +420,7 @@ class ParticipantCore final : public ForkAware {
       slot_->pin.Store(unpinned_);  // withdraw: the fence waits for exactly this
       Ring(*view_.control);
       if (!may_wait || slot_->state.Load() != active_) return false;
-      SleepUnless(*view_.control, 1'000'000,
-                  [&] { return view_.control->head.Load() != word; });
+      SleepUnless(*view_.control, 1'000'000, [&] { return view_.control->head.Load() != word; });
       std::uint64_t expected = unpinned_;
       announced_ = PinWord(word);
       if (!slot_->pin.CompareExchange(expected, announced_)) return false;
@@ -456,9 +454,12 @@ class ParticipantCore final : public ForkAware {
   }
   void SetFlags(std::uint32_t flags) noexcept { slot_->flags.Exchange(flags); }
 
+  // Active, and not parked any more. (A forked or departed participant's slot_ is never Active.)
   absl::Status Ready() {
-    if (absl::Status s = Status(); !s.ok()) return s;
-    if (parked_) Unpark();
+    if (slot_->state.Load() != active_) [[unlikely]]
+      return Status();
+    if (parked_) [[unlikely]]
+      Unpark();
     return absl::OkStatus();
   }
 
@@ -492,9 +493,9 @@ class ParticipantCore final : public ForkAware {
       // The disk was full. Try again; while it still is, take on nothing new.
       absl::StatusOr<JournalPort::Outcome> flushed = port->Flush(claim_.slot, claim_.generation);
       if (!flushed.ok()) {
-        return absl::Status(flushed.status().code(),
-                            absl::StrCat(std::string(flushed.status().message()),
-                                         "; nothing was changed"));
+        return absl::Status(
+            flushed.status().code(),
+            absl::StrCat(std::string(flushed.status().message()), "; nothing was changed"));
       }
     }
     return absl::OkStatus();

@@ -16,8 +16,8 @@
 #ifndef EPOCH_DETAIL_VERSIONS_H_
 #define EPOCH_DETAIL_VERSIONS_H_
 
+#include <algorithm>
 #include <array>
-#include <bitset>
 #include <cstdint>
 #include <optional>
 
@@ -43,33 +43,33 @@ inline void MarkPublished(const RegionView& view, std::uint64_t tail_word) noexc
   cell.owner.CompareExchange(owner, OwnerWord::Unpack(owner).With(CellState::kPublished));
 }
 
-// What the slots protect, gathered in one pass.
-struct Protection {
-  Epoch lowest_pin = kNone;
-  std::bitset<kMaxVersions + 1> guarded;
-};
-
-inline void GatherGuards(const RegionView& view, Protection& protection) noexcept {
-  const std::uint32_t limit = view.SlotLimit();
-  for (std::uint32_t i = 0; i < limit; ++i) {
-    for (const auto* guard : {&view.slots[i].own, &view.slots[i].help}) {
-      const std::uint64_t cell = OwnedWord::Unpack(guard->Load()).number;
-      if (cell <= kMaxVersions) protection.guarded.set(cell);
+// The cells that guards name. Clears only as much of itself as the region has cells.
+class GuardSet {
+ public:
+  explicit GuardSet(const RegionView& view) noexcept : versions_(view.geometry.versions) {
+    std::fill_n(words_.begin(), versions_ / 64 + 1, std::uint64_t{0});
+    const std::uint32_t limit = view.SlotLimit();
+    for (std::uint32_t i = 0; i < limit; ++i) {
+      for (const auto* guard : {&view.slots[i].own, &view.slots[i].help}) {
+        const std::uint64_t cell = OwnedWord::Unpack(guard->Load()).number;
+        if (cell < versions_) words_[cell / 64] |= std::uint64_t{1} << (cell % 64);
+      }
     }
   }
-}
+  bool Has(std::uint32_t cell) const noexcept { return (words_[cell / 64] >> (cell % 64)) & 1; }
 
-// C: the caller loaded head (seq_cst) before this scan; a pin announced after the scan read its
-// slot re-reads head (Participant::Pin, A) and finds an epoch no lower than the caller did.
-inline Protection GatherProtection(const RegionView& view) noexcept {
-  Protection protection;
+ private:
+  const std::uint32_t versions_;
+  std::array<std::uint64_t, kMaxVersions / 64 + 1> words_;
+};
+
+inline Epoch LowestPin(const RegionView& view) noexcept {
+  Epoch lowest = kNone;
   const std::uint32_t limit = view.SlotLimit();
   for (std::uint32_t i = 0; i < limit; ++i) {
-    const Epoch pinned = OwnedWord::Unpack(view.slots[i].pin.Load()).number;
-    if (pinned < protection.lowest_pin) protection.lowest_pin = pinned;
+    lowest = std::min(lowest, OwnedWord::Unpack(view.slots[i].pin.Load()).number);
   }
-  GatherGuards(view, protection);
-  return protection;
+  return lowest;
 }
 
 inline bool Names(std::uint64_t state_word, std::uint32_t cell) noexcept {
@@ -78,16 +78,18 @@ inline bool Names(std::uint64_t state_word, std::uint32_t cell) noexcept {
 
 // Frees every superseded version that nothing protects. Returns how many.
 inline std::uint32_t Reclaim(const RegionView& view) noexcept {
+  // C: head (seq_cst) before the pins; a pin announced after its slot was read here re-reads head
+  // (Participant::Pin, A) and finds an epoch no lower than this.
   const Epoch head = StateWord::Unpack(view.control->head.Load()).epoch;
-  const Protection protection = GatherProtection(view);
-  const Epoch below = head < protection.lowest_pin ? head : protection.lowest_pin;
+  const Epoch below = std::min(head, LowestPin(view));
+  const GuardSet guards(view);
   std::uint32_t freed = 0;
   for (std::uint32_t i = 0; i < view.geometry.versions; ++i) {
     VersionCell& cell = view.cells[i];
     std::uint64_t owner = cell.owner.Load();
     if (OwnerWord::Unpack(owner).state != CellState::kPublished) continue;
     // If the cell is recycled from here on, the CAS below fails: the use counter differs.
-    if (cell.epoch.Load(std::memory_order_relaxed) >= below || protection.guarded.test(i)) continue;
+    if (cell.epoch.Load(std::memory_order_relaxed) >= below || guards.Has(i)) continue;
     EPOCH_POINT("reclaim.before_free");
     if (cell.owner.CompareExchange(owner, OwnerWord::Unpack(owner).Freed())) ++freed;
   }
@@ -142,11 +144,8 @@ inline bool FreeDraftsOf(const RegionView& view, std::uint32_t slot,
     }
     // Order: tail, guards, head, guards again. Each shorter order has a counterexample once
     // proposals can be aborted.
-    Protection before, after;
-    GatherGuards(view, before);
-    if (before.guarded.test(i) || Names(view.control->head.Load(), i)) return false;
-    GatherGuards(view, after);
-    if (after.guarded.test(i)) return false;
+    if (GuardSet(view).Has(i) || Names(view.control->head.Load(), i)) return false;
+    if (GuardSet(view).Has(i)) return false;
     EPOCH_POINT("reap.before_free_draft");
     cell.owner.CompareExchange(owner, word.Freed());
   }
