@@ -37,6 +37,7 @@ inline absl::Status ErrnoStatus(int error, const std::string& what) {
     case EROFS:
       return absl::PermissionDeniedError(message);
     case ENOSPC:
+    case EFBIG:
     case EDQUOT:
     case ENOMEM:
     case EMFILE:

@@ -44,6 +44,7 @@ struct TailState {
 inline std::int64_t DeadlineAfter(absl::Duration timeout) {
   const std::int64_t now = seam::MonotonicNanos();
   const std::int64_t nanos = absl::ToInt64Nanoseconds(timeout);  // saturates
+  if (nanos <= 0) return now;  // minus infinity would overflow whoever computes what is left
   return nanos > INT64_MAX - now ? INT64_MAX : now + nanos;
 }
 

@@ -1,0 +1,185 @@
+// Acknowledging, parking, stragglers and waiting. Across processes: process/.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "epoch/epoch.h"
+#include "support/region_test.h"
+
+namespace epoch::test {
+namespace {
+
+std::vector<std::string> NamesOf(const std::vector<Straggler>& stragglers) {
+  std::vector<std::string> names;
+  for (const Straggler& straggler : stragglers) names.push_back(straggler.name);
+  return names;
+}
+
+using AcknowledgeTest = SmallRegionTest;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+TEST_F(AcknowledgeTest, joining_acknowledges_the_epoch_it_finds) {
+  Participant first = Joined("first");
+  ASSERT_OK(first.Commit("x"));
+  Participant second = Joined("second");
+  EXPECT_THAT(NamesOf(region().Stragglers(1)), ElementsAre("first"));
+}
+
+TEST_F(AcknowledgeTest, pin_and_poll_acknowledge_commit_does_not) {
+  Participant a = Joined("a"), b = Joined("b");
+  ASSERT_OK(a.Commit("x"));
+  EXPECT_THAT(NamesOf(region().Stragglers(1)), ElementsAre("a", "b"));
+  EXPECT_EQ(*a.Poll(), 1u);
+  EXPECT_THAT(NamesOf(region().Stragglers(1)), ElementsAre("b"));
+  EXPECT_EQ(b.Pin().epoch(), 1u);
+  EXPECT_THAT(region().Stragglers(1), IsEmpty());
+  EXPECT_THAT(NamesOf(region().Stragglers(2)), ElementsAre("a", "b"));
+}
+
+TEST_F(AcknowledgeTest, poll_under_a_pin_acknowledges_what_is_pinned) {
+  Participant self = Joined("self"), writer = Joined("writer");
+  ASSERT_OK(writer.Commit("one"));
+  const Pin pin = self.Pin();
+  ASSERT_OK(writer.Commit("two"));
+  EXPECT_EQ(*self.Poll(), 1u);
+  const auto stragglers = region().Stragglers(2);
+  ASSERT_EQ(stragglers.size(), 2u);
+  EXPECT_EQ(stragglers[0].name, "self");
+  EXPECT_EQ(stragglers[0].acknowledged, 1u);
+  EXPECT_EQ(stragglers[0].pinned, 1u);
+  EXPECT_EQ(stragglers[1].pinned, std::nullopt);
+}
+
+TEST_F(AcknowledgeTest, parked_participant_is_nobodys_straggler_until_it_comes_back) {
+  Participant self = Joined("self"), writer = Joined("writer");
+  ASSERT_OK(self.Park());
+  ASSERT_OK(writer.Commit("x"));
+  EXPECT_THAT(NamesOf(region().Stragglers(1)), ElementsAre("writer"));
+  EXPECT_OK(writer.Await(1, Stage::kConverged, absl::Seconds(10)));
+  ASSERT_OK(writer.Commit("y"));
+  EXPECT_EQ(self.Pin().epoch(), 2u);
+  ASSERT_OK(writer.Commit("z"));
+  EXPECT_THAT(NamesOf(region().Stragglers(3)), ElementsAre("self", "writer"));
+}
+
+TEST_F(AcknowledgeTest, each_way_back_ends_parking) {
+  Participant self = Joined("self");
+  const auto parked = [&] {
+    return (region().mapping()->view().slots[self.slot()].flags.Load() & detail::kSlotParked) != 0;
+  };
+  ASSERT_OK(self.Park());
+  EXPECT_TRUE(parked());
+  ASSERT_OK(self.Poll());
+  EXPECT_FALSE(parked());
+  ASSERT_OK(self.Park());
+  { const Pin pin = self.Pin(); }
+  EXPECT_FALSE(parked());
+  ASSERT_OK(self.Park());
+  ASSERT_OK(self.Commit("x"));
+  EXPECT_FALSE(parked());
+}
+
+TEST_F(AcknowledgeTest, parking_is_refused_while_pinned) {
+  Participant self = Joined();
+  const Pin pin = self.Pin();
+  EXPECT_FAILS(self.Park(), kFailedPrecondition, "pin");
+}
+
+TEST_F(AcknowledgeTest, parking_keeps_the_voter_flag) {
+  auto self = Participant::Join(region(), {.name = "v", .voter = true});
+  ASSERT_OK(self);
+  ASSERT_OK(self->Park());
+  const auto& flags = region().mapping()->view().slots[self->slot()].flags;
+  EXPECT_EQ(flags.Load(), std::uint32_t{detail::kSlotVoter | detail::kSlotParked});
+  ASSERT_OK(self->Poll());
+  EXPECT_EQ(flags.Load(), std::uint32_t{detail::kSlotVoter});
+}
+
+TEST_F(AcknowledgeTest, converged_includes_the_waiter_itself) {
+  Participant self = Joined();
+  ASSERT_OK(self.Commit("x"));
+  ASSERT_EQ(region().Stragglers(1).size(), 1u);
+  EXPECT_EQ(*self.Await(1, Stage::kConverged, absl::Seconds(10)), 1u);
+  EXPECT_THAT(region().Stragglers(1), IsEmpty());
+}
+
+TEST_F(AcknowledgeTest, waiting_for_convergence_while_pinned_would_wait_for_oneself) {
+  Participant self = Joined();
+  const Pin pin = self.Pin();
+  EXPECT_FAILS(self.Await(0, Stage::kConverged), kFailedPrecondition, "pin");
+  EXPECT_OK(self.Await(0, Stage::kCommitted));
+}
+
+TEST_F(AcknowledgeTest, deadline_names_the_stragglers) {
+  Participant self = Joined("waiter"), slow = Joined("slow one"), other = Joined("other");
+  ASSERT_OK(self.Commit("x"));
+  ASSERT_OK(other.Poll());
+  auto waited = self.Await(1, Stage::kConverged, absl::Milliseconds(5));
+  EXPECT_FAILS(waited, kDeadlineExceeded, "\"slow one\" (slot 1, pid ");
+  EXPECT_THAT(MessageOf(waited), testing::Not(testing::HasSubstr("other")));
+  EXPECT_THAT(MessageOf(waited), testing::Not(testing::HasSubstr("waiter")));
+}
+
+TEST_F(AcknowledgeTest, deadline_for_an_epoch_nobody_proposed_says_where_the_region_is) {
+  Participant self = Joined();
+  EXPECT_FAILS(self.Await(5, Stage::kCommitted, absl::Milliseconds(2)), kDeadlineExceeded,
+               "at epoch 0, not yet at 5");
+  EXPECT_FAILS(self.Await(5, Stage::kConverged, absl::Milliseconds(2)), kDeadlineExceeded,
+               "not yet at 5");
+  EXPECT_FAILS(self.Await(5, Stage::kCommitted, absl::ZeroDuration()), kDeadlineExceeded, "");
+  EXPECT_FAILS(self.Await(5, Stage::kCommitted, -absl::InfiniteDuration()), kDeadlineExceeded, "");
+}
+
+TEST_F(AcknowledgeTest, await_of_the_past_returns_the_present) {
+  Participant self = Joined();
+  for (int i = 0; i < 3; ++i) ASSERT_OK(self.Commit("x"));
+  EXPECT_EQ(*self.Await(1, Stage::kCommitted, absl::ZeroDuration()), 3u);
+}
+
+TEST_F(AcknowledgeTest, waiters_are_woken_by_commit_and_by_acknowledgment) {
+  Participant waiter = Joined("waiter");
+  std::thread other([&] {
+    auto self = Participant::Join(region(), {.name = "other"});
+    ASSERT_OK(self);
+    for (Epoch epoch = 1; epoch <= 50; ++epoch) {
+      ASSERT_OK(self->Commit("x"));
+      ASSERT_OK(self->Await(epoch, Stage::kConverged, absl::Seconds(20)));
+    }
+  });
+  for (Epoch epoch = 1; epoch <= 50; ++epoch) {
+    EXPECT_OK(waiter.Await(epoch, Stage::kCommitted, absl::Seconds(20)));
+    EXPECT_OK(waiter.Poll());
+  }
+  // The other may have left meanwhile, or waits for nobody but this one.
+  EXPECT_OK(waiter.Await(50, Stage::kConverged, absl::Seconds(20)));
+  other.join();
+}
+
+TEST_F(AcknowledgeTest, leaving_ends_the_wait_for_the_leaver) {
+  Participant self = Joined("self");
+  {
+    Participant leaver = Joined("leaver");
+    ASSERT_OK(self.Commit("x"));
+    EXPECT_FAILS(self.Await(1, Stage::kConverged, absl::Milliseconds(2)), kDeadlineExceeded,
+                 "leaver");
+  }
+  EXPECT_OK(self.Await(1, Stage::kConverged, absl::Seconds(10)));
+}
+
+TEST_F(AcknowledgeTest, expelled_participants_delay_nobody) {
+  Participant self = Joined("self"), victim = Joined("victim");
+  ASSERT_OK(self.Commit("x"));
+  ASSERT_OK(region().Expel(victim.slot()));
+  EXPECT_OK(self.Await(1, Stage::kConverged, absl::Seconds(10)));
+}
+
+TEST_F(AcknowledgeTest, serve_of_a_volatile_region_is_refused) {
+  Participant self = Joined();
+  EXPECT_FAILS(self.Serve(absl::Seconds(1)), kFailedPrecondition, "volatile");
+}
+
+}  // namespace
+}  // namespace epoch::test

@@ -1,0 +1,106 @@
+// Limits: running out is an error that names the holder, and the largest geometry works.
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "epoch/epoch.h"
+#include "support/region_test.h"
+
+namespace epoch::test {
+namespace {
+
+using ExhaustionTest = SmallRegionTest;
+
+TEST_F(ExhaustionTest, versions_used_up_by_drafts_name_the_drafter) {
+  Participant hoarder = Joined("hoarder"), self = Joined("self");
+  std::vector<Draft> drafts;
+  for (std::uint32_t i = 0; i + 1 < kVersions; ++i) {
+    auto draft = hoarder.NewDraft(std::size_t{1});
+    ASSERT_OK(draft);
+    drafts.push_back(*std::move(draft));
+  }
+  EXPECT_FAILS(self.Commit("x"), kResourceExhausted, "\"hoarder\" (slot 0");
+  EXPECT_FAILS(self.Commit("x"), kResourceExhausted, "drafts 7");
+  drafts.pop_back();
+  EXPECT_OK(self.Commit("x"));
+  EXPECT_OK(self.Commit("y"));
+}
+
+TEST_F(ExhaustionTest, versions_held_by_a_pin_name_the_reader_and_its_epoch) {
+  Participant reader = Joined("slow reader"), self = Joined("self");
+  ASSERT_OK(Increment(self));
+  Pin pin = reader.Pin();
+  absl::StatusOr<Epoch> last = 0;
+  for (std::uint32_t i = 0; i < kVersions && last.ok(); ++i) last = Increment(self);
+  EXPECT_FAILS(last, kResourceExhausted, "\"slow reader\" (slot 0");
+  EXPECT_FAILS(last, kResourceExhausted, "from epoch 1 on");
+  EXPECT_EQ(ReadChecked(pin.state()), 1u);
+  pin.Release();
+  for (std::uint32_t i = 0; i < 3 * kVersions; ++i) ASSERT_OK(Increment(self));
+}
+
+TEST_F(ExhaustionTest, slots_used_up_name_the_holders) {
+  std::vector<Participant> all;
+  for (std::uint32_t i = 0; i < kParticipants; ++i) {
+    all.push_back(Joined("holder " + std::to_string(i)));
+  }
+  auto refused = Participant::Join(region(), {.name = "late"});
+  EXPECT_FAILS(refused, kResourceExhausted, "all 8 participant slots");
+  EXPECT_FAILS(refused, kResourceExhausted, "\"holder 0\" (slot 0");
+  EXPECT_FAILS(refused, kResourceExhausted, "and 3 more");
+  all.erase(all.begin() + 3);
+  EXPECT_OK(Participant::Join(region(), {.name = "late"}));
+}
+
+TEST_F(RegionTest, smallest_region_works) {
+  RegionOptions options;
+  options.state_bytes = 1;
+  options.participants = 1;
+  options.versions = 4;
+  ASSERT_NO_FATAL_FAILURE(CreateRegion(options));
+  Participant self = Joined();
+  for (int i = 0; i < 100; ++i) ASSERT_OK(self.Commit(i % 2 == 0 ? "a" : ""));
+  EXPECT_EQ(region().epoch(), 100u);
+  EXPECT_FAILS(Participant::Join(region()), kResourceExhausted, "tester");
+}
+
+TEST_F(RegionTest, region_of_4096_participants_takes_each_of_them) {
+  RegionOptions options = Small();
+  options.participants = 4096;
+  ASSERT_NO_FATAL_FAILURE(CreateRegion(options));
+  std::vector<Participant> all;
+  all.reserve(4096);
+  for (std::uint32_t i = 0; i < 4096; ++i) {
+    auto joined = Participant::Join(region(), {.name = std::to_string(i)});
+    ASSERT_OK(joined);
+    ASSERT_EQ(joined->slot(), i);
+    all.push_back(*std::move(joined));
+  }
+  EXPECT_FAILS(Participant::Join(region()), kResourceExhausted, "and 4091 more");
+  ASSERT_OK(Increment(all.back()));
+  EXPECT_EQ(region().Stragglers(1).size(), 4096u);
+  for (Participant& participant : all) ASSERT_EQ(*participant.Poll(), 1u);
+  EXPECT_OK(all.front().Await(1, Stage::kConverged, absl::Seconds(20)));
+  all.clear();
+  ExpectNothingLeaked(region(), 0);
+}
+
+TEST_F(RegionTest, region_of_8191_versions_uses_each_of_them) {
+  RegionOptions options = Small();
+  options.versions = 8191;
+  ASSERT_NO_FATAL_FAILURE(CreateRegion(options));
+  Participant self = Joined(), reader = Joined("reader");
+  Pin pin = reader.Pin();
+  for (std::uint32_t i = 0; i < 8190; ++i) ASSERT_OK(Increment(self));
+  EXPECT_FAILS(Increment(self), kResourceExhausted, "reader");
+  EXPECT_EQ(CountCells(region()).published, 8191u);
+  pin.Release();
+  for (std::uint32_t i = 0; i < 100; ++i) ASSERT_OK(Increment(self));
+  EXPECT_EQ(region().epoch(), 8290u);
+  ExpectNothingLeaked(region(), 2);
+}
+
+}  // namespace
+}  // namespace epoch::test

@@ -1,0 +1,128 @@
+// Pins: one whole (epoch, state) pair for as long as it is held.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+
+#include "epoch/epoch.h"
+#include "support/region_test.h"
+
+namespace epoch::test {
+namespace {
+
+using PinTest = SmallRegionTest;
+
+TEST_F(PinTest, nested_pins_see_what_the_outermost_sees) {
+  Participant self = Joined(), writer = Joined("writer");
+  ASSERT_OK(writer.Commit("first"));
+  Pin outer = self.Pin();
+  ASSERT_OK(writer.Commit("second"));
+  Pin inner = self.Pin();
+  EXPECT_EQ(inner.epoch(), 1u);
+  EXPECT_EQ(inner.text(), "first");
+  outer.Release();
+  EXPECT_FALSE(outer.ok());
+  EXPECT_EQ(outer.epoch(), 0u);
+  EXPECT_TRUE(outer.state().empty());
+  EXPECT_EQ(inner.text(), "first") << "the inner one holds on";
+  inner.Release();
+  EXPECT_EQ(self.Pin().text(), "second");
+}
+
+TEST_F(PinTest, survives_unchanged_while_ten_thousand_commits_pass) {
+  // One reader at the head of a small region would stop the writer, so it re-pins in between; a
+  // pin taken before a burst still reads the same bytes after it.
+  Participant reader = Joined("reader"), writer = Joined("writer");
+  ASSERT_OK(Increment(writer));
+  constexpr std::uint32_t kBurst = kVersions - 3;
+  for (Epoch base = 1; base < 10'000; base += kBurst) {
+    const Pin pin = reader.Pin();
+    const std::byte* const bytes = pin.state().data();
+    const auto before = CheckedState(base);
+    for (std::uint32_t i = 0; i < kBurst; ++i) ASSERT_OK(Increment(writer));
+    ASSERT_EQ(pin.epoch(), base);
+    ASSERT_EQ(pin.state().data(), bytes);
+    ASSERT_TRUE(std::ranges::equal(pin.state(), before));
+  }
+}
+
+TEST_F(PinTest, moves_and_releases_once) {
+  Participant self = Joined();
+  ASSERT_OK(self.Commit("x"));
+  Pin a = self.Pin();
+  Pin b = std::move(a);
+  EXPECT_FALSE(a.ok());  // NOLINT(bugprone-use-after-move)
+  EXPECT_TRUE(b.ok());
+  Pin c = self.Pin();
+  c = std::move(b);
+  EXPECT_EQ(c.text(), "x");
+  c.Release();
+  c.Release();
+  EXPECT_OK(self.Leave()) << "nothing is held any more";
+}
+
+TEST_F(PinTest, default_pin_is_empty) {
+  const Pin pin;
+  EXPECT_FALSE(pin);
+  EXPECT_EQ(pin.epoch(), 0u);
+  EXPECT_TRUE(pin.text().empty());
+}
+
+TEST_F(PinTest, try_pin_gives_the_same_as_pin) {
+  Participant self = Joined();
+  ASSERT_OK(self.Commit("x"));
+  auto pin = self.TryPin();
+  ASSERT_OK(pin);
+  EXPECT_EQ(pin->text(), "x");
+  EXPECT_EQ(pin->epoch(), 1u);
+}
+
+TEST_F(PinTest, while_a_fence_drains_try_pin_is_unavailable_and_holds_nothing) {
+  Participant self = Joined();
+  ASSERT_OK(self.Commit("x"));
+  auto& control = *region().mapping()->view().control;
+  const auto head = detail::StateWord::Unpack(control.head.Load());
+  control.head.Store(
+      detail::StateWord{detail::Phase::kClosed, (head.version + 1) % kVersions, head.epoch}.Pack());
+  EXPECT_FAILS(self.TryPin(), kUnavailable, "fence");
+  const auto& slot = region().mapping()->view().slots[self.slot()];
+  EXPECT_EQ(slot.pin.Load(), detail::NoneOf(self.generation())) << "the fence waits for this";
+  control.head.Store(head.Pack());
+  EXPECT_EQ((*self.TryPin()).text(), "x");
+}
+
+TEST_F(PinTest, poisoned_head_stays_readable) {
+  Participant self = Joined();
+  ASSERT_OK(self.Commit("x"));
+  auto& control = *region().mapping()->view().control;
+  auto head = detail::StateWord::Unpack(control.head.Load());
+  head.phase = detail::Phase::kPoisoned;
+  control.head.Store(head.Pack());
+  EXPECT_EQ(self.Pin().text(), "x");
+  EXPECT_OK(region().Read());
+}
+
+TEST_F(PinTest, expelled_holder_keeps_reading_what_it_pinned) {
+  Participant self = Joined(), writer = Joined("writer");
+  ASSERT_OK(Increment(writer));
+  const Pin pin = self.Pin();
+  ASSERT_OK(region().Expel(self.slot()));
+  for (std::uint32_t i = 0; i < kVersions - 3; ++i) ASSERT_OK(Increment(writer));
+  ASSERT_OK(region().Reap());
+  detail::Reclaim(region().mapping()->view());
+  EXPECT_EQ(ReadChecked(pin.state()), 1u) << "quarantined while its holder lives";
+  const Pin nested = self.Pin();
+  EXPECT_EQ(nested.epoch(), 1u);
+}
+
+TEST_F(PinTest, a_pin_with_state_of_every_length_reads_exactly_that_length) {
+  Participant self = Joined();
+  for (std::size_t size = 0; size <= 256; ++size) {
+    ASSERT_OK(self.Commit(std::string(size, static_cast<char>('a' + size % 26))));
+    const Pin pin = self.Pin();
+    ASSERT_EQ(pin.text(), std::string(size, static_cast<char>('a' + size % 26)));
+  }
+}
+
+}  // namespace
+}  // namespace epoch::test
