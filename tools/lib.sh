@@ -1,0 +1,126 @@
+# Shared by tools/quickstart and tools/check. Sourced, not run; bash, with set -euo pipefail.
+#
+# A step is one line of progress and one log in build/logs. `step TITLE LOG COMMAND...` runs it; a
+# failed step says so, shows the end of its log and where the rest is, and returns 1. The functions
+# that are run as steps chain with &&: under a condition bash does not heed `set -e`.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+logs=$root/build/logs
+# A bare environment lacks what package tools, ccache and losetup need.
+export PATH="${PATH:-/usr/bin:/bin}:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+export HOME="${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}"
+export LC_ALL=C.UTF-8
+cd "$root"
+mkdir -p "$logs"
+
+steps_total=0
+steps_begun=0
+failed_steps=()
+began_at=$SECONDS
+
+say() { printf '%s\n' "$*"; }
+die() {
+  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  exit 1
+}
+
+# Two runs in one tree would fight over the same build directories.
+take_turns() {
+  exec 9>"$root/build/.turn"
+  if ! flock -n 9; then
+    say "waiting for another run in this tree to end (build/.turn)"
+    flock 9
+  fi
+}
+
+# Shows the last line of a growing log while `pid` runs: in place on a terminal, else now and then.
+follow() {
+  local pid=$1 log=$2 line shown='' tick=0
+  while kill -0 "$pid" 2>/dev/null; do
+    sleep 0.5
+    tick=$((tick + 1))
+    line=$(tail -c 400 "$log" 2>/dev/null | tr '\r' '\n' | grep -v '^[[:space:]]*$' | tail -n 1 |
+      tr -cd '\40-\176' | cut -c 1-100) || true
+    if [[ -t 1 ]]; then
+      printf '\r\033[K      %s' "$line"
+    elif ((tick % 40 == 0)) && [[ $line != "$shown" ]]; then
+      printf '      %s\n' "$line"
+      shown=$line
+    fi
+  done
+  if [[ -t 1 ]]; then printf '\r\033[K'; fi
+}
+
+step() {
+  local title=$1 log=$logs/$2 status=0 started=$SECONDS
+  shift 2
+  steps_begun=$((steps_begun + 1))
+  say "[$steps_begun/$steps_total] $title"
+  : >"$log"
+  # Not the lock of take_turns: what a step leaves running must not hold it.
+  ("$@") >"$log" 2>&1 </dev/null 9>&- &
+  local pid=$!
+  follow "$pid" "$log"
+  wait "$pid" || status=$?
+  if ((status == 0)); then
+    say "      ok, $((SECONDS - started)) s"
+    return 0
+  fi
+  failed_steps+=("$title (log: ${log#"$root"/})")
+  say "      FAILED after $((SECONDS - started)) s: $title"
+  say "      the end of ${log#"$root"/}:"
+  tail -n 15 "$log" | sed 's/^/      | /'
+  return 1
+}
+
+# For a step that others can not do without.
+must() { step "$@" || die "stopped: ${failed_steps[-1]}"; }
+
+packages_build=(g++ cmake ninja-build ccache pkg-config libboost-dev libabsl-dev liburing-dev
+  libxxhash-dev libcli11-dev nlohmann-json3-dev libfmt-dev libgtest-dev libgmock-dev
+  libbenchmark-dev)
+
+# Installs those of the given Debian packages that are missing.
+install_packages() {
+  if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    echo "no apt-get here: install what these Debian packages hold, if the build asks for it: $*"
+    return 0
+  fi
+  local package missing=() as_root=()
+  for package in "$@"; do
+    if [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) != installed ]]; then
+      missing+=("$package")
+    fi
+  done
+  if ((${#missing[@]} == 0)); then
+    echo "all packages are there"
+    return 0
+  fi
+  echo "missing: ${missing[*]}"
+  if (($(id -u) != 0)); then
+    if ! command -v sudo >/dev/null || ! sudo -n true 2>/dev/null; then
+      echo "Installing them needs root, or sudo without a password. As root, run:"
+      echo "  apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+      return 1
+    fi
+    as_root=(sudo -n)
+  fi
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update &&
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+# Sanitizers of this age can not cope with every address space randomisation: without it, if it can
+# be switched off.
+if setarch -R true 2>/dev/null; then fixed_addresses=(setarch -R); else fixed_addresses=(); fi
+around() {
+  if [[ $1 == release ]]; then shift && "$@"; else shift && "${fixed_addresses[@]}" "$@"; fi
+}
+
+# build PRESET [target...]
+build() {
+  local preset=$1
+  shift
+  around "$preset" cmake --preset "$preset" &&
+    around "$preset" cmake --build --preset "$preset" --parallel "$(nproc)" ${1:+--target "$@"}
+}
