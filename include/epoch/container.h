@@ -31,7 +31,7 @@
 #define EPOCH_CONTAINER_H_
 
 #include <boost/interprocess/allocators/allocator.hpp>
-#include <boost/interprocess/indexes/null_index.hpp>
+#include <boost/interprocess/indexes/iset_index.hpp>
 #include <boost/interprocess/managed_external_buffer.hpp>
 #include <boost/interprocess/mem_algo/rbtree_best_fit.hpp>
 #include <boost/interprocess/offset_ptr.hpp>
@@ -60,7 +60,7 @@ using ContainerSegment = boost::interprocess::basic_managed_external_buffer<
     char,
     boost::interprocess::rbtree_best_fit<boost::interprocess::null_mutex_family,
                                          boost::interprocess::offset_ptr<void>>,
-    boost::interprocess::null_index>;
+    boost::interprocess::iset_index>;
 
 template <typename T>
 using ContainerAllocator = boost::interprocess::allocator<T, ContainerSegment::segment_manager>;
@@ -93,6 +93,7 @@ inline absl::StatusOr<const std::byte*> CheckContainer(std::span<const std::byte
         absl::StrCat("a container's bytes must be aligned to ", kSegmentAlignment));
   }
   ContainerHeader header{};
+  constexpr std::size_t first_root = sizeof header + sizeof(ContainerSegment::segment_manager);
   const std::size_t least = sizeof header + ContainerSegment::segment_manager::get_min_size();
   if (bytes.size() >= sizeof header) std::memcpy(&header, bytes.data(), sizeof header);
   if (bytes.size() < least || header.magic != kContainerMagic) {
@@ -110,7 +111,7 @@ inline absl::StatusOr<const std::byte*> CheckContainer(std::span<const std::byte
         root_bytes, ": it was committed as something else"));
   }
   const bool sound = header.segment_bytes == bytes.size() - sizeof header &&
-                     header.root_offset >= least && header.root_offset <= bytes.size() &&
+                     header.root_offset >= first_root && header.root_offset <= bytes.size() &&
                      root_bytes <= bytes.size() - header.root_offset &&
                      header.root_offset % root_alignment == 0;
   if (!sound) return absl::DataLossError("the container's header contradicts the state's length");
@@ -190,7 +191,7 @@ requires std::invocable<Fn&, Root&> absl::StatusOr<Epoch> UpdateContainer(
         try {
           if (current.state.empty()) {
             segment = ContainerSegment(ipc::create_only, base + kHeader, capacity - kHeader);
-            root = segment.construct<Root>(ipc::anonymous_instance)(segment.get_segment_manager());
+            root = ::new (segment.allocate(sizeof(Root))) Root(segment.get_segment_manager());
           } else {
             auto old = ContainerIn<Root>(current.state);
             if (!old.ok()) return old.status();
