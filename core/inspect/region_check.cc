@@ -70,8 +70,7 @@ class Checker {
     }
     for (const auto& [name, word] : {std::pair{"head", head}, std::pair{"tail", tail}}) {
       if (!view_.ValidCell(word.version)) {
-        Damage(name, absl::StrCat("names version ", word.version, " of ",
-                                  view_.geometry.versions));
+        Damage(name, absl::StrCat("names version ", word.version, " of ", view_.geometry.versions));
       }
     }
     if (head.epoch < earlier.epoch) {
@@ -158,8 +157,8 @@ class Checker {
 
   void CheckDraft(std::uint32_t index, const OwnerWord& owner, const std::string& where) {
     if (owner.slot >= view_.geometry.participants) {
-      Damage(where, absl::StrCat("is drafted by slot ", owner.slot, " of ",
-                                 view_.geometry.participants));
+      Damage(where,
+             absl::StrCat("is drafted by slot ", owner.slot, " of ", view_.geometry.participants));
       return;
     }
     // A slot is freed only after its drafts, and this draft was there all the time.
@@ -181,7 +180,7 @@ class Checker {
                           cell.shape.Load()};
     const bool fits = version.length_bytes <= view_.geometry.state_bytes;
     const bool matches = fits && DigestOf(index, version.length_bytes) == version.digest;
-    const Epoch tail = Tail().epoch;  // after the epoch was read: it can not be newer
+    const Epoch tail = Tail().epoch;                // after the epoch was read: it can not be newer
     if (cell.owner.Load() != owner.Pack()) return;  // recycled meanwhile: nothing is known of it
     if (!fits) {
       Damage(where, absl::StrCat("claims ", version.length_bytes, " bytes, a state has at most ",
@@ -254,8 +253,7 @@ class Checker {
   }
 
   void CheckActive(const detail::Slot& slot, std::uint64_t word, const std::string& where) {
-    const auto generation =
-        static_cast<std::uint16_t>(SlotWord::Unpack(word).generation);
+    const auto generation = static_cast<std::uint16_t>(SlotWord::Unpack(word).generation);
     const auto check = [&](const char* name, const seam::Atomic<std::uint64_t>& owned, bool guard) {
       const OwnedWord value = OwnedWord::Unpack(owned.Load());
       // What a participant pins or acknowledges was head, or guards exists, before it wrote that.
@@ -285,11 +283,10 @@ class Checker {
           batch.state != detail::BatchState::kFailed) {
         Damage(where, absl::StrCat("impossible state in ", HexWord(word)));
       } else if (!view_.ValidCell(batch.version)) {
-        Damage(where, absl::StrCat("names version ", batch.version, " of ",
-                                   view_.geometry.versions));
+        Damage(where,
+               absl::StrCat("names version ", batch.version, " of ", view_.geometry.versions));
       } else if (batch.last > Tail().epoch) {
-        Damage(where, absl::StrCat("ends at epoch ", batch.last, ", beyond tail's ",
-                                   Tail().epoch));
+        Damage(where, absl::StrCat("ends at epoch ", batch.last, ", beyond tail's ", Tail().epoch));
       }
     }
   }
@@ -312,8 +309,8 @@ absl::StatusOr<CheckReport> CheckRegion(const std::string& path) {
   CheckReport report;
   auto mapping = detail::Mapping::Open(path, /*read_only=*/true, /*check_words=*/false);
   if (absl::IsDataLoss(mapping.status())) {
-    report.findings.push_back({Finding::Severity::kDamage, "superblock",
-                               std::string(mapping.status().message())});
+    report.findings.push_back(
+        {Finding::Severity::kDamage, "superblock", std::string(mapping.status().message())});
     return report;
   }
   if (!mapping.ok()) return mapping.status();

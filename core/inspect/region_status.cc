@@ -148,21 +148,30 @@ RegionStatus InspectRegion(const detail::Mapping& mapping) {
 
 std::string_view NameOf(Phase phase) {
   switch (phase) {
-    case Phase::kAccepted: return "accepted";
-    case Phase::kVoting: return "voting";
-    case Phase::kOpen: return "open";
-    case Phase::kClosed: return "closed";
-    case Phase::kPoisoned: return "poisoned";
+    case Phase::kAccepted:
+      return "accepted";
+    case Phase::kVoting:
+      return "voting";
+    case Phase::kOpen:
+      return "open";
+    case Phase::kClosed:
+      return "closed";
+    case Phase::kPoisoned:
+      return "poisoned";
   }
   return "damaged";
 }
 
 std::string_view NameOf(SlotState state) {
   switch (state) {
-    case SlotState::kFree: return "free";
-    case SlotState::kJoining: return "joining";
-    case SlotState::kActive: return "active";
-    case SlotState::kExpelled: return "expelled";
+    case SlotState::kFree:
+      return "free";
+    case SlotState::kJoining:
+      return "joining";
+    case SlotState::kActive:
+      return "active";
+    case SlotState::kExpelled:
+      return "expelled";
   }
   return "damaged";
 }

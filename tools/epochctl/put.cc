@@ -1,0 +1,114 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "epoch/participant.h"
+#include "tools/epochctl/verbs.h"
+
+namespace epoch::ctl {
+namespace {
+
+struct Options {
+  std::string region, file, expect, timeout, token, straggler;
+  std::string name = "epochctl put";
+  bool agree = false;
+  bool fence = false;
+};
+
+// All of a file or of standard input, but not more than fits.
+absl::StatusOr<std::string> ReadAll(const std::string& file, std::uint64_t most) {
+  const std::string what = file == "-" ? "standard input" : file;
+  detail::Fd opened;
+  int fd = STDIN_FILENO;
+  if (file != "-") {
+    opened = detail::Fd(open(file.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!opened.ok()) return detail::ErrnoStatus(errno, "can not open " + what);
+    fd = opened.get();
+  }
+  std::string bytes, chunk(std::size_t{64} << 10, '\0');
+  for (;;) {
+    const ssize_t got = read(fd, chunk.data(), chunk.size());
+    if (got == 0) return bytes;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return detail::ErrnoStatus(errno, "can not read " + what);
+    bytes.append(chunk, 0, static_cast<std::size_t>(got));
+    if (bytes.size() > most) {
+      return absl::OutOfRangeError(
+          fmt::format("{} has more than {} bytes, the most that the region was created for; "
+                      "nothing was changed",
+                      what, most));
+    }
+  }
+}
+
+absl::Status Put(Context& context, Options given) {
+  if (given.agree || given.fence || !given.straggler.empty()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "{} is not supported: this build has no voted transitions; leave it out to publish",
+        given.agree   ? "--agree"
+        : given.fence ? "--fence"
+                      : "--on-straggler"));
+  }
+  if (absl::Status s = context.ShiftIfDefault(given.region, given.file, "FILE"); !s.ok()) return s;
+  const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
+  if (!name.ok()) return name.status();
+  CommitOptions options;
+  if (!given.expect.empty()) {
+    const auto expected = ParseNumber("--expect", given.expect, detail::kMaxEpoch);
+    if (!expected.ok()) return expected.status();
+    options.expected = *expected;
+  }
+  if (!given.timeout.empty()) {
+    const auto timeout = ParseDuration("--timeout", given.timeout);
+    if (!timeout.ok()) return timeout.status();
+    options.timeout = *timeout;
+  }
+  if (!given.token.empty()) {
+    const auto token = ParseNumber("--token", given.token);
+    if (!token.ok()) return token.status();
+    options.token = *token;
+  }
+
+  // The input first: a slow writer of it must not hold a slot.
+  const absl::StatusOr<Region> region = Region::Open(*name);
+  if (!region.ok()) return region.status();
+  const absl::StatusOr<std::string> bytes = ReadAll(given.file, region->state_bytes());
+  if (!bytes.ok()) return bytes.status();
+  absl::StatusOr<Participant> self = Participant::Join(*region, {.name = given.name});
+  if (!self.ok()) return self.status();
+  const absl::StatusOr<Epoch> committed = self->Commit(std::string_view(*bytes), options);
+  if (!committed.ok()) return committed.status();
+  if (context.json()) {
+    context.PrintJson(
+        {{"schema", "epoch.put/1"}, {"region", region->path()}, {"epoch", *committed}});
+  } else {
+    context.Print(fmt::format("{}\n", *committed));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddPut(CLI::App& app, Context& context) {
+  auto given = std::make_shared<Options>();
+  CLI::App* verb = context.AddVerb(app, "put", "Commits a file or standard input as the next state",
+                                   "epochctl put config config.json --expect 41",
+                                   [&context, given] { return Put(context, *given); });
+  verb->add_option("REGION", given->region, "name or path")->type_name("");
+  verb->add_option("FILE", given->file, "the new state, - for standard input")->type_name("");
+  verb->add_option("--expect", given->expect, "commit only as the direct successor of this epoch")
+      ->type_name("EPOCH");
+  verb->add_option("--timeout", given->timeout, "how long to wait for it to become visible")
+      ->type_name("DURATION");
+  verb->add_option("--token", given->token, "a number of your own, kept with the state")
+      ->type_name("N");
+  verb->add_option("--name", given->name, "what the tools show while it runs")->type_name("NAME");
+  verb->add_flag("--agree", given->agree)->group("");
+  verb->add_flag("--fence", given->fence)->group("");
+  verb->add_option("--on-straggler", given->straggler)->group("");
+}
+
+}  // namespace epoch::ctl

@@ -1,0 +1,148 @@
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "core/inspect/region_status.h"
+#include "core/journal/restore.h"
+#include "tools/epochctl/verbs.h"
+
+namespace epoch::ctl {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  std::string directory, region, timeout;
+  GeometryOptions geometry;
+  bool dry_run = false;
+  bool ignore_block_damage = false;
+};
+
+// Who is in the way: the region is there already.
+absl::Status Explain(const absl::Status& refused, const std::string& region_path) {
+  const auto mapping = detail::Mapping::Open(region_path, /*read_only=*/true);
+  if (!absl::IsAlreadyExists(refused) || !mapping.ok()) return refused;
+  const inspect::RegionStatus status = inspect::InspectRegion(**mapping);
+  if (!status.poisoned()) {
+    return absl::AlreadyExistsError(
+        fmt::format("{} exists and is alive, at epoch {}: open it; there is nothing to recover",
+                    region_path, status.epoch));
+  }
+  std::string names;
+  for (const inspect::ParticipantStatus& p : status.participants) {
+    if (!p.alive) continue;
+    names += fmt::format("{}\"{}\" (pid {})", names.empty() ? "" : ", ", p.name, p.pid);
+  }
+  return absl::FailedPreconditionError(
+      fmt::format("{} is poisoned, and its journal still in use by {}: end them, then recover "
+                  "again",
+                  region_path, names.empty() ? "a process that has it open" : names));
+}
+
+// What the journal yields, and what is done with the rest of it.
+struct Plan {
+  journal::SegmentScan scan;
+  RegionOptions options;
+  std::string region_path;
+};
+
+absl::StatusOr<Plan> MakePlan(const Context& context, const Options& given) {
+  Plan plan;
+  const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
+  if (!name.ok()) return name.status();
+  absl::StatusOr<std::string> path = detail::RegionPath(*name);
+  if (!path.ok()) return path.status();
+  plan.region_path = *std::move(path);
+  auto scan = journal::Preview(given.directory, given.ignore_block_damage);
+  if (!scan.ok()) return scan.status();
+  plan.scan = *std::move(scan);
+
+  const journal::SegmentHeader& header = plan.scan.header;
+  RegionOptions& options = plan.options;
+  options.state_bytes = header.state_bytes;
+  options.participants = header.participants;
+  options.versions = header.versions;
+  // The old size, unless larger states may not fit into it.
+  if (given.geometry.state_bytes.empty()) {
+    options.segment_bytes = header.capacity_blocks * journal::kBlockBytes;
+  }
+  if (absl::Status s = given.geometry.FillIn(options); !s.ok()) return s;
+  if (plan.scan.state.size() > options.state_bytes) {
+    return absl::OutOfRangeError(fmt::format(
+        "the state of epoch {} has {} bytes, more than --state-bytes {}; nothing was changed",
+        plan.scan.epoch, plan.scan.state.size(), options.state_bytes));
+  }
+  options.journal = given.directory;
+  options.ignore_block_damage = given.ignore_block_damage;
+  if (!given.timeout.empty()) {
+    const auto timeout = ParseDuration("--timeout", given.timeout);
+    if (!timeout.ok()) return timeout.status();
+    options.restore_timeout = *timeout;
+  }
+  return plan;
+}
+
+void Report(Context& context, const Plan& plan, const Region* region) {
+  const journal::SegmentScan& scan = plan.scan;
+  const Epoch epoch = region == nullptr ? scan.epoch : region->epoch();
+  if (context.json()) {
+    Json json = {
+        {"schema", "epoch.recover/1"},
+        {"region", plan.region_path},
+        {"journal", plan.options.journal},
+        {"dry_run", region == nullptr},
+        {"epoch", epoch},
+        {"bytes", scan.state.size()},
+        {"digest", fmt::format("{:016x}", detail::Digest(scan.state))},
+        {"token", scan.token},
+        {"segment", scan.header.segment},
+        {"cut", scan.torn},
+        {"cut_offset", scan.torn ? Json(scan.end_block * journal::kBlockBytes) : Json(nullptr)},
+        {"incarnation", region == nullptr ? Json(nullptr) : Json(region->incarnation())}};
+    context.PrintJson(json);
+    return;
+  }
+  context.Print(fmt::format("epoch {} {} {} (segment {}, state of {}, digest {:016x}, token {})\n",
+                            epoch, region == nullptr ? "would be recovered into" : "recovered into",
+                            Printable(plan.region_path), scan.header.segment,
+                            HumanBytes(scan.state.size()), detail::Digest(scan.state), scan.token));
+  if (scan.torn) {
+    context.Print(fmt::format(
+        "cut at offset {}: the batch behind epoch {} is incomplete and was never acknowledged\n",
+        scan.end_block * journal::kBlockBytes, scan.epoch));
+  }
+}
+
+absl::Status Recover(Context& context, const Options& given) {
+  const absl::StatusOr<Plan> plan = MakePlan(context, given);
+  if (!plan.ok()) return plan.status();
+  if (given.dry_run) {
+    Report(context, *plan, nullptr);
+    return absl::OkStatus();
+  }
+  const absl::StatusOr<Region> region = Region::Restore(plan->region_path, plan->options);
+  if (!region.ok()) return Explain(region.status(), plan->region_path);
+  Report(context, *plan, &*region);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddRecover(CLI::App& app, Context& context) {
+  auto given = std::make_shared<Options>();
+  CLI::App* verb = context.AddVerb(app, "recover", "Makes a region anew from its journal",
+                                   "epochctl recover /var/lib/config/journal config",
+                                   [&context, given] { return Recover(context, *given); });
+  verb->add_option("DIR", given->directory, "directory of the journal")->type_name("")->required();
+  verb->add_option("REGION", given->region, "name or path of the region to make")->type_name("");
+  verb->add_flag("--dry-run", given->dry_run, "only say what would be recovered");
+  verb->add_flag("--ignore-block-damage", given->ignore_block_damage,
+                 "go on past a damaged block: an acknowledged epoch may be lost");
+  verb->add_option("--timeout", given->timeout,
+                   "how long to wait for processes that still hold the journal (default 10s)")
+      ->type_name("DURATION");
+  given->geometry.AddTo(verb, /*new_journal=*/false);
+}
+
+}  // namespace epoch::ctl

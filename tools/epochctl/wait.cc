@@ -1,0 +1,126 @@
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "core/inspect/region_status.h"
+#include "epoch/detail/participant_core.h"
+#include "tools/epochctl/verbs.h"
+
+namespace epoch::ctl {
+namespace {
+
+struct Options {
+  std::string region, epoch, timeout = "inf", stage = "committed";
+};
+
+std::string NamesOf(const std::vector<Straggler>& stragglers) {
+  std::string names;
+  for (const Straggler& s : stragglers) {
+    names += fmt::format("{}\"{}\" (slot {}, pid {}, {})", names.empty() ? "" : ", ", s.name,
+                         s.slot, s.pid,
+                         s.acknowledged.has_value() ? fmt::format("at epoch {}", *s.acknowledged)
+                                                    : std::string("joining"));
+  }
+  return names;
+}
+
+// A name can be given to another file; this mapping would then never change again.
+bool Removed(const Region& region) {
+  struct stat info {};
+  return fstat(region.mapping()->probe_fd(), &info) == 0 && info.st_nlink == 0;
+}
+
+void SleepFor(std::int64_t nanos) {
+  const timespec pause{.tv_sec = nanos / 1'000'000'000, .tv_nsec = nanos % 1'000'000'000};
+  nanosleep(&pause, nullptr);
+}
+
+// The region is only read. A reader can not ask the bell to ring (bell.h: that takes a store), so
+// it looks again and again: at first every 20 us, in the end every 5 ms.
+absl::StatusOr<Epoch> Await(const Region& region, Epoch epoch, bool converged,
+                            absl::Duration timeout) {
+  const detail::RegionView& view = region.mapping()->view();
+  const std::int64_t deadline_ns = detail::DeadlineAfter(timeout);
+  detail::Slices slices(deadline_ns, 20'000, 5'000'000);
+  for (;;) {
+    const auto head = detail::StateWord::Unpack(view.control->head.Load());
+    std::vector<Straggler> stragglers;
+    if (head.epoch >= epoch) {
+      if (converged) stragglers = region.Stragglers(epoch);
+      if (stragglers.empty()) return head.epoch;
+    } else if (head.phase == detail::Phase::kPoisoned) {
+      return absl::DataLossError(
+          fmt::format("{} is at epoch {} and will never reach {}: its journal failed a write; "
+                      "recover it (epochctl recover)",
+                      region.path(), head.epoch, epoch));
+    }
+    if (Removed(region)) {
+      return absl::NotFoundError(
+          fmt::format("{} was removed while waiting, at epoch {}", region.path(), head.epoch));
+    }
+    const std::int64_t nanos = slices.Next();
+    if (nanos <= 0) {
+      if (head.epoch >= epoch) {
+        return absl::DeadlineExceededError(fmt::format(
+            "epoch {} is committed, but not acknowledged by {}", epoch, NamesOf(stragglers)));
+      }
+      const Epoch tail = detail::StateWord::Unpack(view.control->tail.Load()).epoch;
+      return absl::DeadlineExceededError(
+          fmt::format("{} is at epoch {}, not yet at {}{}", region.path(), head.epoch, epoch,
+                      tail >= epoch ? ", which is accepted: its outcome is pending" : ""));
+    }
+    SleepFor(nanos);
+  }
+}
+
+absl::Status Wait(Context& context, const Options& given) {
+  const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
+  if (!name.ok()) return name.status();
+  const auto epoch = ParseNumber("--epoch", given.epoch, detail::kMaxEpoch);
+  if (!epoch.ok()) return epoch.status();
+  const auto timeout = ParseDuration("--timeout", given.timeout);
+  if (!timeout.ok()) return timeout.status();
+  if (given.stage != "committed" && given.stage != "converged") {
+    return absl::InvalidArgumentError(
+        fmt::format("--for \"{}\": committed or converged", given.stage));
+  }
+  const absl::StatusOr<Region> region = Region::Open(*name, {.read_only = true});
+  if (!region.ok()) return region.status();
+  const absl::StatusOr<Epoch> reached =
+      Await(*region, *epoch, given.stage == "converged", *timeout);
+  if (!reached.ok()) return reached.status();
+  if (context.json()) {
+    context.PrintJson({{"schema", "epoch.wait/1"},
+                       {"region", region->path()},
+                       {"epoch", *reached},
+                       {"stage", given.stage}});
+  } else {
+    context.Print(fmt::format("{}\n", *reached));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddWait(CLI::App& app, Context& context) {
+  auto given = std::make_shared<Options>();
+  CLI::App* verb = context.AddVerb(app, "wait", "Waits until a region has reached an epoch",
+                                   "epochctl wait config --epoch 42 --for converged --timeout 2s",
+                                   [&context, given] { return Wait(context, *given); });
+  verb->add_option("REGION", given->region, "name or path")->type_name("");
+  verb->add_option("--epoch", given->epoch, "the epoch to wait for")
+      ->type_name("EPOCH")
+      ->required();
+  verb->add_option("--for", given->stage,
+                   "committed: visible to all; converged: acknowledged by all")
+      ->type_name("STAGE")
+      ->capture_default_str();
+  verb->add_option("--timeout", given->timeout, "give up with exit code 7")
+      ->type_name("DURATION")
+      ->capture_default_str();
+}
+
+}  // namespace epoch::ctl
