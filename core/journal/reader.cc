@@ -195,6 +195,8 @@ class Scanner {
     if (flaw[0] == '!') {
       return Loss(at, absl::StrCat("acknowledged data is damaged: ", flaw.substr(1)));
     }
+    // A proof of loss (a) says more than a damaged block (c), and no option overrides it.
+    absl::Status block_damage;
     for (std::uint64_t b = at; b < blocks_; ++b) {
       if (AllZero(Block(b), kBlockBytes)) continue;
       scan_.torn = true;
@@ -205,18 +207,18 @@ class Scanner {
                                      ", but a batch at offset ", b * kBlockBytes,
                                      " proves that they were durable"));
       }
-      if (BlockOk(b)) continue;
+      if (BlockOk(b) || !block_damage.ok()) continue;
       bool torn = false;
       for (std::size_t sector = 0; sector < kBlockBytes; sector += kSectorBytes) {
         torn = torn || AllZero(Block(b) + sector, kSectorBytes);
       }
       if (torn) continue;
-      const absl::Status loss =
+      block_damage =
           Loss(b, absl::StrCat("block ", b, " is damaged, not torn (no sector of it is unwritten): "
                                "an acknowledged epoch may be lost"));
-      if (!options_.ignore_block_damage) return loss;
-      if (options_.on_damage) options_.on_damage(std::string(loss.message()));
     }
+    if (!options_.ignore_block_damage || block_damage.ok()) return block_damage;
+    if (options_.on_damage) options_.on_damage(std::string(block_damage.message()));
     return absl::OkStatus();
   }
 
@@ -243,7 +245,7 @@ absl::StatusOr<SegmentScan> ScanSegment(int fd, const std::string& path,
 }
 
 absl::StatusOr<SegmentScan> ScanSegmentFile(const std::string& path, const ScanOptions& options) {
-  const detail::Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  const detail::Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd.ok()) return detail::ErrnoStatus(errno, absl::StrCat("can not open ", path));
   return ScanSegment(fd.get(), path, options);
 }

@@ -258,6 +258,10 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
 
 absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& options,
                                                      const std::string& region_path) {
+  // First, as nothing may change on error: the region could not be built.
+  if (!detail::Geometry::For(options.state_bytes, options.participants, options.versions)) {
+    return detail::Mapping::Build(region_path, options, JournalSeed{});
+  }
   const std::string directory = AbsoluteFrom(options.journal);
   absl::StatusOr<OpenSegment> newest = LockNewest(directory, options.restore_timeout, region_path);
   if (!newest.ok()) return newest.status();

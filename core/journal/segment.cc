@@ -94,6 +94,11 @@ absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directo
 }
 
 absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path) {
+  struct stat info {};
+  if (fstat(fd, &info) != 0) return ErrnoStatus(errno, path);
+  if (!S_ISREG(info.st_mode)) {
+    return absl::DataLossError(absl::StrCat(path, " is not a journal segment but a special file"));
+  }
   const AlignedBuffer block(kBlockBytes);
   if (absl::Status s = ReadExactly(fd, block.data(), kBlockBytes, 0, path); !s.ok()) return s;
   SegmentHeader h;
@@ -111,10 +116,10 @@ absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path)
   if (crc != BlockCrc(h.journal, h.segment, 0, block.data())) {
     return absl::DataLossError(absl::StrCat(path, ": segment header is damaged (offset 0)"));
   }
-  struct stat info {};
-  if (fstat(fd, &info) != 0) return ErrnoStatus(errno, path);
   const std::uint64_t blocks = static_cast<std::uint64_t>(info.st_size) / kBlockBytes;
+  // The length first: no sum with it may wrap around.
   if (h.block_bytes != kBlockBytes || h.capacity_blocks > blocks ||
+      h.base_length_bytes > h.capacity_blocks * kContentBytes ||
       h.base_length_bytes > h.state_bytes || 1 + BlocksFor(h.base_length_bytes) > h.capacity_blocks ||
       (h.history != History::kAll && h.history != History::kLatest)) {
     return absl::DataLossError(absl::StrCat(
@@ -201,7 +206,7 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
     OpenSegment segment;
     segment.number = files->back().number;
     segment.path = files->back().path;
-    absl::StatusOr<Fd> fd = OpenDirect(segment.path, O_RDWR, segment.direct);
+    absl::StatusOr<Fd> fd = OpenDirect(segment.path, O_RDWR | O_NONBLOCK, segment.direct);
     if (absl::IsNotFound(fd.status())) continue;  // retired in this moment
     if (!fd.ok()) return fd.status();
     segment.fd = *std::move(fd);
@@ -249,7 +254,7 @@ absl::StatusOr<OpenSegment> LockNewest(const std::string& directory, absl::Durat
     OpenSegment segment;
     segment.number = files->back().number;
     segment.path = files->back().path;
-    absl::StatusOr<Fd> fd = OpenDirect(segment.path, O_RDWR, segment.direct);
+    absl::StatusOr<Fd> fd = OpenDirect(segment.path, O_RDWR | O_NONBLOCK, segment.direct);
     if (absl::IsNotFound(fd.status())) continue;
     if (!fd.ok()) return fd.status();
     segment.fd = *std::move(fd);
@@ -288,11 +293,12 @@ std::string NameHolders(int fd) {
   const std::unique_ptr<DIR, DirectoryCloser> proc(opendir("/proc"));
   while (const dirent* entry = proc != nullptr ? readdir(proc.get()) : nullptr) {
     int pid = 0;
-    if (!absl::SimpleAtoi(entry->d_name, &pid) || pid == getpid()) continue;
+    if (!absl::SimpleAtoi(entry->d_name, &pid)) continue;
     const std::string fds = absl::StrCat("/proc/", pid, "/fd");
     const std::unique_ptr<DIR, DirectoryCloser> open_files(opendir(fds.c_str()));
     while (const dirent* file = open_files != nullptr ? readdir(open_files.get()) : nullptr) {
       struct stat info {};
+      if (pid == getpid() && absl::StrCat(fd) == file->d_name) continue;  // the one that asks
       if (stat(absl::StrCat(fds, "/", file->d_name).c_str(), &info) != 0 ||
           info.st_ino != wanted.st_ino || info.st_dev != wanted.st_dev) {
         continue;

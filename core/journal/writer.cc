@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -108,6 +109,10 @@ class Port final : public JournalPort, public detail::ForkAware {
   }
 
   void AfterForkInChild() noexcept override {
+    // Another thread may have been in the middle of a flush; it does not exist here, and what it
+    // had locked or half changed is begun anew (not destroyed: it may not be whole).
+    std::construct_at(&mutex_);
+    std::construct_at(&pieces_);
     disk_.AfterForkInChild();
     segment_.fd.Close();
     mine_ = 0;
