@@ -159,6 +159,16 @@ class Mapping final : public ForkAware {
   };
   Mapping(Badge, std::string path, bool read_only, const Superblock& superblock,
           boost::interprocess::mapped_region mapped, Fd lock_fd, Fd probe_fd)
+      : Mapping(std::move(path), read_only, superblock, std::move(mapped), nullptr,
+                std::move(lock_fd), std::move(probe_fd)) {}
+  // Over memory that is there already and outlives this: for tests that play several processes.
+  Mapping(std::byte* base, const Superblock& superblock, Fd lock_fd, Fd probe_fd)
+      : Mapping("memory", false, superblock, {}, base, std::move(lock_fd), std::move(probe_fd)) {}
+  ~Mapping() { Unregister(); }
+
+ private:
+  Mapping(std::string path, bool read_only, const Superblock& superblock,
+          boost::interprocess::mapped_region mapped, std::byte* base, Fd lock_fd, Fd probe_fd)
       : path_(std::move(path)),
         read_only_(read_only),
         superblock_(superblock),
@@ -166,13 +176,13 @@ class Mapping final : public ForkAware {
         lock_fd_(std::move(lock_fd)),
         probe_fd_(std::move(probe_fd)) {
     view_ = RegionView::At(
-        static_cast<std::byte*>(mapped_.get_address()),
+        base != nullptr ? base : static_cast<std::byte*>(mapped_.get_address()),
         *Geometry::For(superblock_.state_bytes, superblock_.participants, superblock_.versions),
         superblock_.durable != 0);
     Register();
   }
-  ~Mapping() { Unregister(); }
 
+ public:
   const std::string& path() const { return path_; }
   bool read_only() const { return read_only_; }
   const Superblock& superblock() const { return superblock_; }
@@ -188,20 +198,23 @@ class Mapping final : public ForkAware {
   void set_port(std::unique_ptr<JournalPort> port) { port_ = std::move(port); }
 
   void AfterForkInChild() noexcept override {
-    // The child must not keep the parent's locks alive, and gets descriptions of its own.
-    for (const auto& [fd, flags] : {std::pair{lock_fd_.get(), read_only_ ? O_RDONLY : O_RDWR},
-                                    std::pair{probe_fd_.get(), O_RDONLY}}) {
-      const int fresh = ReopenFd(fd, flags);
+    // The child must not keep the parent's locks alive, and gets descriptions of its own; if it may
+    // not open the file (any more), none: another file's descriptor must not be taken for it.
+    for (const auto& [fd, flags] : {std::pair{&lock_fd_, read_only_ ? O_RDONLY : O_RDWR},
+                                    std::pair{&probe_fd_, O_RDONLY}}) {
+      const int fresh = ReopenFd(fd->get(), flags);
       if (fresh >= 0) {
-        dup3(fresh, fd, O_CLOEXEC);
+        dup3(fresh, fd->get(), O_CLOEXEC);
         close(fresh);
       } else {
-        close(fd);
+        fd->Close();
       }
     }
   }
 
  private:
+  friend struct MappingTestPeer;
+
   static absl::StatusOr<boost::interprocess::mapped_region> Map(int fd, const std::string& path,
                                                                 bool writable) {
     namespace ipc = boost::interprocess;

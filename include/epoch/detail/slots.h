@@ -69,10 +69,11 @@ inline bool OwnerAlive(int probe_fd, std::uint32_t slot) noexcept {
 }
 
 inline void ClearOwned(seam::Atomic<std::uint64_t>& word, std::uint64_t generation) noexcept {
-  // Exact CAS: a late reaper finds the next owner's generation and fails.
+  // Exact CAS: a late reaper finds the next owner's generation and stops.
   std::uint64_t found = word.Load();
-  if (OwnedWord::Unpack(found).generation == static_cast<std::uint16_t>(generation)) {
-    word.CompareExchange(found, NoneOf(generation));
+  while (OwnedWord::Unpack(found).generation == static_cast<std::uint16_t>(generation) &&
+         OwnedWord::Unpack(found).number != kNone) {
+    if (word.CompareExchange(found, NoneOf(generation))) return;
   }
 }
 
