@@ -4,6 +4,8 @@
 #ifndef EPOCH_TESTS_SUPPORT_CHECKED_STATE_H_
 #define EPOCH_TESTS_SUPPORT_CHECKED_STATE_H_
 
+#include <sched.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -58,6 +60,16 @@ inline absl::StatusOr<Epoch> Increment(Participant& self, const CommitOptions& o
         return absl::OkStatus();
       },
       options);
+}
+
+// The same, as often as it takes: whoever is preempted with a pin held may exhaust a small region
+// for the time being.
+inline absl::StatusOr<Epoch> IncrementPatiently(Participant& self) {
+  for (;;) {
+    absl::StatusOr<Epoch> epoch = Increment(self);
+    if (!absl::IsResourceExhausted(epoch.status())) return epoch;
+    sched_yield();
+  }
 }
 
 // The same without a pin: takes the epoch that it saw as expected, and may be Aborted.

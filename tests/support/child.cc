@@ -80,6 +80,12 @@ std::string Wire::Hear() {
   }
 }
 
+bool Child::CanIsolate(int namespaces) {
+  const long cloned = syscall(SYS_clone, namespaces | SIGCHLD, nullptr, nullptr, nullptr, nullptr);
+  if (cloned == 0) _exit(0);
+  return cloned > 0 && WaitRetry(static_cast<pid_t>(cloned), nullptr, 0) == cloned;
+}
+
 bool RegisterRole(const char* name, RoleFunction function) {
   if (!Roles().emplace(name, function).second) Die(name);
   return true;

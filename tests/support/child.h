@@ -72,6 +72,9 @@ class Child {
   Child& operator=(const Child&) = delete;
   ~Child();
 
+  // Whether this process may start children with these flags.
+  static bool CanIsolate(int namespaces);
+
   bool Say(std::string_view line) { return wire_->Say(line); }
   std::string Hear() { return wire_->Hear(); }
 

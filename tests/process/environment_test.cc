@@ -1,0 +1,145 @@
+// What the system refuses: space, permission.
+#include <fcntl.h>
+#include <grp.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+
+#include "epoch/epoch.h"
+#include "support/child.h"
+#include "support/region_test.h"
+
+namespace epoch::test {
+namespace {
+
+using EnvironmentTest = RegionTest;
+
+fsblkcnt_t FreeBlocks(const char* path) {
+  struct statfs info {};
+  ROLE_CHECK(statfs(path, &info) == 0);
+  return info.f_bfree;
+}
+
+// In a mount namespace of its own, where /dev/shm has a mebibyte.
+ROLE(SmallShm) {
+  ROLE_CHECK(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
+  ROLE_CHECK(mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=1m") == 0);
+  const auto free_before = FreeBlocks("/dev/shm");
+  RegionOptions options;
+  options.state_bytes = 1 << 20;
+  options.versions = 4;
+  for (auto create : {&Region::Create, &Region::OpenOrCreate}) {
+    const absl::Status refused = create("big", options).status();
+    ROLE_CHECK(absl::IsResourceExhausted(refused), refused.ToString());
+    ROLE_CHECK(std::filesystem::is_empty("/dev/shm"));
+    ROLE_CHECK(FreeBlocks("/dev/shm") == free_before, "space is not given back");
+  }
+  options.state_bytes = 1 << 10;
+  auto region = Region::Create("small", options);
+  ROLE_CHECK(region.ok(), region.status().ToString());
+  auto me = Participant::Join(*region);
+  ROLE_CHECK(me.ok());
+  // Full to the last block: what is allocated already goes on working.
+  const int fd = open("/dev/shm/filler", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+  static const char block[4096] = {};
+  while (write(fd, block, sizeof block) > 0) {
+  }
+  ROLE_CHECK(FreeBlocks("/dev/shm") == 0);
+  for (int i = 0; i < 50; ++i) ROLE_CHECK(me->Commit(std::string(1024, 'x')).ok());
+  self.wire.Say("fine");
+  return 0;
+}
+
+TEST_F(EnvironmentTest, full_shared_memory_is_resource_exhausted_and_leaves_nothing) {
+  if (!Child::CanIsolate(CLONE_NEWNS)) GTEST_SKIP() << "may not make mount namespaces";
+  Child child("SmallShm", {}, CLONE_NEWNS);
+  EXPECT_EQ(child.Hear(), "fine");
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+constexpr uid_t kNobody = 65534;
+
+// args: private region, readable region, a directory that only root may write to.
+ROLE(Nobody) {
+  ROLE_CHECK(setgroups(0, nullptr) == 0);
+  ROLE_CHECK(setresgid(kNobody, kNobody, kNobody) == 0 &&
+             setresuid(kNobody, kNobody, kNobody) == 0);
+  const std::string& hidden = self.args.at(0);
+  const std::string& readable = self.args.at(1);
+  RegionOptions inspect;
+  inspect.read_only = true;
+  for (const absl::Status& refused :
+       {Region::Open(hidden).status(), Region::Open(hidden, inspect).status(),
+        Region::OpenOrCreate(hidden).status(), Region::Unlink(hidden),
+        Region::Open(readable).status(), Region::Unlink(readable),
+        Region::Create(self.args.at(2) + "/region").status(),
+        Region::OpenOrCreate(self.args.at(2) + "/region").status()}) {
+    ROLE_CHECK(absl::IsPermissionDenied(refused), refused.ToString());
+    ROLE_CHECK(refused.message().find('/') != absl::string_view::npos, "names what it is about");
+  }
+  auto region = Region::Open(readable, inspect);
+  ROLE_CHECK(region.ok(), region.status().ToString());
+  ROLE_CHECK(region->Read().ok());
+  ROLE_CHECK(region->Stragglers(0).empty());
+  ROLE_CHECK(region->Stragglers(1).size() == 1, "sees that others live, with no right to write");
+  self.wire.Say("fine");
+  return 0;
+}
+
+TEST_F(EnvironmentTest, without_permission_everything_is_permission_denied) {
+  if (getuid() != 0) GTEST_SKIP() << "only root can become somebody else";
+  ASSERT_NO_FATAL_FAILURE(CreateRegion());
+  const ScratchName readable;
+  RegionOptions options = Small();
+  options.mode = 0644;
+  auto open_region = Region::Create(readable.name(), options);
+  ASSERT_OK(open_region);
+  auto self = Participant::Join(*open_region);
+  ASSERT_OK(self);
+  const ScratchDirectory directory;
+  ASSERT_EQ(chmod(directory.path().c_str(), 0755), 0);
+  Child child("Nobody", {name(), readable.name(), directory.path()});
+  EXPECT_EQ(child.Hear(), "fine");
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+// args: region. Gives up its rights after joining, then forks.
+ROLE(DropsRightsThenForks) {
+  auto region = Region::Open(self.args.at(0));
+  ROLE_CHECK(region.ok());
+  auto me = Participant::Join(*region);
+  ROLE_CHECK(me.ok());
+  ROLE_CHECK(setresuid(kNobody, kNobody, kNobody) == 0);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);  // the change of user cleared it
+  if (fork() != 0) {
+    for (;;) pause();
+  }
+  // The child can not open the region for itself. What it opens next must not be taken for it.
+  const int before = open("/dev/null", O_RDWR | O_CLOEXEC);
+  self.wire.Say(me->Rejoin().ok() ? "joined" : "refused");
+  me = absl::UnknownError("gone");
+  region = absl::UnknownError("gone");
+  ROLE_CHECK(fcntl(before, F_GETFD) >= 0, "a descriptor of somebody else was closed");
+  self.wire.Say("fine");
+  return 0;
+}
+
+TEST_F(EnvironmentTest, fork_child_that_may_not_open_the_region_touches_no_foreign_descriptor) {
+  if (getuid() != 0) GTEST_SKIP() << "only root can become somebody else";
+  ASSERT_NO_FATAL_FAILURE(CreateRegion());
+  Child child("DropsRightsThenForks", {name()});
+  EXPECT_EQ(child.Hear(), "refused");
+  EXPECT_EQ(child.Hear(), "fine");
+  EXPECT_EQ(*region().Reap(), 0u) << "the parent lives";
+}
+
+}  // namespace
+}  // namespace epoch::test
