@@ -1,0 +1,277 @@
+// SIGKILL and SIGSTOP at every labelled point of the durable path.
+#include "journal_test.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <fstream>
+#include <memory>
+#include <regex>
+#include <set>
+#include <sstream>
+
+#include "crash_points.h"
+#include "support/child.h"
+#include "support/trap.h"
+
+namespace epoch::test {
+namespace {
+
+using testing::HasSubstr;
+
+// Small and large states by turns, so that a segment is full after a few.
+std::size_t SizeOf(int commit) { return commit % 3 == 1 ? kBigStateBytes : 500; }
+
+// Opens, restores or creates the region, commits `count` times and says each epoch as soon as it
+// is acknowledged. A signal strikes at the given point.
+ROLE(Worker) {
+  RegionOptions options = SmallDurable(self.args.at(1));
+  options.history = self.args.at(2) == "all" ? History::kAll : History::kLatest;
+  const Trap trap(self.args.at(3), std::stoi(self.args.at(4)), std::stoi(self.args.at(5)));
+  absl::StatusOr<Region> region = Region::OpenOrCreate(self.args.at(0), options);
+  ROLE_CHECK(region.ok(), region.status().ToString());
+  absl::StatusOr<Participant> joined = Participant::Join(*region);
+  ROLE_CHECK(joined.ok(), joined.status().ToString());
+  const int count = std::stoi(self.args.at(6));
+  for (int i = 0; i < count; ++i) {
+    const absl::StatusOr<Epoch> made = Advance(*joined, SizeOf(i));
+    ROLE_CHECK(made.ok(), made.status().ToString());
+    self.wire.Say(std::to_string(*made));
+  }
+  self.wire.Say(trap.sprung() ? "done" : "missed");
+  return 0;
+}
+
+std::string HistoryName(History history) { return history == History::kAll ? "all" : "latest"; }
+
+std::string NameOf(const CrashPoint& point, History history) {
+  std::string name = point.label + "_" + std::to_string(point.nth) + "_" + HistoryName(history);
+  std::replace(name.begin(), name.end(), '.', '_');
+  return name;
+}
+
+class CrashTest : public JournalTest,
+                  public testing::WithParamInterface<std::tuple<CrashPoint, History>> {
+ protected:
+  const CrashPoint& point() const { return std::get<0>(GetParam()); }
+  RegionOptions WithHistory() const {
+    RegionOptions options = Options();
+    options.history = std::get<1>(GetParam());
+    return options;
+  }
+  std::unique_ptr<Child> Work(const CrashPoint& where, int signal, int count) const {
+    return std::make_unique<Child>(
+        "Worker", std::vector{name(), directory(), HistoryName(std::get<1>(GetParam())),
+                              where.label, std::to_string(where.nth), std::to_string(signal),
+                              std::to_string(count)});
+  }
+  // The last epoch that a worker which is gone said was acknowledged.
+  static Epoch LastAcknowledged(Child& worker) {
+    Epoch last = 0;
+    for (std::string line = worker.Hear(); line != "<gone>"; line = worker.Hear()) {
+      EXPECT_NE(line, "missed");
+      if (line != "done" && line != "missed") last = std::stoull(line);
+    }
+    return last;
+  }
+  // Commits until at least two more segments have been made.
+  void GoOn(Region& region) {
+    absl::StatusOr<Participant> self = Participant::Join(region);
+    ASSERT_OK(self);
+    const Epoch start = region.epoch();
+    for (int i = 0; i < 24; ++i) ASSERT_OK(Advance(*self, SizeOf(i)));
+    EXPECT_GE(region.epoch(), start + 24);
+  }
+  void ExpectSound(Epoch last) {
+    if (std::get<1>(GetParam()) == History::kAll) {
+      ExpectCompleteHistory(directory(), last);
+    } else {
+      BatchesIn(directory());
+      EXPECT_LE(SegmentsIn(directory()).size(), 3u) << "segments leak";
+    }
+  }
+};
+
+// A name that tells the point.
+std::string ParamName(const testing::TestParamInfo<std::tuple<CrashPoint, History>>& suite) {
+  return NameOf(std::get<0>(suite.param), std::get<1>(suite.param));
+}
+constexpr int kMany = 40;
+
+using KilledCommitting = CrashTest;
+INSTANTIATE_TEST_SUITE_P(At, KilledCommitting,
+                         testing::Combine(testing::ValuesIn(CommitPoints()),
+                                          testing::Values(History::kAll, History::kLatest)),
+                         ParamName);
+
+TEST_P(KilledCommitting, OthersGoOnInTheRegion) {
+  absl::StatusOr<Region> region = Region::Create(name(), WithHistory());
+  ASSERT_OK(region);
+  const auto victim = Work(point(), SIGKILL, kMany);
+  ASSERT_EQ(victim->Wait(), -SIGKILL);
+  const Epoch acknowledged = LastAcknowledged(*victim);
+  EXPECT_GE(region->epoch(), acknowledged);
+  ASSERT_NO_FATAL_FAILURE(GoOn(*region));
+  ExpectState(*region, region->epoch());
+  ExpectSound(region->epoch());
+  ExpectNothingLeaked(*region, 0);
+}
+
+TEST_P(KilledCommitting, NothingAcknowledgedIsLostWhenAllDie) {
+  // The victim makes the region; two more work beside it until it dies, then die, too.
+  const CrashPoint never{"nowhere", 1};
+  std::vector<std::unique_ptr<Child>> workers;
+  ASSERT_OK(Region::Create(name(), WithHistory()));
+  workers.push_back(Work(point(), SIGKILL, 400));
+  workers.push_back(Work(never, SIGKILL, 100'000));
+  workers.push_back(Work(never, SIGKILL, 100'000));
+  ASSERT_EQ(workers[0]->Wait(), -SIGKILL);
+  for (auto& worker : workers) worker->Kill();
+  Epoch acknowledged = 0;
+  for (auto& worker : workers) {
+    acknowledged = std::max(acknowledged, LastAcknowledged(*worker));
+  }
+  Epoch visible = 0;
+  {
+    const absl::StatusOr<Region> dead = Region::Open(name(), {.read_only = true});
+    ASSERT_OK(dead);
+    visible = dead->epoch();
+  }
+  ASSERT_OK(Region::Unlink(name()));
+  for (int again = 0; again < 2; ++again) {
+    absl::StatusOr<Region> region = Region::Restore(name(), WithHistory());
+    ASSERT_OK(region);
+    EXPECT_GE(region->epoch(), acknowledged);
+    EXPECT_GE(region->epoch(), visible);
+    ExpectState(*region, region->epoch());
+    absl::StatusOr<Participant> self = Participant::Join(*region);
+    ASSERT_OK(self);
+    ASSERT_OK(Advance(*self));
+    acknowledged = visible = region->epoch();
+    ASSERT_OK(Region::Unlink(name()));
+  }
+  ExpectSound(visible);
+}
+
+using StoppedCommitting = CrashTest;
+INSTANTIATE_TEST_SUITE_P(At, StoppedCommitting,
+                         testing::Combine(testing::ValuesIn(CommitPoints()),
+                                          testing::Values(History::kAll, History::kLatest)),
+                         ParamName);
+
+TEST_P(StoppedCommitting, OthersTakeOverAndTheResumedOneDoesNoHarm) {
+  absl::StatusOr<Region> region = Region::Create(name(), WithHistory());
+  ASSERT_OK(region);
+  const auto victim = Work(point(), SIGSTOP, kMany);
+  ASSERT_TRUE(victim->AwaitStop());
+  ASSERT_NO_FATAL_FAILURE(GoOn(*region));
+  victim->Continue();
+  ASSERT_EQ(victim->Wait(), 0);
+  EXPECT_EQ(LastAcknowledged(*victim), region->epoch());
+  EXPECT_EQ(region->epoch(), kMany + 24u);
+  ExpectState(*region, region->epoch());
+  ExpectSound(region->epoch());
+  ExpectNothingLeaked(*region, 0);
+  region = absl::UnknownError("gone");
+  ASSERT_OK(Region::Unlink(name()));
+  ExpectRestores(WithHistory(), kMany + 24);
+}
+
+using KilledCreating = CrashTest;
+INSTANTIATE_TEST_SUITE_P(At, KilledCreating,
+                         testing::Combine(testing::ValuesIn(CreatePoints()),
+                                          testing::Values(History::kAll)),
+                         ParamName);
+
+TEST_P(KilledCreating, TheNextOneMakesTheRegion) {
+  const auto victim = Work(point(), SIGKILL, 1);
+  ASSERT_EQ(victim->Wait(), -SIGKILL);
+  absl::StatusOr<Region> region = Region::OpenOrCreate(name(), WithHistory());
+  ASSERT_OK(region);
+  EXPECT_EQ(region->epoch(), 0u);
+  ASSERT_NO_FATAL_FAILURE(GoOn(*region));
+  ExpectSound(24);
+  for (const auto& entry : std::filesystem::directory_iterator(scratch_.path())) {
+    EXPECT_EQ(entry.path(), directory()) << "left behind";
+  }
+}
+
+TEST_P(KilledCreating, AStoppedCreatorJoinsWhatOthersMade) {
+  const auto victim = Work(point(), SIGSTOP, 2);
+  ASSERT_TRUE(victim->AwaitStop());
+  RegionOptions options = WithHistory();
+  options.restore_timeout = absl::ZeroDuration();
+  absl::StatusOr<Region> region = Region::OpenOrCreate(name(), options);
+  // Either this one makes it, or the stopped one holds the journal: then it is named.
+  if (!region.ok()) {
+    EXPECT_FAILS(region, kFailedPrecondition, "pid " + std::to_string(victim->pid()));
+  }
+  victim->Continue();
+  ASSERT_EQ(victim->Wait(), 0);
+  region = Region::OpenOrCreate(name(), options);
+  ASSERT_OK(region);
+  EXPECT_EQ(region->epoch(), 2u);
+  ASSERT_NO_FATAL_FAILURE(GoOn(*region));
+  ExpectSound(26);
+  for (const auto& entry : std::filesystem::directory_iterator(scratch_.path())) {
+    EXPECT_EQ(entry.path(), directory()) << "left behind";
+  }
+}
+
+using KilledRestoring = CrashTest;
+INSTANTIATE_TEST_SUITE_P(At, KilledRestoring,
+                         testing::Combine(testing::ValuesIn(RestorePoints()),
+                                          testing::Values(History::kAll, History::kLatest)),
+                         ParamName);
+
+TEST_P(KilledRestoring, TheNextRestoreFindsTheSame) {
+  ASSERT_NO_FATAL_FAILURE(WriteJournal({500, 40'000, 700}, WithHistory()));
+  const auto victim = Work(point(), SIGKILL, 1);
+  ASSERT_EQ(victim->Wait(), -SIGKILL);
+  absl::StatusOr<Region> region = Region::OpenOrCreate(name(), WithHistory());
+  ASSERT_OK(region);
+  ExpectState(*region, 3);
+  ASSERT_NO_FATAL_FAILURE(GoOn(*region));
+  ExpectSound(27);
+}
+
+TEST_P(KilledRestoring, AStoppedRestorerDoesNoHarm) {
+  ASSERT_NO_FATAL_FAILURE(WriteJournal({500, 40'000, 700}, WithHistory()));
+  const auto victim = Work(point(), SIGSTOP, 2);
+  ASSERT_TRUE(victim->AwaitStop());
+  RegionOptions options = WithHistory();
+  options.restore_timeout = absl::ZeroDuration();
+  absl::StatusOr<Region> region = Region::OpenOrCreate(name(), options);
+  if (!region.ok()) {
+    EXPECT_FAILS(region, kFailedPrecondition, "pid " + std::to_string(victim->pid()));
+  }
+  victim->Continue();
+  ASSERT_EQ(victim->Wait(), 0);
+  region = Region::OpenOrCreate(name(), options);
+  ASSERT_OK(region);
+  ExpectState(*region, 5);
+  ASSERT_NO_FATAL_FAILURE(GoOn(*region));
+  ExpectSound(29);
+}
+
+// A point that is added to the journal is crashed at, or this says so.
+TEST(CrashPoints, CoverEveryLabelOfTheJournal) {
+  std::set<std::string> listed;
+  for (const auto& points : {CommitPoints(), CreatePoints(), RestorePoints()}) {
+    for (const CrashPoint& point : points) listed.insert(point.label);
+  }
+  const std::regex label("EPOCH_(?:POINT|FAULT)\\(\"([^\"]*)\"\\)");
+  int found = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(EPOCH_JOURNAL_SOURCES)) {
+    std::ifstream in(entry.path());
+    const std::string text{std::istreambuf_iterator<char>(in), {}};
+    for (std::sregex_iterator at(text.begin(), text.end(), label), end; at != end; ++at) {
+      ++found;
+      EXPECT_EQ(listed.count((*at)[1]), 1u) << entry.path() << ": " << (*at)[1];
+    }
+  }
+  EXPECT_GE(found, 20);
+}
+
+}  // namespace
+}  // namespace epoch::test

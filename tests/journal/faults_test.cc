@@ -1,0 +1,425 @@
+// Devices that fail, disks that are full, kernels that refuse.
+#include "journal_test.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <thread>
+
+#include "support/child.h"
+#include "support/trap.h"
+
+namespace epoch::test {
+namespace {
+
+using testing::AnyOf;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+// While it lives, every passing of `label` (or the first `times`) fails with `error`.
+class Fault {
+ public:
+  Fault(const char* label, int error, int times = 1 << 30) {
+    label_ = label;
+    error_ = error;
+    left_ = times;
+    seam::point_hook.store(&Fault::Passed);
+  }
+  Fault(const Fault&) = delete;
+  Fault& operator=(const Fault&) = delete;
+  ~Fault() { seam::point_hook.store(nullptr); }
+  static int left() { return left_; }
+
+ private:
+  static int Passed(const char* label) {
+    if (label_ != label || left_ <= 0) return 0;
+    --left_;
+    return error_;
+  }
+  static inline std::string_view label_;
+  static inline std::atomic<int> error_{0};
+  static inline std::atomic<int> left_{0};
+};
+
+class FaultTest : public JournalTest {
+ protected:
+  void Start() { Start(Options()); }
+  void Start(const RegionOptions& options) {
+    absl::StatusOr<Region> region = Region::Create(name(), options);
+    ASSERT_OK(region);
+    region_ = *std::move(region);
+    absl::StatusOr<Participant> self = Participant::Join(*region_);
+    ASSERT_OK(self);
+    self_ = *std::move(self);
+  }
+  void End() {
+    self_.reset();
+    region_.reset();
+  }
+  detail::Phase head_phase() const {
+    return detail::StateWord::Unpack(region_->mapping()->view().control->head.Load()).phase;
+  }
+  // Fills the segment until the next large state needs another one.
+  void FillSegment() {
+    const std::uint64_t capacity = region_->mapping()->superblock().segment_bytes / kBlockBytes;
+    for (;;) {
+      const absl::StatusOr<journal::SegmentScan> scan = journal::Preview(directory());
+      ASSERT_OK(scan);
+      if (capacity - scan->end_block < journal::BlocksFor(kBigStateBytes)) return;
+      ASSERT_OK(Advance(*self_, kBigStateBytes));
+    }
+  }
+  std::optional<Region> region_;
+  std::optional<Participant> self_;
+};
+
+TEST_F(FaultTest, AFailedWritePoisonsAndRecoveryGoesOn) {
+  for (const int error : {EIO, ENOSPC, EDQUOT, EROFS}) {
+    SCOPED_TRACE(std::strerror(error));
+    ASSERT_NO_FATAL_FAILURE(Start());
+    ASSERT_OK(Advance(*self_));
+    absl::StatusOr<Participant> other = Participant::Join(*region_);
+    ASSERT_OK(other);
+    {
+      const Fault fault("journal.write", error, 1);
+      EXPECT_FAILS(Advance(*self_), kDataLoss, "unknown until recovery");
+      EXPECT_EQ(Fault::left(), 0);
+    }
+    EXPECT_EQ(head_phase(), detail::Phase::kPoisoned);
+    // Others who wait for it are told the same; nothing new is taken on; reading goes on.
+    EXPECT_FAILS(other->Await(2, Stage::kCommitted), kDataLoss, "unknown until recovery");
+    for (Participant* who : {&*self_, &*other}) {
+      EXPECT_FAILS(who->Commit("more"), kUnavailable, "nothing was changed");
+      const Pin pin = who->Pin();
+      ASSERT_TRUE(pin.ok());
+      EXPECT_EQ(pin.epoch(), 1u);
+      EXPECT_EQ(ReadChecked(pin.state()), 1u);
+    }
+    // It is not replaced under those who still use it; afterwards it makes room.
+    EXPECT_FAILS(Region::Restore(name(), Options()), kAlreadyExists, name());
+    other = absl::UnknownError("gone");
+    End();
+    absl::StatusOr<Region> next = Region::Restore(name(), Options());
+    ASSERT_OK(next);
+    EXPECT_GE(next->epoch(), 1u);
+    EXPECT_LE(next->epoch(), 2u);
+    ExpectState(*next, next->epoch());
+    ASSERT_OK(Region::Unlink(name()));
+    std::filesystem::remove_all(directory());
+  }
+}
+
+TEST_F(FaultTest, ARegionThatShowedMoreThanTheJournalHoldsIsNotReplaced) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  for (int i = 0; i < 3; ++i) ASSERT_OK(Advance(*self_));
+  {
+    const Fault fault("journal.write", EIO, 1);
+    EXPECT_FAILS(Advance(*self_), kDataLoss, "");
+  }
+  End();
+  // The end of the log comes back as zeros, from epoch 3 on: no crash cut that.
+  const std::vector<std::string> paths = SegmentsIn(directory());
+  const Bytes segment = ReadFile(paths[0]);
+  const Bytes zeros(kBlockBytes);
+  for (std::uint64_t block : {3u, 4u}) {
+    Patch(paths[0], block * kBlockBytes, zeros.data(), zeros.size());
+  }
+  EXPECT_FAILS(Region::Restore(name(), Options()), kDataLoss, "epoch 3 was visible");
+  EXPECT_TRUE(std::filesystem::exists(name_.path()));
+}
+
+TEST_F(FaultTest, InterruptedWritesAreRepeated) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  Epoch epoch = 0;
+  const bool ring = region_->mapping()->port()->backend().starts_with("io_uring");
+  for (const int error : {EINTR, EAGAIN, ENOMEM, ECANCELED}) {
+    if (!ring && error == ECANCELED) continue;  // only a ring cancels
+    const Fault fault("journal.write", error, 3);
+    ASSERT_OK(Advance(*self_)) << std::strerror(error);
+    EXPECT_EQ(Fault::left(), 0);
+    ExpectState(*region_, ++epoch);
+  }
+  EXPECT_EQ(head_phase(), detail::Phase::kOpen);
+  ExpectCompleteHistory(directory(), epoch);
+}
+
+TEST_F(FaultTest, AFullDiskRefusesNewCommitsAndFinishesAcceptedOnesLater) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  absl::StatusOr<Region> also = Region::Open(name());  // a port of its own, as another process has
+  ASSERT_OK(also);
+  absl::StatusOr<Participant> other = Participant::Join(*also);
+  ASSERT_OK(other);
+  for (const char* label : {"journal.allocate", "journal.prepare"}) {
+    SCOPED_TRACE(label);
+    ASSERT_NO_FATAL_FAILURE(FillSegment());
+    const Epoch before = region_->epoch();
+    {
+      const Fault fault(label, ENOSPC);
+      // Found out by whoever comes first: its commit is accepted, and waits.
+      const auto late = Advance(*self_, kBigStateBytes, {.timeout = absl::Milliseconds(50)});
+      EXPECT_FAILS(late, kDeadlineExceeded, "accepted and its outcome pending");
+      EXPECT_THAT(MessageOf(late), HasSubstr("No space left on device"));
+      // From then on nothing is taken on, by nobody.
+      EXPECT_FAILS(self_->Commit("new"), kResourceExhausted, "nothing was changed");
+      for (int i = 0; i < 3; ++i) {
+        EXPECT_FAILS(other->Commit("new"), kResourceExhausted, "nothing was changed");
+      }
+      EXPECT_EQ(region_->epoch(), before);
+      EXPECT_EQ(head_phase(), detail::Phase::kOpen);
+      const Pin pin = self_->Pin();
+      EXPECT_EQ(ReadChecked(pin.state()), before);
+    }
+    // Space is back: no restart is needed.
+    ASSERT_OK(other->Await(before + 1, Stage::kCommitted, absl::Seconds(20)));
+    ExpectState(*region_, before + 1);
+    ASSERT_OK(Advance(*other));
+    ASSERT_OK(Advance(*self_));
+  }
+  ExpectCompleteHistory(directory(), region_->epoch());
+  EXPECT_FALSE(std::filesystem::is_empty(directory()));
+}
+
+TEST_F(FaultTest, AStallThatSomebodyElseOvercameIsForgotten) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  // A late report of one whose segment was made by others meanwhile.
+  region_->mapping()->view().control->journal_stall_errno.Store(ENOSPC);
+  ASSERT_OK(Advance(*self_));
+  EXPECT_EQ(region_->mapping()->view().control->journal_stall_errno.Load(), 0u);
+}
+
+TEST_F(FaultTest, AWaitingCommitGoesThroughWhenSpaceReturns) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  ASSERT_NO_FATAL_FAILURE(FillSegment());
+  const Epoch before = region_->epoch();
+  absl::StatusOr<Epoch> made = absl::UnknownError("not yet");
+  std::thread waiting;
+  {
+    const Fault fault("journal.allocate", ENOSPC);
+    waiting = std::thread([&] { made = Advance(*self_, kBigStateBytes); });
+    while (region_->mapping()->view().control->journal_stall_errno.Load() == 0) {
+      std::this_thread::yield();
+    }
+    EXPECT_EQ(region_->epoch(), before);
+  }
+  waiting.join();
+  ASSERT_OK(made);
+  ExpectState(*region_, before + 1);
+}
+
+TEST_F(FaultTest, AReadErrorIsNotTheEndOfTheLog) {
+  ASSERT_NO_FATAL_FAILURE(WriteJournal({500, 500}));
+  const Bytes before = ReadFile(SegmentsIn(directory())[0]);
+  for (const int nth : {1, 2}) {
+    const Trap trap("journal.read", nth, [] { return EIO; });
+    EXPECT_FAILS(Region::Restore(name(), Options()), kInternal, "nothing was cut");
+    EXPECT_TRUE(trap.sprung());
+  }
+  {
+    const Fault fault("journal.read", EIO);
+    EXPECT_FAILS(journal::Preview(directory()), kInternal, "read error at offset 0");
+  }
+  const Fault interrupted("journal.read", EINTR, 3);
+  ASSERT_EQ(SegmentsIn(directory()).size(), 1u);
+  EXPECT_EQ(ReadFile(SegmentsIn(directory())[0]), before);
+  EXPECT_FALSE(std::filesystem::exists(name_.path()));
+  ExpectRestores(Options(), 2);
+}
+
+TEST_F(FaultTest, NoRoomForTheNextIncarnationLeavesTheOldOne) {
+  ASSERT_NO_FATAL_FAILURE(WriteJournal({500, 500}));
+  for (const char* label : {"journal.allocate", "journal.prepare", "create.allocate"}) {
+    const Fault fault(label, ENOSPC);
+    EXPECT_FAILS(Region::Restore(name(), Options()), kResourceExhausted, "No space left");
+    EXPECT_FALSE(std::filesystem::exists(name_.path()));
+  }
+  ExpectRestores(Options(), 2);
+}
+
+TEST_F(FaultTest, NoRoomForANewJournalLeavesNothing) {
+  for (const char* label : {"journal.allocate", "journal.prepare"}) {
+    const Fault fault(label, ENOSPC);
+    EXPECT_FAILS(Region::Create(name(), Options()), kResourceExhausted, "No space left");
+    EXPECT_TRUE(std::filesystem::is_empty(scratch_.path()));
+    EXPECT_FALSE(std::filesystem::exists(name_.path()));
+  }
+}
+
+TEST_F(FaultTest, WithoutARingThePlainCallWritesAsWell) {
+  for (const int error : {EPERM, ENOSYS, ENOMEM}) {
+    SCOPED_TRACE(std::strerror(error));
+    const Fault fault("uring.setup", error);
+    ASSERT_NO_FATAL_FAILURE(Start());
+    for (int i = 0; i < 12; ++i) ASSERT_OK(Advance(*self_, kBigStateBytes));
+    EXPECT_THAT(region_->mapping()->port()->backend(), StartsWith("pwritev2"));
+    End();
+    ASSERT_OK(Region::Unlink(name()));
+    ExpectCompleteHistory(directory(), 12);
+    std::filesystem::remove_all(directory());
+  }
+}
+
+TEST_F(FaultTest, AFailedPlainWritePoisonsToo) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  {
+    const Fault fault("uring.setup", EPERM);
+    ASSERT_OK(Advance(*self_));
+  }
+  {
+    const Fault interrupted("journal.write", EINTR, 5);
+    ASSERT_OK(Advance(*self_));
+    EXPECT_EQ(Fault::left(), 0);
+  }
+  const Fault fault("journal.write", EIO, 1);
+  EXPECT_FAILS(Advance(*self_), kDataLoss, "unknown until recovery");
+  EXPECT_EQ(head_phase(), detail::Phase::kPoisoned);
+  End();
+  absl::StatusOr<Region> next = Region::Restore(name(), Options());
+  ASSERT_OK(next);
+  ExpectState(*next, 2);  // nothing of it had reached the disk
+}
+
+// The kernel answers io_uring_setup with EPERM, as in most containers.
+ROLE(WithoutIoUring) {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog filter{.len = 4, .filter = program};
+  ROLE_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+  ROLE_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
+  absl::StatusOr<Region> region = Region::Open(self.args.at(0));
+  ROLE_CHECK(region.ok(), region.status().ToString());
+  absl::StatusOr<Participant> joined = Participant::Join(*region);
+  ROLE_CHECK(joined.ok(), joined.status().ToString());
+  for (int i = 0; i < 10; ++i) ROLE_CHECK(Advance(*joined, kBigStateBytes).ok());
+  self.wire.Say(region->mapping()->port()->backend());
+  return 0;
+}
+
+TEST_F(FaultTest, AKernelThatRefusesIoUringIsNoObstacle) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  ASSERT_OK(Advance(*self_));
+  Child child("WithoutIoUring", {name()});
+  EXPECT_THAT(child.Hear(), StartsWith("pwritev2"));
+  EXPECT_EQ(child.Wait(), 0);
+  ASSERT_OK(Advance(*self_));
+  ExpectCompleteHistory(directory(), 12);
+}
+
+TEST_F(FaultTest, AJournalInMemoryWorksWithOrWithoutDirectIo) {
+  RegionOptions options = Options();
+  options.journal = name_.path() + ".journal";  // beside the region, in /dev/shm
+  for (int life = 0; life < 2; ++life) {
+    absl::StatusOr<Region> region = Region::OpenOrCreate(name(), options);
+    EXPECT_OK(region);
+    if (!region.ok()) break;
+    absl::StatusOr<Participant> self = Participant::Join(*region);
+    EXPECT_OK(self);
+    for (int i = 0; i < 10; ++i) EXPECT_OK(Advance(*self, kBigStateBytes));
+    EXPECT_THAT(region->mapping()->port()->backend(),
+                AnyOf("io_uring", "io_uring+buffered", "pwritev2", "pwritev2+buffered"));
+    EXPECT_EQ(region->epoch(), static_cast<Epoch>(life + 1) * 10);
+    EXPECT_OK(Region::Unlink(name()));
+  }
+  ExpectCompleteHistory(options.journal, 20);
+  std::filesystem::remove_all(options.journal);
+}
+
+// In a mount namespace of its own: a small filesystem that really runs full.
+ROLE(OnASmallDisk) {
+  const std::string mount_point = self.args.at(1);
+  if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      mount("small", mount_point.c_str(), "tmpfs", 0, "size=4m") != 0) {
+    self.wire.Say("no mounts here");
+    return 0;
+  }
+  const RegionOptions options = SmallDurable(mount_point + "/journal");
+  absl::StatusOr<Region> region = Region::Create(self.args.at(0), options);
+  ROLE_CHECK(region.ok(), region.status().ToString());
+  absl::StatusOr<Participant> joined = Participant::Join(*region);
+  ROLE_CHECK(joined.ok(), joined.status().ToString());
+  const std::string ballast = mount_point + "/ballast";
+  WriteFile(ballast, Bytes(std::size_t{1} << 20));
+  absl::StatusOr<Epoch> made;
+  do {
+    made = Advance(*joined, kBigStateBytes, {.timeout = absl::Milliseconds(50)});
+  } while (made.ok());
+  ROLE_CHECK(absl::IsDeadlineExceeded(made.status()), made.status().ToString());
+  const Epoch before = region->epoch();
+  made = joined->Commit("new");
+  ROLE_CHECK(absl::IsResourceExhausted(made.status()), made.status().ToString());
+  ROLE_CHECK(std::filesystem::remove(ballast));
+  made = joined->Await(before + 1, Stage::kCommitted, absl::Seconds(20));
+  ROLE_CHECK(made.ok(), made.status().ToString());
+  ROLE_CHECK(Advance(*joined).ok());
+  ROLE_CHECK(region->epoch() == before + 2);
+  self.wire.Say("survived");
+  return 0;
+}
+
+TEST_F(FaultTest, ADiskThatReallyRunsFullIsSurvived) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs the right to mount";
+  const std::string mount_point = scratch_ / "small";
+  std::filesystem::create_directory(mount_point);
+  Child child("OnASmallDisk", {name(), mount_point}, CLONE_NEWNS);
+  const std::string said = child.Hear();
+  EXPECT_EQ(child.Wait(), 0);
+  if (said == "no mounts here") GTEST_SKIP() << said;
+  EXPECT_EQ(said, "survived");
+}
+
+// As another user, who may use the region but not make files in its journal.
+ROLE(AsNobody) {
+  ROLE_CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+  absl::StatusOr<Region> region = Region::Open(self.args.at(0));
+  self.wire.Say(region.status().ToString());
+  if (!region.ok()) return 0;
+  absl::StatusOr<Participant> joined = Participant::Join(*region);
+  ROLE_CHECK(joined.ok(), joined.status().ToString());
+  absl::StatusOr<Epoch> made;
+  do {
+    made = Advance(*joined, kBigStateBytes);
+  } while (made.ok());
+  self.wire.Say(made.status().ToString());
+  return 0;
+}
+
+TEST_F(FaultTest, AUserWithoutPermissionIsToldWhatIsMissing) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs a second user";
+  RegionOptions options = Options();
+  options.mode = 0666;
+  ASSERT_NO_FATAL_FAILURE(Start(options));
+  ASSERT_EQ(chmod(directory().c_str(), 0700), 0);
+  {
+    Child child("AsNobody", {name()});
+    EXPECT_THAT(child.Hear(), testing::AllOf(HasSubstr("PERMISSION_DENIED"),
+                                             HasSubstr(directory())));
+    EXPECT_EQ(child.Wait(), 0);
+  }
+  ASSERT_EQ(chmod(directory().c_str(), 0755), 0);
+  {
+    Child child("AsNobody", {name()});
+    EXPECT_EQ(child.Hear(), "OK");
+    EXPECT_THAT(child.Hear(), testing::AllOf(HasSubstr("PERMISSION_DENIED"),
+                                             HasSubstr(directory())));
+    EXPECT_EQ(child.Wait(), 0);
+  }
+  // Its last one was accepted; whoever may, finishes it.
+  const Epoch epoch = region_->epoch();
+  ASSERT_OK(Advance(*self_));
+  EXPECT_EQ(region_->epoch(), epoch + 2);
+  ExpectCompleteHistory(directory(), epoch + 2);
+}
+
+}  // namespace
+}  // namespace epoch::test
