@@ -498,6 +498,14 @@ class ParticipantCore final : public ForkAware {
             flushed.status().code(),
             absl::StrCat(std::string(flushed.status().message()), "; nothing was changed"));
       }
+      if (flushed->progress == JournalPort::Progress::kIdle) {
+        view_.control->journal_stall_errno.Store(0, std::memory_order_relaxed);  // a late report
+      } else if (flushed->progress == JournalPort::Progress::kBusy &&
+                 view_.control->journal_stall_errno.Load(std::memory_order_relaxed) != 0) {
+        return absl::ResourceExhaustedError(
+            "the disk is full: accepted transitions wait for room for the next journal segment; "
+            "nothing was changed");
+      }
     }
     return absl::OkStatus();
   }
