@@ -298,6 +298,34 @@ TEST_F(ContainerTest, growing_past_the_region_is_out_of_range_and_changes_nothin
   ASSERT_OK(UpdateContainer<Numbers>(self, push));
 }
 
+TEST_F(ContainerTest, survives_every_rest_of_room_behind_the_memory_in_use) {
+  Participant self = Joined();
+  // From a size that does not fit downwards: the room left behind the memory in use takes every
+  // multiple of 16 bytes, from none on.
+  int fitted = 0;
+  for (std::size_t bytes = 16 * 1024; fitted < 64; bytes -= 16) {
+    const auto filled = UpdateContainer<Numbers>(self, [&](Numbers& numbers) {
+      numbers.clear();
+      numbers.shrink_to_fit();
+      numbers.reserve(bytes / sizeof(int));
+      numbers.push_back(fitted);
+    });
+    if (!filled.ok()) {
+      EXPECT_FAILS(filled, kOutOfRange, "does not fit");
+      ASSERT_EQ(fitted, 0) << bytes << " bytes do not fit, but more did";
+      continue;
+    }
+    ++fitted;
+    // The rest is joined to the segment again; the next round allocates from it.
+    ASSERT_OK(
+        UpdateContainer<Numbers>(self, [](Numbers& numbers) { numbers.push_back(numbers[0]); }));
+    const Pin pin = self.Pin();
+    const auto numbers = Container<Numbers>(pin);
+    ASSERT_OK(numbers);
+    EXPECT_THAT(**numbers, testing::ElementsAre(fitted - 1, fitted - 1));
+  }
+}
+
 TEST_F(ContainerTest, an_error_or_exception_of_the_function_changes_nothing) {
   Participant self = Joined();
   ASSERT_OK(UpdateContainer<Numbers>(self, [](Numbers& n) { n.push_back(1); }));
