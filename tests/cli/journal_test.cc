@@ -1,0 +1,251 @@
+// Durable regions from the command line: create, put, serve, log, check, recover, rm.
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "cli/command.h"
+
+namespace epoch::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr std::size_t kBlock = 4096;
+
+class CliJournal : public testing::Test {
+ protected:
+  void SetUp() override { EXPECT_SUCCESS(Create({})); }
+
+  Result Create(const std::vector<std::string>& more) {
+    std::vector<std::string> args = {"create", name(),      "--state-bytes",
+                                     "64KiB",  "--journal", journal()};
+    args.insert(args.end(), more.begin(), more.end());
+    return Ctl(args);
+  }
+  void Put(const std::string& state, const std::string& token = "0") {
+    EXPECT_SUCCESS(Ctl({"put", name(), "-", "--token", token}, {.input = state}));
+  }
+  const std::string& name() const { return name_.name(); }
+  std::string journal() const { return directory_ / "journal"; }
+  std::vector<std::string> Segments() const {
+    std::vector<std::string> paths;
+    for (const auto& entry : std::filesystem::directory_iterator(journal())) {
+      paths.push_back(entry.path());
+    }
+    std::sort(paths.begin(), paths.end());
+    return paths;
+  }
+  // Where the n-th record's batch is, from the log itself.
+  std::size_t OffsetOfRecord(std::size_t n) {
+    return CtlJson({"log", journal()})["records"].at(n)["block"].get<std::size_t>() * kBlock;
+  }
+  void PoisonRegion() {
+    auto region = Region::Open(name_.name());
+    ASSERT_OK(region);
+    detail::PoisonHead(region->mapping()->view());
+  }
+
+  ScratchDirectory directory_;
+  ScratchName name_;
+};
+
+TEST_F(CliJournal, PutIsDurableWithoutADaemon) {
+  Put("first", "11");
+  Put("second", "12");
+  const nlohmann::json status = CtlJson({"status", name()});
+  EXPECT_EQ(status["durable"], true);
+  for (const char* field : {"backend", "segments", "bytes", "poisoned"}) {
+    EXPECT_TRUE(status["journal"].contains(field)) << field;
+  }
+  EXPECT_EQ(status["journal"]["segments"], 1);
+  EXPECT_EQ(status["journal"]["poisoned"], false);
+  EXPECT_EQ(status["journal"]["superseded"], false);
+
+  const nlohmann::json log = CtlJson({"log", journal()});
+  ASSERT_EQ(log["records"].size(), 2u);
+  EXPECT_EQ(log["records"][0]["epoch"], 1);
+  EXPECT_EQ(log["records"][0]["bytes"], 5);
+  EXPECT_EQ(log["records"][0]["token"], 11);
+  EXPECT_EQ(log["records"][0]["proposer"]["slot"], 0);
+  EXPECT_EQ(log["records"][0]["proposer"]["generation"], 1);
+  EXPECT_EQ(log["records"][1]["digest"], CtlJson({"get", name()})["digest"]);
+  EXPECT_TRUE(log["damage"].empty());
+  const Result verified = Ctl({"log", journal(), "--verify"});
+  EXPECT_SUCCESS(verified);
+  EXPECT_THAT(verified.out, HasSubstr("sound: 2 records"));
+  EXPECT_SUCCESS(Ctl({"check", journal()}));
+  EXPECT_SUCCESS(Ctl({"check", name()}));
+}
+
+TEST_F(CliJournal, RecoverMakesTheRegionAnew) {
+  for (const char* state : {"a", "b", "c"}) Put(state);
+  EXPECT_REFUSED(Ctl({"recover", journal(), name()}), 6, "exists and is alive, at epoch 3");
+  EXPECT_SUCCESS(Ctl({"rm", name()}));
+
+  const nlohmann::json dry = CtlJson({"recover", journal(), name(), "--dry-run"});
+  EXPECT_EQ(dry["epoch"], 3);
+  EXPECT_EQ(dry["dry_run"], true);
+  EXPECT_EQ(dry["cut"], false);
+  EXPECT_EQ(Segments().size(), 1u);
+  EXPECT_NE(access(name_.path().c_str(), F_OK), 0);
+
+  const nlohmann::json recovered = CtlJson({"recover", journal(), name()});
+  EXPECT_EQ(recovered["epoch"], 3);
+  EXPECT_EQ(Ctl({"get", name()}).out, "c");
+  Put("d");
+  const nlohmann::json log = CtlJson({"log", journal(), "--segment", "2"});
+  ASSERT_EQ(log["records"].size(), 1u);
+  EXPECT_EQ(log["records"][0]["epoch"], 4);
+  EXPECT_EQ(log["segments"][0]["recovered"], true);
+  EXPECT_EQ(CtlJson({"log", journal()})["records"].size(), 4u);
+  EXPECT_REFUSED(Ctl({"log", journal(), "--segment", "9"}), 3, "no segment 9");
+}
+
+TEST_F(CliJournal, RecoverTakesTheRegionFromTheEnvironment) {
+  Put("a");
+  EXPECT_SUCCESS(Ctl({"rm", name()}));
+  EXPECT_SUCCESS(Ctl({"recover", journal()}, {.region = name()}));
+  EXPECT_EQ(Ctl({"get", name()}).out, "a");
+}
+
+TEST_F(CliJournal, RecoverKeepsTheGeometryUnlessToldOtherwise) {
+  Put(std::string(1000, 'x'));
+  EXPECT_SUCCESS(Ctl({"rm", name()}));
+  EXPECT_REFUSED(Ctl({"recover", journal(), name(), "--state-bytes", "999"}), 1,
+                 "nothing was changed");
+  EXPECT_SUCCESS(Ctl({"recover", journal(), name(), "--participants", "5"}));
+  const nlohmann::json status = CtlJson({"status", name()});
+  EXPECT_EQ(status["slots"], 5);
+  EXPECT_EQ(status["state"]["capacity"], 65536);
+}
+
+TEST_F(CliJournal, APoisonedRegionIsReplaced) {
+  Put("kept");
+  ASSERT_NO_FATAL_FAILURE(PoisonRegion());
+  EXPECT_EQ(CtlJson({"status", name()})["journal"]["poisoned"], true);
+  EXPECT_EQ(Ctl({"get", name()}).out, "kept");
+  EXPECT_REFUSED(Ctl({"put", name(), "-"}, {.input = "x"}), 1, "epochctl recover");
+  EXPECT_REFUSED(Ctl({"wait", name(), "--epoch", "2"}), 5, "epochctl recover");
+  EXPECT_THAT(Ctl({"check", name()}).out, HasSubstr("note: head: poisoned"));
+  EXPECT_SUCCESS(Ctl({"recover", journal(), name()}));
+  EXPECT_EQ(CtlJson({"status", name()})["phase"], "open");
+  EXPECT_EQ(Ctl({"put", name(), "-"}, {.input = "x"}).out, "2\n");
+}
+
+TEST_F(CliJournal, MissingJournalsAreToldFromEmptyOnes) {
+  EXPECT_REFUSED(Ctl({"log", directory_ / "none"}), 3, "none");
+  EXPECT_REFUSED(Ctl({"recover", directory_ / "none", name()}), 3, "none");
+  std::filesystem::create_directory(directory_ / "empty");
+  EXPECT_REFUSED(Ctl({"log", directory_ / "empty"}), 5, "no journal segments");
+  EXPECT_REFUSED(Ctl({"check", directory_ / "empty"}), 5, "no journal segments");
+  EXPECT_REFUSED(Ctl({"recover", directory_ / "empty", name()}), 5, "no journal segments");
+  EXPECT_REFUSED(Create({}), 6, "exists already");
+  EXPECT_SUCCESS(Ctl({"rm", name()}));
+  EXPECT_REFUSED(Create({}), 6, "holds a journal already");
+}
+
+TEST_F(CliJournal, DamagedAcknowledgedDataIsReportedAndTheRestIsStillListed) {
+  for (const char* state : {"one", "two", "three"}) Put(state);
+  const std::size_t second = OffsetOfRecord(1);
+  EXPECT_SUCCESS(Ctl({"rm", name()}));
+  const std::string segment = Segments().at(0);
+  Patch(segment, second + 200, "damage");
+  const std::string before = ReadFile(segment);
+
+  const Result log = Ctl({"log", journal(), "-o", "json"});
+  EXPECT_EQ(log.code, 5);
+  const auto json = nlohmann::json::parse(log.out);
+  ASSERT_EQ(json["records"].size(), 2u);
+  EXPECT_EQ(json["records"][0]["epoch"], 1);
+  EXPECT_EQ(json["records"][1]["epoch"], 3);
+  EXPECT_FALSE(json["damage"].empty());
+  EXPECT_EQ(Ctl({"log", journal(), "--verify"}).code, 5);
+  EXPECT_EQ(Ctl({"check", journal()}).code, 5);
+  EXPECT_REFUSED(Ctl({"recover", journal(), name(), "--dry-run"}), 5, "damaged");
+  EXPECT_REFUSED(Ctl({"recover", journal(), name()}), 5, "damaged");
+  EXPECT_TRUE(ReadFile(segment) == before);
+  EXPECT_EQ(Segments().size(), 1u);
+}
+
+TEST_F(CliJournal, ATornTailIsCutAndSaidSo) {
+  Put("kept");
+  Put(std::string(20'000, 'x'));  // several blocks
+  const std::size_t last = OffsetOfRecord(1);
+  EXPECT_SUCCESS(Ctl({"rm", name()}));
+  Patch(Segments().at(0), last + 3 * kBlock, std::string(kBlock, '\0'));
+  const nlohmann::json dry = CtlJson({"recover", journal(), name(), "--dry-run"});
+  EXPECT_EQ(dry["epoch"], 1);
+  EXPECT_EQ(dry["cut"], true);
+  EXPECT_EQ(dry["cut_offset"], last);
+  EXPECT_THAT(Ctl({"check", journal()}).out, HasSubstr("note: segment 1"));
+  const Result recovered = Ctl({"recover", journal(), name()});
+  EXPECT_SUCCESS(recovered);
+  EXPECT_THAT(recovered.out, HasSubstr("never acknowledged"));
+  EXPECT_EQ(Ctl({"get", name()}).out, "kept");
+}
+
+TEST_F(CliJournal, ServeWritesForThoseWhoCanNot) {
+  // This test program has no compiled journal.
+  auto region = Region::Open(name());
+  ASSERT_OK(region);
+  auto self = Participant::Join(*region, {.name = "light"});
+  ASSERT_OK(self);
+  EXPECT_FAILS(self->Commit("x"), kUnavailable, "nobody writes the journal");
+  Command serve({"serve", name()});
+  absl::StatusOr<Epoch> committed = self->Commit("served");
+  while (absl::IsUnavailable(committed.status())) committed = self->Commit("served");
+  ASSERT_OK(committed);
+  const auto participants = CtlJson({"status", name()})["participants"];
+  EXPECT_EQ(participants[1]["name"], "epochctl serve");
+  EXPECT_EQ(participants[1]["flushes"], true);
+  serve.Signal(SIGTERM);
+  const Result served = serve.Finish();
+  EXPECT_SUCCESS(served);
+  EXPECT_EQ(served.out, "1\n");
+  EXPECT_EQ(CtlJson({"status", name()})["participants"].size(), 1u);
+  EXPECT_EQ(CtlJson({"log", journal()})["records"].size(), 1u);
+}
+
+TEST_F(CliJournal, RemoveKeepsTheJournalUnlessToldTwice) {
+  Put("a");
+  EXPECT_REFUSED(Ctl({"rm", name(), "--with-journal"}), 2, "--yes");
+  EXPECT_EQ(access(name_.path().c_str(), F_OK), 0);
+  EXPECT_SUCCESS(Ctl({"rm", name(), "--with-journal", "--yes"}));
+  EXPECT_NE(access(name_.path().c_str(), F_OK), 0);
+  EXPECT_NE(access(journal().c_str(), F_OK), 0);
+}
+
+TEST_F(CliJournal, AJournalThatIsAnothersByNowStays) {
+  Put("a");
+  const ScratchName heir;
+  EXPECT_SUCCESS(Ctl({"recover", journal(), heir.name()}));
+  EXPECT_EQ(CtlJson({"status", name()})["journal"]["superseded"], true);
+  EXPECT_REFUSED(Ctl({"put", name(), "-"}, {.input = "x"}), 6, "superseded");
+  EXPECT_REFUSED(Ctl({"rm", name(), "--with-journal", "--yes"}), 6, "another region");
+  EXPECT_SUCCESS(Ctl({"rm", name()}));
+  EXPECT_EQ(Ctl({"put", heir.name(), "-"}, {.input = "b"}).out, "2\n");
+}
+
+TEST_F(CliJournal, LatestHistoryRecoversToo) {
+  const ScratchName latest;
+  const ScratchDirectory directory;
+  EXPECT_SUCCESS(
+      Ctl({"create", latest.name(), "--journal", directory / "j", "--history", "latest"}));
+  for (const char* state : {"a", "b"}) Ctl({"put", latest.name(), "-"}, {.input = state});
+  EXPECT_EQ(CtlJson({"status", latest.name()})["journal"]["history"], "latest");
+  EXPECT_SUCCESS(Ctl({"rm", latest.name()}));
+  EXPECT_SUCCESS(Ctl({"recover", directory / "j", latest.name()}));
+  EXPECT_EQ(Ctl({"get", latest.name()}).out, "b");
+}
+
+TEST_F(CliJournal, AReaderThatLeavesEndsALongLogQuietly) {
+  for (int i = 0; i < 3; ++i) Put("state");
+  const Result result = Ctl({"log", journal()}, {.output_closed = true});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_EQ(result.err, "");
+}
+
+}  // namespace
+}  // namespace epoch::test
