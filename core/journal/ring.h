@@ -48,6 +48,7 @@ struct BatchH {
 struct BatchReading {
   std::uint64_t w, e, h;
 
+  bool operator==(const BatchReading&) const = default;
   static BatchReading Of(const BatchWords& words) {
     return {words.w.Load(), words.e.Load(), words.h.Load()};
   }
@@ -62,24 +63,39 @@ struct RingReading {
 };
 
 // The tags of eight consecutive batches are consecutive modulo 2^16.
+//
+// All three batches are as they stood at one moment: words never take a value twice, so two equal
+// readings enclose such a moment. A process that was stopped in between may otherwise mix a batch
+// with the one eight batches later, and take the mixture for damage.
 inline RingReading ReadRing(Control& control) {
-  int newest = 0;
-  std::uint16_t highest = BatchH::Unpack(control.ring[0].h.Load()).tag;
-  for (int i = 1; i < detail::kBatchRingSlots; ++i) {
-    const std::uint16_t tag = BatchH::Unpack(control.ring[i].h.Load()).tag;
-    if (static_cast<std::int16_t>(static_cast<std::uint16_t>(tag - highest)) > 0) {
-      highest = tag;
-      newest = i;
+  for (int attempt = 0;; ++attempt) {
+    int newest = 0;
+    std::uint16_t highest = BatchH::Unpack(control.ring[0].h.Load()).tag;
+    for (int i = 1; i < detail::kBatchRingSlots; ++i) {
+      const std::uint16_t tag = BatchH::Unpack(control.ring[i].h.Load()).tag;
+      if (static_cast<std::int16_t>(static_cast<std::uint16_t>(tag - highest)) > 0) {
+        highest = tag;
+        newest = i;
+      }
     }
+    const auto at = [&](int offset) -> BatchWords& {
+      return control.ring[(newest + offset + detail::kBatchRingSlots) % detail::kBatchRingSlots];
+    };
+    RingReading ring{.newest_words = &at(0), .next_words = &at(1), .before = BatchReading::Of(at(-1)),
+                     .newest = {}, .next = {}};
+    EPOCH_POINT("journal.ring_read");
+    ring.newest = BatchReading::Of(at(0));
+    ring.next = BatchReading::Of(at(1));
+    const bool unchanged = BatchReading::Of(at(-1)) == ring.before &&
+                           BatchReading::Of(at(0)) == ring.newest &&
+                           BatchReading::Of(at(1)) == ring.next;
+    const bool consecutive =
+        BatchH::Unpack(ring.newest.h).tag == highest &&
+        BatchH::Unpack(ring.before.h).tag == static_cast<std::uint16_t>(highest - 1);
+    // In a ring that was written over they may never be: then callers find out what is wrong.
+    constexpr int kMostAttempts = 1000;
+    if ((unchanged && consecutive) || attempt >= kMostAttempts) return ring;
   }
-  const auto at = [&](int offset) -> BatchWords& {
-    return control.ring[(newest + offset + detail::kBatchRingSlots) % detail::kBatchRingSlots];
-  };
-  return {.newest_words = &at(0),
-          .next_words = &at(1),
-          .before = BatchReading::Of(at(-1)),
-          .newest = BatchReading::Of(at(0)),
-          .next = BatchReading::Of(at(1))};
 }
 
 // Whether `next` is already frozen as the successor of `newest`, not still batch s-7.

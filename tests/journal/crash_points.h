@@ -26,7 +26,8 @@ inline std::vector<CrashPoint> CommitPoints() {
           {"segment.synced", 1},       {"segment.synced", 2},        {"segment.before_link", 1},
           {"segment.linked", 1},       {"segment.linked", 2},        {"journal.rolled", 1},
           {"attach.locked", 1},        {"attach.locked", 2},         {"attach.locked", 3},
-          {"journal.read", 1},         {"journal.read", 2},          {"uring.setup", 1}};
+          {"journal.read", 1},         {"journal.read", 2},          {"uring.setup", 1},
+          {"journal.ring_read", 1},    {"journal.ring_read", 30}};
 }
 
 // Making a durable region where nothing is yet.

@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <memory>
 #include <numeric>
 #include <random>
 #include <string>
@@ -155,45 +154,6 @@ TEST(RingWords, UnpackWhatTheyPacked) {
   const BatchH h = BatchH::Unpack(BatchH{0xffff, kLast}.Pack());
   EXPECT_EQ(h.tag, 0xffff);
   EXPECT_EQ(h.hint, kLast);
-}
-
-// The three words of batch `s`, as the writers leave them.
-void PutBatch(Control& control, std::uint64_t s, BatchState state = BatchState::kWritten) {
-  detail::BatchWords& words = control.ring[s % detail::kBatchRingSlots];
-  words.w.Store(BatchW{state, false, static_cast<std::uint32_t>(s % 5), s}.Pack());
-  words.e.Store(BatchE{1, s + 1}.Pack());
-  words.h.Store(BatchH{static_cast<std::uint16_t>(s), s}.Pack());
-}
-
-TEST(Ring, FindsTheNewestBatchAcrossTheWrapOfTags) {
-  auto control = std::make_unique<Control>();
-  const std::uint64_t wrap = std::uint64_t{1} << 16;
-  for (std::uint64_t s = wrap - 20; s < wrap - 12; ++s) PutBatch(*control, s);
-  for (std::uint64_t s = wrap - 12; s < wrap + 12; ++s) {
-    PutBatch(*control, s);
-    const RingReading ring = ReadRing(*control);
-    ASSERT_EQ(BatchW::Unpack(ring.newest.w).last, s);
-    ASSERT_EQ(BatchW::Unpack(ring.before.w).last, s - 1);
-    ASSERT_EQ(BatchW::Unpack(ring.next.w).last, s - 7);
-    ASSERT_EQ(ring.newest_words, &control->ring[s % 8]);
-    ASSERT_EQ(ring.next_words, &control->ring[(s + 1) % 8]);
-    ASSERT_FALSE(IsSuccessor(ring.next.w, ring.newest.w));
-    ASSERT_TRUE(EndIsKnown(ring.newest.e, ring.before.e));
-  }
-}
-
-TEST(Ring, SeesAFrozenSuccessorBeforeItHasAHint) {
-  auto control = std::make_unique<Control>();
-  for (std::uint64_t s = 8; s < 16; ++s) PutBatch(*control, s);
-  control->ring[0].w.Store(BatchW{BatchState::kFrozen, false, 1, 16}.Pack());
-  const RingReading ring = ReadRing(*control);
-  EXPECT_EQ(BatchW::Unpack(ring.newest.w).last, 15u);
-  EXPECT_TRUE(IsSuccessor(ring.next.w, ring.newest.w));
-  // Its end is not known until E has left what it was eight batches ago.
-  control->ring[0].h.Store(BatchH{16, 15}.Pack());
-  const RingReading hinted = ReadRing(*control);
-  EXPECT_EQ(BatchW::Unpack(hinted.newest.w).last, 16u);
-  EXPECT_FALSE(EndIsKnown(hinted.newest.e, hinted.before.e));
 }
 
 }  // namespace

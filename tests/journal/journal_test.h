@@ -37,7 +37,7 @@ inline RegionOptions SmallDurable(const std::string& journal) {
   RegionOptions options;
   options.state_bytes = 256 * 1024;
   options.participants = 16;
-  options.versions = 48;  // more than a test commits while a stopped process holds a pin
+  options.versions = 32;  // more than a test commits while a stopped process holds a pin
   options.journal = journal;
   options.segment_bytes = journal::MinSegmentBlocks(options.state_bytes) * kBlockBytes;
   return options;
