@@ -16,6 +16,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 
 #include "absl/status/status.h"
@@ -37,7 +38,7 @@ class Mapping final : public ForkAware {
  public:
   // Builds a region that starts from `seed` and gives it the name `path`.
   static absl::Status Build(const std::string& path, const RegionOptions& options,
-                            const JournalSeed& seed) {
+                            JournalSeed& seed) {
     const auto geometry =
         Geometry::For(options.state_bytes, options.participants, options.versions);
     if (!geometry.has_value()) {
@@ -61,8 +62,13 @@ class Mapping final : public ForkAware {
     if (!fd.ok()) return fd.status();
     if (absl::Status s = RefuseNetworkFilesystem(fd->get(), path); !s.ok()) return s;
     // Real blocks, so that no later store can fail for lack of space (SIGBUS).
-    int error = EPOCH_FAULT("create.allocate");
-    if (error == 0) error = posix_fallocate(fd->get(), 0, static_cast<off_t>(geometry->total_bytes));
+    int error = 0;
+    do {  // tmpfs gives up at any signal
+      error = EPOCH_FAULT("create.allocate");
+      if (error == 0) {
+        error = posix_fallocate(fd->get(), 0, static_cast<off_t>(geometry->total_bytes));
+      }
+    } while (error == EINTR);
     if (error != 0) {
       return ErrnoStatus(error, absl::StrCat("can not allocate ", geometry->total_bytes,
                                              " bytes for region ", path));
@@ -71,6 +77,8 @@ class Mapping final : public ForkAware {
     if (!mapped.ok()) return mapped.status();
     auto* base = static_cast<std::byte*>(mapped->get_address());
     Initialise(base, *geometry, options, seed);
+    // Last, when nothing else can fail for want of space or rights.
+    if (absl::Status s = seed.Publish(); !s.ok()) return s;
     EPOCH_POINT("create.before_link");
     if (absl::Status s = LinkUnnamed(fd->get(), path); !s.ok()) return s;
     EPOCH_POINT("create.linked");
@@ -105,7 +113,8 @@ class Mapping final : public ForkAware {
   }
 
   // Reads and checks a superblock: size, magic, layout, checksum, geometry, boot.
-  static absl::StatusOr<Superblock> ReadSuperblock(int fd, const std::string& path) {
+  static absl::StatusOr<Superblock> ReadSuperblock(int fd, const std::string& path,
+                                                   bool any_boot = false) {
     struct stat info {};
     if (fstat(fd, &info) != 0) return ErrnoStatus(errno, path);
     if (!S_ISREG(info.st_mode)) {
@@ -145,7 +154,7 @@ class Mapping final : public ForkAware {
       return absl::DataLossError(absl::StrCat(path, " is truncated: ", info.st_size,
                                               " bytes, its superblock says ", g->total_bytes));
     }
-    if (s.boot != BootId()) {
+    if (!any_boot && s.boot != BootId()) {
       return absl::FailedPreconditionError(
           absl::StrCat(path, " belongs to an earlier boot of this machine; remove it "
                              "(epochctl rm) and, if it was durable, recover it from its journal"));
@@ -210,6 +219,8 @@ class Mapping final : public ForkAware {
         fd->Close();
       }
     }
+    // Another thread of the parent may have held it, and there is none here to give it back.
+    new (&join_mutex_) std::mutex;
   }
 
  private:
@@ -294,15 +305,29 @@ class Mapping final : public ForkAware {
   absl::Status CheckControl() const {
     const StateWord head = StateWord::Unpack(view_.control->head.Load());
     const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
+    // Loaded in this order, head is not above tail; loaded again, a volatile one is at most one
+    // below, or could never catch up.
+    const Epoch head_since = StateWord::Unpack(view_.control->head.Load()).epoch;
+    const bool epochs_ok =
+        head.epoch <= tail.epoch && tail.epoch <= kMaxEpoch &&
+        (view_.durable || tail.epoch <= head_since || tail.epoch - head_since == 1);
     const bool head_ok = head.phase == Phase::kOpen || head.phase == Phase::kClosed ||
                          head.phase == Phase::kPoisoned;
     const bool tail_ok = tail.phase == Phase::kAccepted || tail.phase == Phase::kVoting;
-    if (!head_ok || !tail_ok || !view_.ValidCell(head.version) || !view_.ValidCell(tail.version)) {
+    if (!head_ok || !tail_ok || !epochs_ok || !view_.ValidCell(head.version) ||
+        !view_.ValidCell(tail.version)) {
       return absl::DataLossError(
           absl::StrCat(path_, ": the epoch word is damaged (head ",
                        absl::Hex(head.Pack(), absl::kZeroPad16), ", tail ",
                        absl::Hex(tail.Pack(), absl::kZeroPad16), ", versions ",
                        view_.geometry.versions, ")"));
+    }
+    // True of every version there ever was, so it does not matter if head moves on meanwhile.
+    const std::uint64_t length = view_.cells[head.version].length_bytes.Load();
+    if (length > view_.geometry.state_bytes) {
+      return absl::DataLossError(absl::StrCat(path_, ": the state of epoch ", head.epoch,
+                                              " claims an impossible length of ", length,
+                                              " bytes"));
     }
     return absl::OkStatus();
   }

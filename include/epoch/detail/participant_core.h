@@ -128,11 +128,18 @@ class ParticipantCore final : public ForkAware {
   // Only this participant writes its pin word. (Compared with what it announced, not with "none":
   // a scribbled word is no pin.)
   bool pinned() const noexcept { return slot_->pin.Load(std::memory_order_relaxed) == announced_; }
+  bool drafting() const noexcept { return drafts_ != 0; }
   const PinnedState& pinned_state() const noexcept { return pinned_; }
 
   // Why Pin() returned false although it might wait.
   absl::Status WhyUnpinned() const {
     if (absl::Status s = Status(); !s.ok()) return s;
+    const StateWord head = StateWord::Unpack(view_.control->head.Load());
+    if (!view_.ValidCell(head.version) ||
+        view_.cells[head.version].length_bytes.Load() > view_.geometry.state_bytes) {
+      return absl::DataLossError(absl::StrCat(mapping_->path(), ": the epoch word or the version it "
+                                              "names (", head.version, ") is damaged"));
+    }
     return absl::DataLossError(absl::StrCat(mapping_->path(), ": the pin word of slot ",
                                             claim_.slot, " was overwritten by somebody else"));
   }
@@ -235,7 +242,7 @@ class ParticipantCore final : public ForkAware {
             stalled = absl::StrCat(" (", std::string(flushed.status().message()), ")");
           } else if (!flushed.ok()) {
             return flushed.status();
-          } else if (flushed->progress == JournalPort::Progress::kMoved) {
+          } else if (flushed->progress == JournalPort::Progress::kMoved && nanos > 0) {
             slices = Slices(deadline_ns);
             continue;
           } else if (flushed->progress == JournalPort::Progress::kBusy) {
@@ -250,6 +257,7 @@ class ParticipantCore final : public ForkAware {
         }
       }
       if (nanos <= 0) {
+        if (HeadEpoch() >= epoch) return absl::OkStatus();
         return absl::DeadlineExceededError(
             absl::StrCat("the region is at epoch ", head.epoch, ", not yet at ", epoch,
                          StateWord::Unpack(tail_word).epoch >= epoch
@@ -389,15 +397,16 @@ class ParticipantCore final : public ForkAware {
   }
 
  private:
-  void Fill(std::uint64_t word) noexcept {
+  // False if what shared memory says can not be: it is checked before it is used.
+  bool Fill(std::uint64_t word) noexcept {
     const StateWord head = StateWord::Unpack(word);
-    // From shared memory, so checked before use.
-    EPOCH_CHECK(view_.ValidCell(head.version), "the epoch word names a version that can not be");
+    if (!view_.ValidCell(head.version)) return false;
     const std::uint64_t length =
         view_.cells[head.version].length_bytes.Load(std::memory_order_relaxed);
-    EPOCH_CHECK(length <= view_.geometry.state_bytes, "a version claims an impossible length");
+    if (length > view_.geometry.state_bytes) return false;
     pinned_ = {head.epoch, view_.PayloadOf(head.version), static_cast<std::size_t>(length)};
     pinned_word_ = word;
+    return true;
   }
 
   // The pin word was not "none": a pin is held already, or the slot is not this participant's.
@@ -417,6 +426,13 @@ class ParticipantCore final : public ForkAware {
 
   // Announced already; something is not as the fast path wants it.
   [[gnu::noinline]] bool PinSlowly(std::uint64_t word, bool may_wait) noexcept {
+    if (parked_) {
+      // Before head is read: a scan that still met the flag, and so did not wait for this one, came
+      // after its epoch was committed, and then that epoch is found here.
+      EPOCH_POINT("pin.unparking");
+      Unpark();
+      word = view_.control->head.Load();
+    }
     while (StateWord::Unpack(word).phase == Phase::kClosed) {
       slot_->pin.Store(unpinned_);  // withdraw: the fence waits for exactly this
       Ring(*view_.control);
@@ -436,9 +452,11 @@ class ParticipantCore final : public ForkAware {
     // frees older cells comes after this participant's earlier reads of them.
     announced_ = PinWord(word);
     slot_->pin.Store(announced_, std::memory_order_release);  // E
-    if (parked_) Unpark();
+    if (!Fill(word)) {
+      slot_->pin.Store(unpinned_);
+      return false;
+    }
     Acknowledge(StateWord::Unpack(word).epoch);
-    Fill(word);
     return true;
   }
 

@@ -68,10 +68,14 @@ inline bool OwnerAlive(int probe_fd, std::uint32_t slot) noexcept {
   return seam::TestByteLock(probe_fd, slot) != seam::LockState::kFree;
 }
 
-inline void ClearOwned(seam::Atomic<std::uint64_t>& word, std::uint64_t generation) noexcept {
-  // Exact CAS: a late reaper finds the next owner's generation and stops.
+inline void ClearOwned(const Slot& slot, std::uint64_t expelled,
+                       seam::Atomic<std::uint64_t>& word) noexcept {
+  // Exact CAS: a late reaper finds the next owner's generation and stops. The word has only 16 bits
+  // of it, so the slot is asked, too.
+  const std::uint64_t generation = SlotWord::Unpack(expelled).generation;
   std::uint64_t found = word.Load();
-  while (OwnedWord::Unpack(found).generation == static_cast<std::uint16_t>(generation) &&
+  while (slot.state.Load() == expelled &&
+         OwnedWord::Unpack(found).generation == static_cast<std::uint16_t>(generation) &&
          OwnedWord::Unpack(found).number != kNone) {
     if (word.CompareExchange(found, NoneOf(generation))) return;
   }
@@ -84,7 +88,9 @@ inline void Dismantle(const RegionView& view, std::uint32_t index,
   std::uint64_t expelled = SlotWord{SlotState::kExpelled, generation}.Pack();
   EPOCH_POINT("reap.expelled");
   if (!FreeDraftsOf(view, index, expelled)) return;
-  for (auto* word : {&slot.pin, &slot.own, &slot.help, &slot.ack}) ClearOwned(*word, generation);
+  for (auto* word : {&slot.pin, &slot.own, &slot.help, &slot.ack}) {
+    ClearOwned(slot, expelled, *word);
+  }
   EPOCH_POINT("reap.before_free_slot");
   slot.state.CompareExchange(expelled, SlotWord{SlotState::kFree, generation}.Pack());
   Ring(*view.control);
@@ -200,7 +206,7 @@ inline absl::StatusOr<SlotClaim> TakeSlot(Mapping& mapping, std::string_view nam
       if (!taken.ok()) return taken.status();
       if (*taken) return claim;
     }
-    if (ReapAll(mapping) == 0) break;
+    ReapAll(mapping);  // look again even if there was none to reap: another may have been faster
   }
   return absl::ResourceExhaustedError(
       absl::StrCat("all ", participants, " participant slots of ", mapping.path(),

@@ -114,7 +114,8 @@ inline std::optional<DraftedCell> DraftCell(const RegionView& view, std::uint32_
         return DraftedCell{cursor, drafted};
       }
     }
-    if (pass == 0 && Reclaim(view) == 0) break;
+    // Looked at again even if there was none to reclaim: another may have been faster.
+    if (pass == 0) Reclaim(view);
   }
   return std::nullopt;
 }
