@@ -18,6 +18,14 @@ steps_total=0
 steps_begun=0
 failed_steps=()
 began_at=$SECONDS
+step_group=0
+
+interrupted() {
+  trap - INT TERM
+  if ((step_group != 0)); then kill -TERM -- "-$step_group" 2>/dev/null || true; fi
+  die "interrupted"
+}
+trap interrupted INT TERM
 
 say() { printf '%s\n' "$*"; }
 die() {
@@ -59,10 +67,14 @@ step() {
   say "[$steps_begun/$steps_total] $title"
   : >"$log"
   # Not the lock of take_turns: what a step leaves running must not hold it.
+  # In a process group of its own, so that an interrupt ends all of it.
+  set -m
   ("$@") >"$log" 2>&1 </dev/null 9>&- &
-  local pid=$!
-  follow "$pid" "$log"
-  wait "$pid" || status=$?
+  step_group=$!
+  set +m
+  follow "$step_group" "$log"
+  wait "$step_group" || status=$?
+  step_group=0
   if ((status == 0)); then
     say "      ok, $((SECONDS - started)) s"
     return 0
