@@ -8,6 +8,7 @@
 //   +----------------+---------------+---------+---------+- - - - - - - - - -+
 //   block:  | 4,092 bytes of content | CRC-32C of content, place and journal |
 //   batch:  | BatchHeader | RecordHeader payload padding | RecordHeader ... | zeros |
+//                         ^ from here on XORed with the block's mask, so that no sector is all zero
 //
 // Every block checks itself, so a torn, lost or misdirected block is known as such. A batch begins
 // on a block of its own and is written once; its bytes are a pure function of the batch's frozen
@@ -15,6 +16,7 @@
 #ifndef EPOCH_CORE_JOURNAL_FORMAT_H_
 #define EPOCH_CORE_JOURNAL_FORMAT_H_
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -129,6 +131,26 @@ inline std::uint32_t BlockCrc(const Id& journal, std::uint64_t segment, std::uin
   return Crc32c(content, kContentBytes, seed);
 }
 
+// No byte of it is zero, so zeros under it are not zeros on disk: a sector that is all zero was
+// never written. It differs from block to block, so no payload passes for a header by design.
+inline std::uint64_t BlockMask(const Id& journal, std::uint64_t segment, std::uint64_t block) {
+  const std::uint64_t place[2] = {segment, block};
+  return detail::Xxh64::Of(place, sizeof place, detail::Xxh64::Of(journal.data(), journal.size())) |
+         0x0101010101010101u;
+}
+
+// XORs bytes that stand at `position` in their block. Its own inverse.
+inline void Mask(std::byte* bytes, std::size_t size, std::size_t position, std::uint64_t mask) {
+  mask = std::rotr(mask, static_cast<int>(position % 8 * 8));
+  for (; size >= 8; size -= 8, bytes += 8) {
+    std::uint64_t word;
+    std::memcpy(&word, bytes, sizeof word);
+    word ^= mask;
+    std::memcpy(bytes, &word, sizeof word);
+  }
+  for (; size > 0; --size, ++bytes, mask >>= 8) *bytes ^= static_cast<std::byte>(mask & 0xff);
+}
+
 // Lays a byte stream out in blocks, in a zeroed, block-aligned buffer.
 class BlockWriter {
  public:
@@ -158,6 +180,21 @@ class BlockWriter {
   // Seals every block written to with its CRC.
   void Finish() {
     const std::uint64_t blocks = BlocksFor(offset_);
+    Seal(blocks);
+  }
+  // The same for a batch: all behind its header is masked.
+  void FinishBatch() {
+    const std::uint64_t blocks = BlocksFor(offset_);
+    for (std::uint64_t i = 0; i < blocks; ++i) {
+      const std::size_t from = i == 0 ? sizeof(BatchHeader) : 0;
+      Mask(blocks_ + i * kBlockBytes + from, kContentBytes - from, from,
+           BlockMask(journal_, segment_, first_ + i));
+    }
+    Seal(blocks);
+  }
+
+ private:
+  void Seal(std::uint64_t blocks) {
     for (std::uint64_t i = 0; i < blocks; ++i) {
       std::byte* block = blocks_ + i * kBlockBytes;
       const std::uint32_t crc = BlockCrc(journal_, segment_, first_ + i, block);
@@ -165,7 +202,6 @@ class BlockWriter {
     }
   }
 
- private:
   std::byte* const blocks_;
   const Id& journal_;
   const std::uint64_t segment_;
@@ -181,6 +217,22 @@ inline void CopyContent(const std::byte* blocks, std::uint64_t offset, void* to,
     const std::size_t room = kContentBytes - in_block;
     const std::size_t part = size < room ? size : room;
     std::memcpy(out, blocks + offset / kContentBytes * kBlockBytes + in_block, part);
+    out += part;
+    offset += part;
+    size -= part;
+  }
+}
+
+// The same out of a batch whose first block is number `first`, behind its header.
+inline void CopyBatchContent(const std::byte* blocks, const Id& journal, std::uint64_t segment,
+                             std::uint64_t first, std::uint64_t offset, void* to, std::size_t size) {
+  auto* out = static_cast<std::byte*>(to);
+  while (size > 0) {
+    const std::size_t in_block = offset % kContentBytes;
+    const std::size_t room = kContentBytes - in_block;
+    const std::size_t part = size < room ? size : room;
+    CopyContent(blocks, offset, out, part);
+    Mask(out, part, in_block, BlockMask(journal, segment, first + offset / kContentBytes));
     out += part;
     offset += part;
     size -= part;

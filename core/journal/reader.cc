@@ -77,6 +77,11 @@ class Scanner {
     return crc == BlockCrc(scan_.header.journal, scan_.header.segment, block, Block(block));
   }
 
+  void Copy(std::uint64_t batch, std::uint64_t offset, void* to, std::size_t size) const {
+    CopyBatchContent(Block(batch), scan_.header.journal, scan_.header.segment, batch, offset, to,
+                     size);
+  }
+
   absl::Status Loss(std::uint64_t block, const std::string& what) const {
     return absl::DataLossError(absl::StrCat(scan_.path, ": ", what, " (offset ",
                                             block * kBlockBytes, ", behind epoch ", scan_.epoch,
@@ -120,6 +125,7 @@ class Scanner {
     const bool hint_only = (batch.flags & kBatchHintOnly) != 0;
     const bool latest = (batch.flags & kBatchLatest) != 0;
     if (batch.blocks == 0 || batch.blocks > blocks_ - block) return "!impossible batch length";
+    if (batch.last_epoch > detail::kMaxEpoch) return "!impossible batch epochs";
     if (!resyncing_) {
       if (batch.previous_chain != scan_.chain) return "!the chain does not continue";
       if (!hint_only && batch.first_epoch != scan_.epoch + 1) return "!epochs do not continue";
@@ -144,7 +150,7 @@ class Scanner {
     for (std::uint64_t i = 0; i < batch.records; ++i, ++epoch) {
       RecordHeader r;
       if (limit - offset < sizeof r) return "!records run over the batch";
-      CopyContent(Block(block), offset, &r, sizeof r);
+      Copy(block, offset, &r, sizeof r);
       offset += sizeof r;
       if (r.length_bytes > limit - offset) return "!a record runs over its batch";
       if (r.epoch != epoch) return "!a record has the wrong epoch";
@@ -162,7 +168,7 @@ class Scanner {
     if (!records_.empty()) {
       const auto& [last, at] = records_.back();
       newest_.resize(last.length_bytes);
-      CopyContent(Block(block), at, newest_.data(), newest_.size());
+      Copy(block, at, newest_.data(), newest_.size());
       if (Digest(newest_) != last.digest) return "!the newest state fails its digest";
     }
     return "";
@@ -177,7 +183,7 @@ class Scanner {
       std::vector<std::byte> payload;
       for (const auto& [record, at] : records_) {
         payload.resize(record.length_bytes);
-        CopyContent(Block(block), at, payload.data(), payload.size());
+        Copy(block, at, payload.data(), payload.size());
         options_.on_record({record, scan_.header.segment, block, Digest(payload) == record.digest,
                             payload});
       }
@@ -195,6 +201,7 @@ class Scanner {
     if (flaw[0] == '!') {
       return Loss(at, absl::StrCat("acknowledged data is damaged: ", flaw.substr(1)));
     }
+    const bool headless = !AllZero(Block(at), kSectorBytes) && !HeaderAt(at).has_value();
     // A proof of loss (a) says more than a damaged block (c), and no option overrides it.
     absl::Status block_damage;
     for (std::uint64_t b = at; b < blocks_; ++b) {
@@ -212,7 +219,9 @@ class Scanner {
       for (std::size_t sector = 0; sector < kBlockBytes; sector += kSectorBytes) {
         torn = torn || AllZero(Block(b) + sector, kSectorBytes);
       }
-      if (torn) continue;
+      // A batch header lies in one sector, and sectors are written whole: at the place where one
+      // belongs there is nothing, or a header that is valid.
+      if (torn && !(headless && b == at)) continue;
       block_damage =
           Loss(b, absl::StrCat("block ", b, " is damaged, not torn (no sector of it is unwritten): "
                                "an acknowledged epoch may be lost"));

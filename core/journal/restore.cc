@@ -13,7 +13,9 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -32,8 +34,11 @@ using detail::JournalSeed;
 
 // Holds the locks that keep others from restoring until the region is published.
 struct Seed final : JournalSeed {
+  absl::Status Publish() override { return publish(*this); }
+
   OpenSegment made;      // the new incarnation's first segment: shared lock
   OpenSegment replaced;  // the segment recovered from: exclusive lock; none at creation
+  std::function<absl::Status(Seed&)> publish;
 };
 
 std::string AbsoluteFrom(const std::string& path) {
@@ -166,25 +171,50 @@ class NewDirectory {
   Fd lock_;
 };
 
-// What may stand in the way of a restored region: nothing, or one that can not be used any more.
-absl::Status CheckReplaceable(const std::string& region_path, const Id& journal, Epoch recovered) {
-  const Fd fd(open(region_path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd.ok() && errno == ENOENT) return absl::OkStatus();
+// What stands under the region's name: nothing, or a file that may be replaced.
+struct Occupant {
+  bool there = false;
+  dev_t device = 0;
+  ino_t inode = 0;
+};
+
+// A region that can not be used any more, and whose journal this is, may be replaced: poisoned, or
+// of an earlier boot. AlreadyExists for anything else.
+absl::StatusOr<Occupant> CheckReplaceable(const std::string& region_path, const Id& journal,
+                                          std::optional<Epoch> recovered) {
+  // O_NONBLOCK: a FIFO there must not hang whoever holds the journal.
+  const Fd fd(open(region_path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!fd.ok() && errno == ENOENT) return Occupant{};
   const absl::Status exists = absl::AlreadyExistsError(absl::StrCat(
       "region ", region_path, " exists: open it, or remove it (epochctl rm) to restore anew"));
-  if (!fd.ok()) return exists;
-  absl::StatusOr<detail::Superblock> super = detail::Mapping::ReadSuperblock(fd.get(), region_path);
-  if (absl::IsFailedPrecondition(super.status())) return absl::OkStatus();  // of an earlier boot
+  struct stat info {};
+  if (!fd.ok() || fstat(fd.get(), &info) != 0) return exists;
+  absl::StatusOr<detail::Superblock> super =
+      detail::Mapping::ReadSuperblock(fd.get(), region_path, /*any_boot=*/true);
   if (!super.ok() || super->journal != journal) return exists;
   std::uint64_t word = 0;
   static_assert(offsetof(detail::Control, head) == 0);
   if (pread(fd.get(), &word, sizeof word, sizeof(detail::Superblock)) != sizeof word) return exists;
   const auto head = detail::StateWord::Unpack(word);
-  if (head.phase != detail::Phase::kPoisoned) return exists;
+  if (head.phase != detail::Phase::kPoisoned && super->boot == detail::BootId()) return exists;
   // Everything that was visible must be there.
-  if (head.epoch > recovered) {
+  if (recovered.has_value() && head.epoch > *recovered) {
     return absl::DataLossError(absl::StrCat(region_path, ": epoch ", head.epoch,
-                                            " was visible, but the journal ends at ", recovered));
+                                            " was visible, but the journal ends at ", *recovered));
+  }
+  return Occupant{true, info.st_dev, info.st_ino};
+}
+
+// Makes room for the new region: only if the file under its name is still the one that was judged.
+// Restorers exclude each other by the journal's lock; somebody else may have put another there.
+absl::Status Evict(const std::string& region_path, const Occupant& occupant) {
+  struct stat now {};
+  if (!occupant.there || lstat(region_path.c_str(), &now) != 0) return absl::OkStatus();
+  if (now.st_dev != occupant.device || now.st_ino != occupant.inode) {
+    return absl::AlreadyExistsError(absl::StrCat("region ", region_path, " exists"));
+  }
+  if (unlink(region_path.c_str()) != 0 && errno != ENOENT) {
+    return ErrnoStatus(errno, absl::StrCat("can not replace ", region_path));
   }
   return absl::OkStatus();
 }
@@ -223,17 +253,21 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
     }
     absl::StatusOr<OpenSegment> made = MakeSegment(directory, options.mode & 0777, header, {});
     if (!made.ok()) return made.status();
-    // The number is the claim: whoever links segment 1 of its journal first wins, but two journals
-    // must not meet in one directory.
-    const Fd lock(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!lock.ok() || flock(lock.get(), LOCK_EX) != 0) {
-      return ErrnoStatus(errno, absl::StrCat("can not lock ", directory));
-    }
-    files = ListSegments(directory);
-    if (!files.ok()) return files.status();
-    if (!files->empty()) return absl::AlreadyExistsError(absl::StrCat(directory, " holds a journal"));
-    if (absl::Status s = PublishSegment(directory, *made); !s.ok()) return s;
     seed->made = *std::move(made);
+    seed->publish = [](Seed& self) -> absl::Status {
+      // Whoever links segment 1 first wins, but two journals must not meet in one directory.
+      const Fd lock(open(self.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      if (!lock.ok() || flock(lock.get(), LOCK_EX) != 0) {
+        return ErrnoStatus(errno, absl::StrCat("can not lock ", self.directory));
+      }
+      absl::StatusOr<std::vector<SegmentFile>> again = ListSegments(self.directory);
+      if (!again.ok()) return again.status();
+      if (!again->empty()) {
+        return absl::AlreadyExistsError(absl::StrCat(self.directory, " holds a journal"));
+      }
+      if (absl::Status s = PublishSegment(self.directory, self.made); !s.ok()) return s;
+      return SyncDirectory(detail::ParentOf(self.directory));
+    };
     return seed;
   }
 
@@ -248,11 +282,13 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
   absl::StatusOr<OpenSegment> made = MakeSegment(fresh->path(), mode, header, {});
   if (!made.ok()) return made.status();
   if (absl::Status s = PublishSegment(fresh->path(), *made); !s.ok()) return s;
-  EPOCH_POINT("journal_create.before_rename");
-  if (absl::Status s = fresh->RenameTo(directory); !s.ok()) return s;
-  EPOCH_POINT("journal_create.renamed");
-  if (absl::Status s = SyncDirectory(detail::ParentOf(directory)); !s.ok()) return s;
   seed->made = *std::move(made);
+  seed->publish = [made_in = std::make_shared<NewDirectory>(*std::move(fresh))](Seed& self) {
+    EPOCH_POINT("journal_create.before_rename");
+    if (absl::Status s = made_in->RenameTo(self.directory); !s.ok()) return s;
+    EPOCH_POINT("journal_create.renamed");
+    return SyncDirectory(detail::ParentOf(self.directory));
+  };
   return seed;
 }
 
@@ -260,10 +296,15 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
                                                      const std::string& region_path) {
   // First, as nothing may change on error: the region could not be built.
   if (!detail::Geometry::For(options.state_bytes, options.participants, options.versions)) {
-    return detail::Mapping::Build(region_path, options, JournalSeed{});
+    JournalSeed none;
+    return detail::Mapping::Build(region_path, options, none);
   }
   const std::string directory = AbsoluteFrom(options.journal);
-  absl::StatusOr<OpenSegment> newest = LockNewest(directory, options.restore_timeout, region_path);
+  const auto region_lives = [&](const Id& journal) {
+    return absl::IsAlreadyExists(CheckReplaceable(region_path, journal, std::nullopt).status());
+  };
+  absl::StatusOr<OpenSegment> newest =
+      LockNewest(directory, options.restore_timeout, region_lives);
   if (!newest.ok()) return newest.status();
   // What a dead process wrote may sit in the page cache or the disk's: first it must be stable,
   // then what is read is what a second recovery would read.
@@ -276,9 +317,9 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   absl::StatusOr<SegmentScan> scan =
       ScanSegment(newest->fd.get(), newest->path, scan_options);
   if (!scan.ok()) return scan.status();
-  if (absl::Status s = CheckReplaceable(region_path, scan->header.journal, scan->epoch); !s.ok()) {
-    return s;
-  }
+  const absl::StatusOr<Occupant> occupant =
+      CheckReplaceable(region_path, scan->header.journal, scan->epoch);
+  if (!occupant.ok()) return occupant.status();
   if (scan->state.size() > options.state_bytes) {
     return absl::OutOfRangeError(absl::StrCat(
         "the state of epoch ", scan->epoch, " has ", scan->state.size(), " bytes, more than "
@@ -307,21 +348,19 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   EPOCH_POINT("restore.scanned");
   absl::StatusOr<OpenSegment> made = MakeSegment(directory, mode, header, scan->state);
   if (!made.ok()) return made.status();
-  if (absl::Status s = PublishSegment(directory, *made); !s.ok()) return s;
-  EPOCH_POINT("restore.published");
-  if (header.retain_segments != 0 && header.segment > header.retain_segments) {
-    SweepSegments(directory, header.segment - header.retain_segments);
-  }
-  // A poisoned region, or one of an earlier boot, makes room for its successor. Nobody else can:
-  // this process holds the journal.
-  if (unlink(region_path.c_str()) != 0 && errno != ENOENT) {
-    return ErrnoStatus(errno, absl::StrCat("can not replace ", region_path));
-  }
   auto seed = std::make_unique<Seed>();
   FillSeed(*seed, directory, header);
   seed->state = std::move(scan->state);
   seed->made = *std::move(made);
   seed->replaced = *std::move(newest);
+  seed->publish = [region_path, replaced = *occupant](Seed& self) {
+    if (absl::Status s = PublishSegment(self.directory, self.made); !s.ok()) return s;
+    EPOCH_POINT("restore.published");
+    if (self.retain_segments != 0 && self.segment > self.retain_segments) {
+      SweepSegments(self.directory, self.segment - self.retain_segments);
+    }
+    return Evict(region_path, replaced);
+  };
   return seed;
 }
 

@@ -85,7 +85,14 @@ absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directo
     }
     const std::string path = absl::StrCat(directory, "/", name);
     struct stat info {};
-    if (stat(path.c_str(), &info) != 0) continue;  // retired in this moment
+    if (lstat(path.c_str(), &info) != 0) {
+      if (errno == ENOENT) continue;  // retired in this moment
+      // Not to be passed over: it may be the newest.
+      return absl::InternalError(absl::StrCat(path, ": ", std::strerror(errno)));
+    }
+    if (!S_ISREG(info.st_mode)) {
+      return absl::DataLossError(absl::StrCat(path, " is not a regular file: remove it"));
+    }
     files.push_back({*number, path, static_cast<std::uint64_t>(info.st_size)});
   }
   std::sort(files.begin(), files.end(),
@@ -116,11 +123,19 @@ absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path)
   if (crc != BlockCrc(h.journal, h.segment, 0, block.data())) {
     return absl::DataLossError(absl::StrCat(path, ": segment header is damaged (offset 0)"));
   }
+  // A copy under another number would pass for an older or newer state.
+  const std::string name = path.substr(path.rfind('/') + 1);
+  if (NumberInName(name).has_value() && absl::StrCat("/", name) != SegmentPath("", h.journal, h.segment)) {
+    return absl::DataLossError(absl::StrCat(path, ": this file is segment ", h.segment, " of journal ",
+                                            detail::HexOf(h.journal).substr(0, 8),
+                                            ", not what its name says"));
+  }
   const std::uint64_t blocks = static_cast<std::uint64_t>(info.st_size) / kBlockBytes;
   // The length first: no sum with it may wrap around.
   if (h.block_bytes != kBlockBytes || h.capacity_blocks > blocks ||
       h.base_length_bytes > h.capacity_blocks * kContentBytes ||
-      h.base_length_bytes > h.state_bytes || 1 + BlocksFor(h.base_length_bytes) > h.capacity_blocks ||
+      h.base_length_bytes > h.state_bytes || h.base_epoch > detail::kMaxEpoch ||
+      h.segment == 0 || h.segment > kMaxSegment || 1 + BlocksFor(h.base_length_bytes) > h.capacity_blocks ||
       (h.history != History::kAll && h.history != History::kLatest)) {
     return absl::DataLossError(absl::StrCat(
         path, ": segment of ", info.st_size, " bytes is truncated or contradicts its header (",
@@ -244,7 +259,7 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
 }
 
 absl::StatusOr<OpenSegment> LockNewest(const std::string& directory, absl::Duration timeout,
-                                       const std::string& region_path) {
+                                       const std::function<bool(const Id&)>& region_lives) {
   const absl::Time give_up = absl::Now() + timeout;
   absl::Duration pause = absl::Microseconds(200);
   for (;;) {
@@ -273,8 +288,9 @@ absl::StatusOr<OpenSegment> LockNewest(const std::string& directory, absl::Durat
       continue;
     }
     // Another process restores or still works here. If it restores, its region appears first.
-    if (access(region_path.c_str(), F_OK) == 0) {
-      return absl::AlreadyExistsError(absl::StrCat("region ", region_path, " exists"));
+    absl::StatusOr<SegmentHeader> header = ReadSegmentHeader(segment.fd.get(), segment.path);
+    if (header.ok() && region_lives && region_lives(header->journal)) {
+      return absl::AlreadyExistsError(absl::StrCat("journal ", directory, " has a living region"));
     }
     if (absl::Now() > give_up) {
       return absl::FailedPreconditionError(

@@ -9,8 +9,11 @@
 #define EPOCH_CORE_JOURNAL_SEGMENT_H_
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -18,6 +21,7 @@
 #include "core/journal/disk.h"
 #include "core/journal/format.h"
 #include "epoch/detail/files.h"
+#include "epoch/detail/fork.h"
 
 namespace epoch::journal {
 
@@ -37,9 +41,28 @@ absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directo
 // Reads and checks block 0. DataLoss (damaged, foreign), Unimplemented (another format version).
 absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path);
 
+// A descriptor that a fork child does not keep: its description carries a lock that must not
+// outlive the process that took it.
+class ForkSafeFd {
+ public:
+  ForkSafeFd() = default;
+  ForkSafeFd(detail::Fd fd) : node_(std::make_unique<Node>(std::move(fd))) {}  // NOLINT: implicit
+  int get() const { return node_ == nullptr ? -1 : node_->fd.get(); }
+  bool ok() const { return get() >= 0; }
+
+ private:
+  struct Node final : detail::ForkAware {
+    explicit Node(detail::Fd given) : fd(std::move(given)) { Register(); }
+    ~Node() { Unregister(); }
+    void AfterForkInChild() noexcept override { fd.Close(); }
+    detail::Fd fd;
+  };
+  std::unique_ptr<Node> node_;
+};
+
 // An open segment with a lock on it.
 struct OpenSegment {
-  detail::Fd fd;
+  ForkSafeFd fd;
   std::uint64_t number = 0;
   std::string path;
   bool direct = false;
@@ -63,9 +86,9 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
 
 // Locks the newest segment exclusively: nobody can write to this journal while it is held.
 // FailedPrecondition when processes are still attached after `timeout`: names them. AlreadyExists
-// as soon as `stop()` says that there is no need any more.
+// as soon as the journal's region turns out to live: `region_lives(journal id)`.
 absl::StatusOr<OpenSegment> LockNewest(const std::string& directory, absl::Duration timeout,
-                                       const std::string& region_path);
+                                       const std::function<bool(const Id&)>& region_lives = nullptr);
 
 // "pid 12 (name), pid 34 (name)": who has this file open, as far as /proc tells.
 std::string NameHolders(int fd);

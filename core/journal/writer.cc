@@ -61,8 +61,10 @@ class Port final : public JournalPort, public detail::ForkAware {
       if (!segment.ok()) return segment.status();
       segment_ = *std::move(segment);
     }
-    for (;;) {
-      AdvanceAndRing();
+    // Each turn finishes a step that somebody began. Words that never add up to one are damage.
+    constexpr int kMostTurns = 100'000;
+    for (int turn = 0; turn < kMostTurns; ++turn) {
+      detail::AdvanceDurableHead(view_);
       const RingReading ring = ReadRing(*view_.control);
       const BatchW newest = BatchW::Unpack(ring.newest.w);
       if (IsSuccessor(ring.next.w, ring.newest.w)) {
@@ -97,10 +99,10 @@ class Port final : public JournalPort, public detail::ForkAware {
           continue;
         }
         default:
-          return absl::DataLossError(
-              absl::StrCat(mapping_.path(), ": the batch ring is damaged"));
+          return RingDamaged();
       }
     }
+    return RingDamaged();
   }
 
   std::string backend() const override {
@@ -113,8 +115,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     // had locked or half changed is begun anew (not destroyed: it may not be whole).
     std::construct_at(&mutex_);
     std::construct_at(&pieces_);
-    disk_.AfterForkInChild();
-    segment_.fd.Close();
+    disk_.AfterForkInChild();  // segment_.fd closes itself
     mine_ = 0;
   }
 
@@ -125,10 +126,10 @@ class Port final : public JournalPort, public detail::ForkAware {
     std::uint64_t length_bytes;
   };
 
-  void AdvanceAndRing() {
-    const std::uint64_t before = view_.control->head.Load();
-    detail::AdvanceDurableHead(view_);
-    if (view_.control->head.Load() != before) detail::Ring(*view_.control);
+  absl::Status RingDamaged() const {
+    return absl::DataLossError(
+        absl::StrCat(mapping_.path(), ": the batch ring or the epoch word is damaged; remove the "
+                                      "region and recover it from its journal"));
   }
 
   absl::Status Poison() {
@@ -138,6 +139,15 @@ class Port final : public JournalPort, public detail::ForkAware {
         directory_, ": a journal write failed; nothing more is committed in this incarnation, and "
                     "whether the last transitions are durable is unknown until recovery (epochctl "
                     "recover)"));
+  }
+
+  // The batch in flight will never be known to be durable: this incarnation ends here.
+  absl::Status Fail(const RingReading& ring) {
+    std::uint64_t expected = ring.newest.w;
+    BatchW failed = BatchW::Unpack(expected);
+    failed.state = BatchState::kFailed;
+    ring.newest_words->w.CompareExchange(expected, failed.Pack());
+    return Poison();
   }
 
   // The versions after `from` up to the one in `cell`, oldest first; only the last for kLatest.
@@ -267,6 +277,7 @@ class Port final : public JournalPort, public detail::ForkAware {
   // is frozen, so head stands at the end of the batch before it, and stays there.
   absl::Status Roll(const RingReading& ring, std::uint64_t number) {
     const BatchW before = BatchW::Unpack(ring.before.w);
+    if (!view_.ValidCell(before.version)) return RingDamaged();
     const VersionCell& cell = view_.cells[before.version];
     SegmentHeader header{};
     header.magic = kSegmentMagic;
@@ -294,15 +305,26 @@ class Port final : public JournalPort, public detail::ForkAware {
     if (header.base_length_bytes > view_.geometry.state_bytes) return Scribbled(before.last + 1);
     const std::byte* payload = view_.PayloadOf(before.version);
     const std::vector<std::byte> base(payload, payload + header.base_length_bytes);
+    seam::AcquireFence();
     if (ring.newest_words->w.Load() != ring.newest.w) return absl::OkStatus();  // stale
     if (detail::Digest(base) != header.base_digest) return Scribbled(before.last + 1);
     struct stat current {};
     const unsigned mode = fstat(segment_.fd.get(), &current) == 0 ? current.st_mode & 0777 : 0600;
     absl::StatusOr<OpenSegment> made = MakeSegment(directory_, mode, header, base);
-    absl::Status published = made.ok() ? PublishSegment(directory_, *made) : made.status();
-    if (!published.ok() && !absl::IsAlreadyExists(published)) return published;
+    if (!made.ok()) return made.status();
+    const absl::Status published = PublishSegment(directory_, *made);
+    if (!published.ok() && !absl::IsAlreadyExists(published)) {
+      // A sync of the directory that failed proves nothing when it succeeds later.
+      if (!absl::IsResourceExhausted(published)) return Fail(ring);
+      return published;
+    }
     EPOCH_POINT("journal.rolled");
-    return Reattach();
+    if (absl::Status s = Reattach(); !s.ok()) return s;
+    if (segment_.number < number) {
+      return absl::InternalError(absl::StrCat(directory_, ": segment ", number,
+                                              " exists, but can not be attached to"));
+    }
+    return absl::OkStatus();
   }
 
   // To the newest segment; its directory entry is durable after this.
@@ -337,17 +359,29 @@ class Port final : public JournalPort, public detail::ForkAware {
     const BatchW before = BatchW::Unpack(ring.before.w);
     if (!Collect(w.version, w.last, before.last, pieces_)) return Stale(ring);
     const std::uint64_t blocks = BlocksOf(pieces_);
-    if (blocks > end.end_block) return Stale(ring);
+    if (!view_.ValidCell(before.version) || end.end_block > capacity_blocks_ ||
+        blocks > end.end_block) {
+      return Stale(ring);
+    }
     const std::uint64_t first_block = end.end_block - blocks;
+    // Exactly behind the batch before, or behind the base of the segment that it opens.
+    const BatchE from = BatchE::Unpack(ring.before.e);
+    const bool continues = end.segment == from.segment && first_block == from.end_block;
+    const bool opens =
+        end.segment == from.segment + 1 &&
+        first_block == 1 + BlocksFor(view_.cells[before.version].length_bytes.Load(kRelaxed));
+    if (!continues && !opens) return Stale(ring);
     if (blocks * kBlockBytes > buffer_.size()) {
       buffer_ = AlignedBuffer(blocks * kBlockBytes);
       if (buffer_.data() == nullptr) {
         return absl::ResourceExhaustedError("no memory for a journal batch");
       }
     }
+    EPOCH_POINT("journal.collected");
     const bool sound = Build(ring, first_block, blocks);
     EPOCH_POINT("journal.built");
     // Copied, then checked: if the words are still exactly these, so were the versions.
+    seam::AcquireFence();
     if (ring.newest_words->w.Load() != ring.newest.w ||
         ring.newest_words->e.Load() != ring.newest.e ||
         ring.newest_words->h.Load() != ring.newest.h) {
@@ -359,14 +393,9 @@ class Port final : public JournalPort, public detail::ForkAware {
     const int error = disk_.WriteDurably(segment_.fd.get(), buffer_.data(), blocks * kBlockBytes,
                                          first_block * kBlockBytes);
     EPOCH_POINT("journal.written");
+    // A later success would prove nothing: the pages that failed may be marked clean.
+    if (error != 0) return Fail(ring);
     std::uint64_t expected = ring.newest.w;
-    if (error != 0) {
-      BatchW failed = w;
-      failed.state = BatchState::kFailed;
-      ring.newest_words->w.CompareExchange(expected, failed.Pack());
-      // A later success would prove nothing: the pages that failed may be marked clean.
-      return Poison();
-    }
     BatchW written = w;
     written.state = BatchState::kWritten;
     if (ring.newest_words->w.CompareExchange(expected, written.Pack())) {
@@ -376,7 +405,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       view_.control->flush_latency_ns.Store(mean == 0 ? latency : mean + (latency - mean) / 8,
                                             kRelaxed);
     }
-    AdvanceAndRing();
+    detail::AdvanceDurableHead(view_);
     return true;
   }
 
@@ -445,7 +474,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       writer.Skip(Padded(piece.length_bytes) - piece.length_bytes);
       sound = sound && record.epoch == piece.epoch && XXH64_digest(&digest) == record.digest;
     }
-    writer.Finish();
+    writer.FinishBatch();
     return sound;
   }
 

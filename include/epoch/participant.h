@@ -272,6 +272,9 @@ class Participant {
     if (core_->pinned()) {
       return absl::FailedPreconditionError("a pin is still held: release it before leaving");
     }
+    if (core_->drafting()) {
+      return absl::FailedPreconditionError("a draft is still held: drop it before leaving");
+    }
     core_->Leave();
     return absl::OkStatus();
   }
@@ -279,6 +282,9 @@ class Participant {
   absl::Status Rejoin() {
     if (core_->pinned()) {
       return absl::FailedPreconditionError("a pin is still held: release it before rejoining");
+    }
+    if (core_->drafting()) {
+      return absl::FailedPreconditionError("a draft is still held: drop it before rejoining");
     }
     auto core = core_->Successor();
     if (!core.ok()) return core.status();

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,9 +64,10 @@ class Region {
     for (int round = 0; round < 1000; ++round) {
       absl::StatusOr<Region> opened = OpenPath(*path, options.read_only);
       if (opened.ok() || !absl::IsNotFound(opened.status())) return opened;
-      absl::Status made = absl::NotFoundError("volatile");
-      if (!options.journal.empty()) made = RestorePath(*path, options);
-      if (absl::IsNotFound(made)) made = CreatePath(*path, options, false);
+      bool journal_is_there = !options.journal.empty();
+      absl::Status made;
+      if (journal_is_there) made = RestorePath(*path, options, journal_is_there);
+      if (!journal_is_there) made = CreatePath(*path, options, false);
       if (!made.ok() && !absl::IsAlreadyExists(made)) return made;
     }
     return absl::UnavailableError(
@@ -80,7 +82,8 @@ class Region {
                                         const RegionOptions& options) {
     absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
     if (!path.ok()) return path.status();
-    if (absl::Status s = RestorePath(*path, options); !s.ok()) return s;
+    bool journal_is_there = true;
+    if (absl::Status s = RestorePath(*path, options, journal_is_there); !s.ok()) return s;
     return OpenPath(*path, false);
   }
 
@@ -157,6 +160,11 @@ class Region {
     const auto* engine = detail::journal_engine.load();
     if ((*mapping)->view().durable && !read_only && engine != nullptr) {
       auto port = engine->attach(**mapping);
+      if (absl::IsNotFound(port.status())) {
+        // Not the region is missing: what makes it durable is.
+        return absl::DataLossError(absl::StrCat(
+            path, " is there, but its journal is not: ", std::string(port.status().message())));
+      }
       if (!port.ok()) return port.status();
       (*mapping)->set_port(*std::move(port));
     }
@@ -170,7 +178,8 @@ class Region {
     }
     // Before anything is created: a geometry that can not be must not leave a journal behind.
     if (!detail::Geometry::For(options.state_bytes, options.participants, options.versions)) {
-      return detail::Mapping::Build(path, options, detail::JournalSeed{});
+      detail::JournalSeed none;
+      return detail::Mapping::Build(path, options, none);
     }
     if (options.journal.empty()) {
       detail::JournalSeed seed;
@@ -184,10 +193,12 @@ class Region {
     return detail::Mapping::Build(path, options, **seed);
   }
 
-  static absl::Status RestorePath(const std::string& path, const RegionOptions& options) {
+  static absl::Status RestorePath(const std::string& path, const RegionOptions& options,
+                                  bool& journal_is_there) {
     auto engine = Engine();
     if (!engine.ok()) return engine.status();
     auto seed = (*engine)->restore(options, path);
+    journal_is_there = !absl::IsNotFound(seed.status());
     if (!seed.ok()) return seed.status();
     return detail::Mapping::Build(path, options, **seed);
   }
@@ -215,7 +226,13 @@ inline absl::StatusOr<Snapshot> Region::Read() const {
     if (fits) {
       // May race with a writer that recycles the cell; then the checks below fail.
       const std::byte* payload = view.PayloadOf(head.version);
-      snapshot.state.assign(payload, payload + length);
+      try {
+        snapshot.state.assign(payload, payload + length);
+      } catch (const std::bad_alloc&) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat(path(), ": no memory for a state of ", length, " bytes"));
+      }
+      seam::AcquireFence();
       matches = detail::Digest(snapshot.state) == digest;
     }
     // A matching digest is not enough: the cell may have been recycled, whole, for a later epoch

@@ -77,6 +77,7 @@ class Atomic {
   } while (false)
 #define EPOCH_FAULT(label) (0)
 
+inline void AcquireFence() noexcept {}
 inline void CpuRelax() noexcept { EPOCH_POINT("relax"); }
 
 inline std::int64_t MonotonicNanos() noexcept {

@@ -79,7 +79,7 @@ absl::StatusOr<OwnedJournal> OwnJournal(const std::string& path) {
         fmt::format("--with-journal: {} is volatile, it has no journal", path));
   }
   OwnedJournal owned{superblock->journal_path.data(), {}};
-  auto newest = journal::LockNewest(owned.directory, absl::ZeroDuration(), "");
+  auto newest = journal::LockNewest(owned.directory, absl::ZeroDuration());
   if (!newest.ok()) return newest.status();
   const auto header = journal::ReadSegmentHeader(newest->fd.get(), newest->path);
   if (header.ok() &&

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "epoch/detail/bell.h"
 #include "epoch/detail/layout.h"
 #include "epoch/options.h"
 
@@ -23,6 +24,10 @@ class Mapping;
 // can restore from it. It is destroyed after the region has got its name.
 struct JournalSeed {
   virtual ~JournalSeed() = default;
+
+  // Gives the journal its name, or the new segment in it, durably; called when the region is
+  // complete but for its own name. Nothing has changed before, and nothing does if it fails.
+  virtual absl::Status Publish() { return absl::OkStatus(); }
 
   Id journal{};
   Id incarnation{};
@@ -104,7 +109,10 @@ inline void AdvanceDurableHead(const RegionView& view) noexcept {
     const StateWord head = StateWord::Unpack(word);
     // One batch is in flight at a time, so a written batch beyond head directly follows head.
     if (head.phase != Phase::kOpen || w.last <= head.epoch) continue;
-    view.control->head.CompareExchange(word, StateWord{Phase::kOpen, w.version, w.last}.Pack());
+    if (view.control->head.CompareExchange(
+            word, StateWord{Phase::kOpen, w.version, w.last}.Pack())) {
+      Ring(*view.control);
+    }
   }
 }
 

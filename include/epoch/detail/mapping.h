@@ -38,7 +38,7 @@ class Mapping final : public ForkAware {
  public:
   // Builds a region that starts from `seed` and gives it the name `path`.
   static absl::Status Build(const std::string& path, const RegionOptions& options,
-                            const JournalSeed& seed) {
+                            JournalSeed& seed) {
     const auto geometry =
         Geometry::For(options.state_bytes, options.participants, options.versions);
     if (!geometry.has_value()) {
@@ -77,6 +77,8 @@ class Mapping final : public ForkAware {
     if (!mapped.ok()) return mapped.status();
     auto* base = static_cast<std::byte*>(mapped->get_address());
     Initialise(base, *geometry, options, seed);
+    // Last, when nothing else can fail for want of space or rights.
+    if (absl::Status s = seed.Publish(); !s.ok()) return s;
     EPOCH_POINT("create.before_link");
     if (absl::Status s = LinkUnnamed(fd->get(), path); !s.ok()) return s;
     EPOCH_POINT("create.linked");

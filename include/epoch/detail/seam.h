@@ -67,6 +67,14 @@ inline int Point(const char* label) {
 #define EPOCH_FAULT(label) (0)
 #endif
 
+// Orders plain reads before the loads that follow: for who copies first and then checks that what
+// was copied was still valid. ThreadSanitizer does not model fences, and needs none to see this.
+inline void AcquireFence() noexcept {
+#if !defined(__SANITIZE_THREAD__)
+  std::atomic_thread_fence(std::memory_order_acquire);
+#endif
+}
+
 inline void CpuRelax() noexcept {
 #if defined(__x86_64__) || defined(__i386__)
   _mm_pause();
