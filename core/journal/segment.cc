@@ -225,6 +225,7 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
     if (absl::IsNotFound(fd.status())) continue;  // retired in this moment
     if (!fd.ok()) return fd.status();
     segment.fd = *std::move(fd);
+    EPOCH_POINT("attach.listed");
     const int error = seam::SetByteLock(segment.fd.get(), seam::ByteLock::kShared, 0);
     if (error != 0 && error != EAGAIN) {
       return ErrnoStatus(error, absl::StrCat("can not lock ", segment.path));

@@ -159,6 +159,18 @@ TEST_F(ReaderTest, ReportsAValidBatchThatDoesNotContinueTheChain) {
                "epochs");
 }
 
+// There the versions in between are not kept, so only the batches' own words tie the chain.
+TEST_F(ReaderTest, ReportsABrokenChainOfLatestStates) {
+  RegionOptions options = Options();
+  options.history = History::kLatest;
+  ASSERT_NO_FATAL_FAILURE(WriteJournal({300, 300}, options));
+  batches_ = BatchesIn(directory());
+  path_ = SegmentsIn(directory()).back();
+  Bytes bytes = ReadFile(path_);
+  EditBatch(bytes, last().header.block, [](auto& h) { h.previous_chain ^= 1; });
+  EXPECT_FAILS(RecoveredFrom(bytes), kDataLoss, "the chain does not continue");
+}
+
 TEST_F(ReaderTest, ReportsRecordsThatContradictTheirBatch) {
   ASSERT_NO_FATAL_FAILURE(Write({300, 300}));
   const auto edited = [&](const std::function<void(journal::RecordHeader&)>& edit) {
