@@ -255,7 +255,8 @@ class Checker {
   void CheckActive(const detail::Slot& slot, std::uint64_t word, const std::string& where) {
     const auto generation = static_cast<std::uint16_t>(SlotWord::Unpack(word).generation);
     const auto check = [&](const char* name, const seam::Atomic<std::uint64_t>& owned, bool guard) {
-      const OwnedWord value = OwnedWord::Unpack(owned.Load());
+      OwnedWord value = OwnedWord::Unpack(owned.Load());
+      if (value.number != detail::kNone && !guard) value.number &= ~detail::kPinsAllFrom;
       // What a participant pins or acknowledges was head, or guards exists, before it wrote that.
       const bool possible = value.number == detail::kNone ||
                             (guard ? view_.ValidCell(value.number) : value.number <= Head().epoch);

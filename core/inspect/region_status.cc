@@ -1,5 +1,7 @@
 #include "core/inspect/region_status.h"
 
+#include <set>
+
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/slots.h"
 
@@ -52,7 +54,8 @@ ParticipantStatus InspectSlot(const detail::Mapping& mapping, std::uint32_t inde
   p.parked = (flags & detail::kSlotParked) != 0;
   p.flushes = (flags & detail::kSlotFlushes) != 0;
   p.ack_epoch = EpochOf(slot.ack.Load());
-  p.pin_epoch = EpochOf(slot.pin.Load());
+  const auto pin = detail::PinReading::Of(slot.pin.Load());
+  if (pin.held) p.pin_epoch = pin.epoch;
   // Head was read earlier: an acknowledgment may be ahead of it by now.
   if (p.ack_epoch.has_value() && *p.ack_epoch < head) p.lag = head - *p.ack_epoch;
   p.straggler = p.alive && !p.parked && word.state != SlotState::kExpelled &&
@@ -62,10 +65,10 @@ ParticipantStatus InspectSlot(const detail::Mapping& mapping, std::uint32_t inde
 
 VersionCounts CountVersions(const RegionView& view, Epoch head,
                             const std::vector<ParticipantStatus>& participants) {
-  Epoch lowest_active = detail::kNone, lowest_expelled = detail::kNone;
+  std::set<Epoch> by_active, by_expelled_pin;
   for (const ParticipantStatus& p : participants) {
-    Epoch& lowest = p.state == SlotState::kExpelled ? lowest_expelled : lowest_active;
-    lowest = std::min(lowest, p.pin_epoch.value_or(detail::kNone));
+    if (!p.pin_epoch.has_value()) continue;
+    (p.state == SlotState::kExpelled ? by_expelled_pin : by_active).insert(*p.pin_epoch);
   }
   VersionCounts counts;
   counts.total = view.geometry.versions;
@@ -86,12 +89,12 @@ VersionCounts CountVersions(const RegionView& view, Epoch head,
       case CellState::kPublished:
         if (epoch > head) {
           ++counts.accepted;
-        } else if (epoch >= lowest_active) {
+        } else if (by_active.count(epoch) != 0) {
           ++counts.pinned;
         } else if (epoch == head) {
           ++counts.current;
         } else {
-          ++(epoch >= lowest_expelled ? counts.quarantined : counts.superseded);
+          ++(by_expelled_pin.count(epoch) != 0 ? counts.quarantined : counts.superseded);
         }
         break;
       default:

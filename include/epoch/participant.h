@@ -226,6 +226,7 @@ class Participant {
 
   // Read-modify-write: calls `fn` with the newest accepted state and an empty draft, and commits
   // the draft as its direct successor, calling `fn` again whenever another transition came first.
+  // `fn` may pin, but not update. What it is given stays valid until it returns.
   // An error from `fn` ends it, with nothing changed. Lock-free until accepted; then as Commit.
   absl::StatusOr<Epoch> Update(UpdateFunction fn, const CommitOptions& options = {}) {
     absl::StatusOr<Ticket> ticket = ProposeUpdate(fn, options);
@@ -236,11 +237,9 @@ class Participant {
     for (;;) {
       absl::StatusOr<Draft> next = NewDraft(std::size_t{0});
       if (!next.ok()) return next.status();
-      // The pin protects every version from its epoch on, so the tail's, too.
-      const epoch::Pin pin = Pin();
-      if (!pin.ok()) return core_->WhyUnpinned();
-      absl::StatusOr<detail::TailState> tail = core_->ReadTail();
+      absl::StatusOr<detail::TailState> tail = core_->HoldTail();
       if (!tail.ok()) return tail.status();
+      const TailHold hold{core_.get()};
       if (options.expected.has_value() && *options.expected != tail->epoch) {
         return core_->ExpectedDiffers(*options.expected, tail->epoch);
       }
@@ -297,6 +296,11 @@ class Participant {
   const std::string& name() const { return core_->name(); }
 
  private:
+  struct TailHold {
+    detail::ParticipantCore* core;
+    ~TailHold() { core->ReleaseTail(); }
+  };
+
   explicit Participant(std::unique_ptr<detail::ParticipantCore> core) : core_(std::move(core)) {}
 
   std::unique_ptr<detail::ParticipantCore> core_;

@@ -5,6 +5,7 @@
 //   G10 afterwards every slot and cell is accounted for
 #include "tests/sim/workload.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -120,13 +121,13 @@ class World {
         return PinAndLook(self, newest);
       case 3:
       case 4:
-        return CommitUnconditionally(self);
+        return CommitUnconditionally(self, newest);
       case 5:
       case 6:
         return CommitExpecting(self, newest);
       case 7:
       case 8:
-        return UpdateOnce(self);
+        return UpdateOnce(self, newest);
       case 9:
         if (random.OneIn(2)) {
           Tolerate(self.Park(), "park");
@@ -167,19 +168,20 @@ class World {
     }
   }
 
-  void CommitUnconditionally(Participant& self) {
+  void CommitUnconditionally(Participant& self, Epoch& newest) {
     const Content content = Content::Make(++ids_, kUnconditional, 0);
     drafts_[content.id] = content;
-    Committed(self, content, self.Commit(Bytes(content)));
+    Committed(self, newest, content, self.Commit(Bytes(content)));
   }
 
-  void CommitExpecting(Participant& self, Epoch seen) {
+  void CommitExpecting(Participant& self, Epoch& newest) {
+    const Epoch seen = newest;
     const Content content = Content::Make(++ids_, seen, 0);
     drafts_[content.id] = content;
-    Committed(self, content, self.Commit(Bytes(content), {.expected = seen}));
+    Committed(self, newest, content, self.Commit(Bytes(content), {.expected = seen}));
   }
 
-  void UpdateOnce(Participant& self) {
+  void UpdateOnce(Participant& self, Epoch& newest) {
     Content content;
     const auto epoch = self.Update([&](const Current& current, Draft& next) -> absl::Status {
       const Content before = See(current.epoch, current.state);
@@ -188,10 +190,10 @@ class World {
       engine_.Point("updating");
       return next.Assign(Bytes(content));
     });
-    Committed(self, content, epoch);
+    Committed(self, newest, content, epoch);
   }
 
-  void Committed(const Participant& self, const Content& content,
+  void Committed(const Participant& self, Epoch& newest, const Content& content,
                  const absl::StatusOr<Epoch>& result) {
     if (!result.ok()) {
       if (absl::IsAborted(result.status())) refused_.insert(content.id);
@@ -201,6 +203,7 @@ class World {
       return;
     }
     Note(*result, content);
+    newest = std::max(newest, *result);  // its own commit is visible to it from now on
     const auto expelled = expelled_.find({self.slot(), self.generation()});
     if (expelled != expelled_.end() && *result > expelled->second + 1) {
       Violation("G9: an expelled participant committed after another epoch was");

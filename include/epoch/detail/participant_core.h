@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -146,16 +147,44 @@ class ParticipantCore final : public ForkAware {
 
   Epoch HeadEpoch() const noexcept { return StateWord::Unpack(view_.control->head.Load()).epoch; }
 
-  // The newest accepted state. The caller holds a pin, which protects it.
-  absl::StatusOr<TailState> ReadTail() const {
-    const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
-    if (tail.phase != Phase::kAccepted) return Refused(Refusal::kVoting, tail.epoch);
-    if (!view_.ValidCell(tail.version)) return Refused(Refusal::kDamaged, tail.epoch);
+  // The newest accepted state, protected by a guard until ReleaseTail. Lock-free: tail moves on
+  // under it only when another's transition was accepted.
+  absl::StatusOr<TailState> HoldTail() {
+    if (holds_tail_) {
+      return absl::FailedPreconditionError("an update inside of an update: propose it afterwards");
+    }
+    std::uint64_t word = view_.control->tail.Load();
+    StateWord tail{};
+    for (;;) {
+      tail = StateWord::Unpack(word);
+      if (tail.phase != Phase::kAccepted || !view_.ValidCell(tail.version)) {
+        ReleaseTail();
+        return Refused(tail.phase != Phase::kAccepted ? Refusal::kVoting : Refusal::kDamaged,
+                       tail.epoch);
+      }
+      slot_->help.Exchange((unpinned_ & ~kNumberMask) | tail.version);
+      holds_tail_ = true;
+      EPOCH_POINT("update.announced");
+      // G: pairs with C. Still named by tail, so not below any head that a reclaimer has seen
+      // before it looks at the guards.
+      const std::uint64_t again = view_.control->tail.Load();
+      if (again == word) break;
+      word = again;
+    }
     const VersionCell& cell = view_.cells[tail.version];
     const std::uint64_t length = cell.length_bytes.Load(std::memory_order_relaxed);
-    if (length > view_.geometry.state_bytes) return Refused(Refusal::kDamaged, tail.epoch);
+    if (length > view_.geometry.state_bytes) {
+      ReleaseTail();
+      return Refused(Refusal::kDamaged, tail.epoch);
+    }
     return TailState{tail.epoch, cell.token.Load(std::memory_order_relaxed),
                      view_.PayloadOf(tail.version), static_cast<std::size_t>(length)};
+  }
+
+  void ReleaseTail() noexcept {
+    if (!std::exchange(holds_tail_, false)) return;
+    // Release: what was read under the guard is read before the cell may be recycled.
+    slot_->help.Store(unpinned_, std::memory_order_release);
   }
 
   // --- drafting and committing -------------------------------------------------------------------
@@ -433,25 +462,40 @@ class ParticipantCore final : public ForkAware {
       Unpark();
       word = view_.control->head.Load();
     }
-    while (StateWord::Unpack(word).phase == Phase::kClosed) {
-      slot_->pin.Store(unpinned_);  // withdraw: the fence waits for exactly this
-      Ring(*view_.control);
-      if (!may_wait || slot_->state.Load() != active_) return false;
-      SleepUnless(*view_.control, 1'000'000, [&] { return view_.control->head.Load() != word; });
-      std::uint64_t expected = unpinned_;
+    // Announce exactly what head names, and look again: once head still names it, it is protected,
+    // and nothing else is. If head keeps moving, announce "all from here" instead, which holds for
+    // whatever head names next: that bounds the loop.
+    constexpr int kExactAttempts = 64;
+    for (int attempt = 0;; ++attempt) {
+      if (StateWord::Unpack(word).phase == Phase::kClosed) {
+        slot_->pin.Store(unpinned_);  // withdraw: the fence waits for exactly this
+        Ring(*view_.control);
+        if (!may_wait || slot_->state.Load() != active_) return false;
+        SleepUnless(*view_.control, 1'000'000, [&] { return view_.control->head.Load() != word; });
+        word = view_.control->head.Load();
+        attempt = -1;
+        continue;
+      }
+      const bool exact = attempt < kExactAttempts;
       announced_ = PinWord(word);
-      if (!slot_->pin.CompareExchange(expected, announced_)) return false;
-      word = view_.control->head.Load();  // A
+      slot_->pin.Exchange(exact ? announced_ : announced_ | kPinsAllFrom);  // A
+      EPOCH_POINT("pin.announced_again");
+      const std::uint64_t again = view_.control->head.Load();  // A
+      const bool settled = again == word || !exact;
+      word = again;
+      if (settled && StateWord::Unpack(word).phase != Phase::kClosed) break;
     }
     if (slot_->state.Load() != active_) {
       slot_->pin.Store(unpinned_);
       return false;
     }
-    // Raised to what was found, so as to protect no more than that. A scan meets one word or the
-    // other, and both protect this version. E: release, so that whoever meets the raised word and
-    // frees older cells comes after this participant's earlier reads of them.
-    announced_ = PinWord(word);
-    slot_->pin.Store(announced_, std::memory_order_release);  // E
+    if (announced_ != PinWord(word) || slot_->pin.Load(std::memory_order_relaxed) != announced_) {
+      // Narrowed to what was found. A scan meets one word or the other, and both protect this
+      // version. E: release, so that whoever meets the narrow word and frees other cells comes
+      // after this participant's earlier reads of them.
+      announced_ = PinWord(word);
+      slot_->pin.Store(announced_, std::memory_order_release);  // E
+    }
     if (!Fill(word)) {
       slot_->pin.Store(unpinned_);
       return false;
@@ -535,14 +579,16 @@ class ParticipantCore final : public ForkAware {
       if (++count <= 5) absl::StrAppend(&holders, holders.empty() ? "" : ", ", holder);
     };
     for (std::uint32_t i = 0; i < view_.SlotLimit(); ++i) {
-      const Epoch pin = OwnedWord::Unpack(view_.slots[i].pin.Load()).number;
+      const PinReading pin = PinReading::Of(view_.slots[i].pin.Load());
       std::uint32_t drafted = 0;
       for (std::uint32_t cell = 0; cell < view_.geometry.versions; ++cell) {
         const OwnerWord owner = OwnerWord::Unpack(view_.cells[cell].owner.Load());
         drafted += owner.state == CellState::kDrafted && owner.slot == i ? 1 : 0;
       }
       const std::string who = DescribeSlot(view_, i);
-      if (pin != kNone) add(absl::StrCat(who, " pins all from epoch ", pin, " on"));
+      if (pin.held) {
+        add(absl::StrCat(who, " pins ", pin.all_from ? "all from " : "", "epoch ", pin.epoch));
+      }
       if (drafted != 0) add(absl::StrCat(who, " drafts ", drafted));
     }
     return absl::ResourceExhaustedError(
@@ -578,6 +624,7 @@ class ParticipantCore final : public ForkAware {
   Epoch acknowledged_ = kNone;
   std::uint32_t nested_ = 0;  // pins beyond the first
   bool parked_ = false;
+  bool holds_tail_ = false;
 
   const std::shared_ptr<Mapping> mapping_;
   const JoinOptions options_;

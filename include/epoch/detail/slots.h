@@ -267,12 +267,13 @@ inline std::vector<Straggler> StragglersOf(const Mapping& mapping, Epoch epoch) 
   };
   ForEachStraggler(mapping, epoch, [&](std::uint32_t i) {
     const Slot& slot = mapping.view().slots[i];
+    const PinReading pin = PinReading::Of(slot.pin.Load());
     stragglers.push_back({.slot = i,
                           .generation = SlotWord::Unpack(slot.state.Load()).generation,
                           .name = ReadName(slot),
                           .pid = slot.pid.Load(),
                           .acknowledged = number(slot.ack.Load()),
-                          .pinned = number(slot.pin.Load())});
+                          .pinned = pin.held ? std::optional<Epoch>(pin.epoch) : std::nullopt});
     return true;
   });
   return stragglers;

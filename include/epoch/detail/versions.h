@@ -9,7 +9,7 @@
 // Thread safety: any number of processes. Progress: DraftCell and Reclaim are lock-free.
 // Invariants:
 //  1. A cell that head or tail names, or whose epoch is not below head's, is never freed.
-//  2. A cell is freed only when no pin is at or below its epoch and no guard names it.
+//  2. A cell is freed only when no pin protects its epoch and no guard names it.
 //  3. Nobody moves tail off a version before that version is marked Published; so a Drafted cell
 //     that neither head nor tail names was never accepted, and may be freed once its drafter is
 //     dead.
@@ -63,14 +63,33 @@ class GuardSet {
   std::array<std::uint64_t, kMaxVersions / 64 + 1> words_;
 };
 
-inline Epoch LowestPin(const RegionView& view) noexcept {
-  Epoch lowest = kNone;
-  const std::uint32_t limit = view.SlotLimit();
-  for (std::uint32_t i = 0; i < limit; ++i) {
-    lowest = std::min(lowest, OwnedWord::Unpack(view.slots[i].pin.Load()).number);
+// The epochs that pins protect. A settled pin protects its own version only, so one reader that
+// is stopped for an hour costs the others one cell.
+class PinSet {
+ public:
+  explicit PinSet(const RegionView& view) noexcept {
+    const std::uint32_t limit = view.SlotLimit();
+    for (std::uint32_t i = 0; i < limit; ++i) {
+      const PinReading pin = PinReading::Of(view.slots[i].pin.Load());
+      if (!pin.held) continue;
+      if (pin.all_from) {
+        all_from_ = std::min(all_from_, pin.epoch);
+      } else {
+        exact_[count_++] = pin.epoch;
+      }
+    }
+    std::sort(exact_.begin(), exact_.begin() + count_);
   }
-  return lowest;
-}
+  bool Has(Epoch epoch) const noexcept {
+    return epoch >= all_from_ ||
+           std::binary_search(exact_.begin(), exact_.begin() + count_, epoch);
+  }
+
+ private:
+  Epoch all_from_ = kNone;
+  std::uint32_t count_ = 0;
+  std::array<Epoch, kMaxParticipants> exact_;  // the first count_ are filled
+};
 
 inline bool Names(std::uint64_t state_word, std::uint32_t cell) noexcept {
   return StateWord::Unpack(state_word).version == cell;
@@ -78,10 +97,11 @@ inline bool Names(std::uint64_t state_word, std::uint32_t cell) noexcept {
 
 // Frees every superseded version that nothing protects. Returns how many.
 inline std::uint32_t Reclaim(const RegionView& view) noexcept {
-  // C: head (seq_cst) before the pins; a pin announced after its slot was read here re-reads head
-  // (Participant::Pin, A) and finds an epoch no lower than this.
+  // C: head (seq_cst) before pins and guards; a pin announced after its slot was read here re-reads
+  // head (Participant::Pin, A) and finds an epoch no lower than this; a guard announced after that
+  // re-reads tail (HoldTail, G), which is no lower than head.
   const Epoch head = StateWord::Unpack(view.control->head.Load()).epoch;
-  const Epoch below = std::min(head, LowestPin(view));
+  const PinSet pins(view);
   const GuardSet guards(view);
   std::uint32_t freed = 0;
   for (std::uint32_t i = 0; i < view.geometry.versions; ++i) {
@@ -89,7 +109,8 @@ inline std::uint32_t Reclaim(const RegionView& view) noexcept {
     std::uint64_t owner = cell.owner.Load();
     if (OwnerWord::Unpack(owner).state != CellState::kPublished) continue;
     // If the cell is recycled from here on, the CAS below fails: the use counter differs.
-    if (cell.epoch.Load(std::memory_order_relaxed) >= below || guards.Has(i)) continue;
+    const Epoch epoch = cell.epoch.Load(std::memory_order_relaxed);
+    if (epoch >= head || pins.Has(epoch) || guards.Has(i)) continue;
     EPOCH_POINT("reclaim.before_free");
     if (cell.owner.CompareExchange(owner, OwnerWord::Unpack(owner).Freed())) ++freed;
   }

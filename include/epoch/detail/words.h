@@ -6,7 +6,8 @@
 //   +-------+-----------+------------------------------------------------+
 //   | state |   slot    |                 use counter                    |  owner of a cell
 //   +-------+-----------+------------------------------------------------+
-//   |   generation:16   |            epoch (all ones: none)              |  pin, ack
+//   |   generation:16   | all from:1 |     epoch:47 (all ones: none)     |  pin
+//   |   generation:16   |            epoch (all ones: none)              |  ack
 //   +-------------------+------------------------------------------------+
 //   |   generation:16   |            cell index (all ones: none)         |  own, help (guards)
 //   +-------------------+------------------------------------------------+
@@ -31,7 +32,9 @@ inline constexpr int kNumberBits = 48;
 inline constexpr std::uint64_t kNumberMask = (std::uint64_t{1} << kNumberBits) - 1;
 inline constexpr std::uint64_t kIndexMask = (1u << 13) - 1;
 inline constexpr std::uint64_t kNone = kNumberMask;  // "no epoch" and "no cell"
-inline constexpr Epoch kMaxEpoch = kNumberMask - 1;
+// In a pin: it protects every version from its epoch on, not only that of its epoch.
+inline constexpr std::uint64_t kPinsAllFrom = std::uint64_t{1} << 47;
+inline constexpr Epoch kMaxEpoch = kPinsAllFrom - 1;
 inline constexpr std::uint32_t kMaxParticipants = 4096;
 inline constexpr std::uint32_t kMaxVersions = 8191;
 
@@ -110,6 +113,18 @@ struct OwnedWord {
   }
   constexpr std::uint64_t Pack() const {
     return (std::uint64_t{generation} << kNumberBits) | number;
+  }
+};
+
+// What a pin word says.
+struct PinReading {
+  bool held;
+  bool all_from;  // while a pin is being taken in a hurry of commits: also every later version
+  Epoch epoch;
+
+  static constexpr PinReading Of(std::uint64_t word) {
+    const std::uint64_t number = word & kNumberMask;
+    return {number != kNone, (number & kPinsAllFrom) != 0, number & (kPinsAllFrom - 1)};
   }
 };
 
