@@ -89,7 +89,7 @@ step() {
 # For a step that others can not do without.
 must() { step "$@" || die "stopped: ${failed_steps[-1]}"; }
 
-packages_build=(g++ cmake ninja-build ccache pkg-config libboost-dev libabsl-dev liburing-dev
+packages_build=(g++ cmake ninja-build ccache pkg-config libboost-dev libboost-context-dev libabsl-dev liburing-dev
   libxxhash-dev libcli11-dev nlohmann-json3-dev libfmt-dev libgtest-dev libgmock-dev
   libbenchmark-dev)
 

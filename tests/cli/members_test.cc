@@ -60,7 +60,7 @@ TEST_F(CliMembers, StatusShowsWhatEachHolds) {
   ASSERT_EQ(json["stragglers"].size(), 1u);
   EXPECT_EQ(json["stragglers"][0]["name"], "reader");
   const auto& versions = json["versions"];
-  EXPECT_EQ(versions["pinned"], 3);  // epochs 0 to 2
+  EXPECT_EQ(versions["pinned"], 1);  // epoch 0, and neither of the later ones
   EXPECT_EQ(versions["total"], kVersions);
   EXPECT_EQ(versions["free"], kVersions - 3);
   const std::string text = Ctl({"status", name()}).out;

@@ -61,6 +61,35 @@ TEST_F(InterleavingTest, a_version_accepted_but_not_marked_is_marked_before_tail
   ExpectNothingLeaked(region(), 2);
 }
 
+TEST_F(InterleavingTest, a_version_whose_dead_proposer_never_marked_it_stays_while_it_is_pinned) {
+  Participant self = Joined(), reader = Joined("reader");
+  {
+    Puppet proposer(name());
+    ASSERT_THAT(proposer.Do("join proposer"), testing::StartsWith("ok"));
+    ASSERT_EQ(proposer.Do("trap publish.accepted 1 9"), "ok");
+    ASSERT_EQ(proposer.Do("commit 0"), "<gone>");
+  }
+  Pin pin;
+  {
+    const Trap trap("publish.before_tail", 1, [&] {
+      pin = reader.Pin();  // head is there already, tail has not moved on yet
+      return 0;
+    });
+    ASSERT_OK(self.Commit(CheckedState(2)));
+    ASSERT_TRUE(trap.sprung());
+  }
+  ASSERT_EQ(pin.epoch(), 1u);
+  ASSERT_OK(region().Reap());  // must not take it for a draft of the dead
+  // Every other cell is used, and used again where possible; this one is not.
+  absl::StatusOr<Epoch> last = 0;
+  for (std::uint32_t i = 0; i < 3 * kVersions && last.ok(); ++i) {
+    last = self.Commit(CheckedState(100));
+  }
+  EXPECT_EQ(ReadChecked(pin.state()), 1u);
+  pin.Release();
+  ExpectNothingLeaked(region(), 2);
+}
+
 TEST_F(InterleavingTest, a_late_marker_leaves_the_recycled_cell_alone) {
   Participant self = Joined(), rival = Joined("rival");
   // A version accepted by one who died before marking it.

@@ -93,8 +93,7 @@ TEST_F(ExpulsionTest, a_waiter_that_is_expelled_is_told) {
   EXPECT_THAT(waiter.Hear(), HasSubstr("expelled"));
 }
 
-TEST_F(ExpulsionTest,
-       DISABLED_the_region_goes_on_for_as_long_as_the_expelled_process_stays_stopped) {
+TEST_F(ExpulsionTest, the_region_goes_on_for_as_long_as_the_expelled_process_stays_stopped) {
   Participant self = Joined();
   ASSERT_OK(Increment(self));
   Puppet zombie(name());

@@ -28,16 +28,23 @@ TEST_F(ExhaustionTest, versions_used_up_by_drafts_name_the_drafter) {
   EXPECT_OK(self.Commit("y"));
 }
 
-TEST_F(ExhaustionTest, versions_held_by_a_pin_name_the_reader_and_its_epoch) {
-  Participant reader = Joined("slow reader"), self = Joined("self");
-  ASSERT_OK(Increment(self));
-  Pin pin = reader.Pin();
+TEST_F(ExhaustionTest, versions_held_by_pins_name_the_readers_and_their_epochs) {
+  Participant self = Joined("self");
+  std::vector<Participant> readers;
+  std::vector<Pin> pins;
+  readers.reserve(kParticipants);
+  for (std::uint32_t i = 0; i + 1 < kParticipants; ++i) {
+    ASSERT_OK(Increment(self));
+    readers.push_back(Joined("reader " + std::to_string(i)));
+    pins.push_back(readers.back().Pin());
+    ASSERT_EQ(pins.back().epoch(), i + 1);
+  }
   absl::StatusOr<Epoch> last = 0;
   for (std::uint32_t i = 0; i < kVersions && last.ok(); ++i) last = Increment(self);
-  EXPECT_FAILS(last, kResourceExhausted, "\"slow reader\" (slot 0");
-  EXPECT_FAILS(last, kResourceExhausted, "from epoch 1 on");
-  EXPECT_EQ(ReadChecked(pin.state()), 1u);
-  pin.Release();
+  EXPECT_FAILS(last, kResourceExhausted, "\"reader 0\" (slot 1");
+  EXPECT_FAILS(last, kResourceExhausted, "epoch 1");
+  for (std::size_t i = 0; i < pins.size(); ++i) EXPECT_EQ(ReadChecked(pins[i].state()), i + 1);
+  pins.clear();
   for (std::uint32_t i = 0; i < 3 * kVersions; ++i) ASSERT_OK(Increment(self));
 }
 
@@ -91,15 +98,19 @@ TEST_F(RegionTest, region_of_8191_versions_uses_each_of_them) {
   RegionOptions options = Small();
   options.versions = 8191;
   ASSERT_NO_FATAL_FAILURE(CreateRegion(options));
-  Participant self = Joined(), reader = Joined("reader");
-  Pin pin = reader.Pin();
-  for (std::uint32_t i = 0; i < 8190; ++i) ASSERT_OK(Increment(self));
-  EXPECT_FAILS(Increment(self), kResourceExhausted, "reader");
-  EXPECT_EQ(CountCells(region()).published, 8191u);
-  pin.Release();
-  for (std::uint32_t i = 0; i < 100; ++i) ASSERT_OK(Increment(self));
-  EXPECT_EQ(region().epoch(), 8290u);
-  ExpectNothingLeaked(region(), 2);
+  Participant self = Joined();
+  {
+    std::vector<Draft> drafts;
+    for (std::uint32_t i = 0; i < 8190; ++i) {
+      auto draft = self.NewDraft(std::size_t{1});
+      ASSERT_OK(draft);
+      drafts.push_back(*std::move(draft));
+    }
+    EXPECT_FAILS(Increment(self), kResourceExhausted, "drafts 8190");
+  }
+  for (std::uint32_t i = 0; i < 9000; ++i) ASSERT_OK(Increment(self));
+  EXPECT_EQ(ReadChecked(self.Pin().state()), 9000u);
+  ExpectNothingLeaked(region(), 1);
 }
 
 }  // namespace

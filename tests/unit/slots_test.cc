@@ -144,12 +144,22 @@ TEST_F(SlotsTest, a_slot_whose_byte_is_free_is_reaped_whatever_state_it_is_in) {
 }
 
 TEST_F(SlotsTest, a_late_reaper_does_not_touch_words_of_the_next_generation) {
-  seam::Atomic<std::uint64_t> word;
-  word.Store(detail::OwnedWord{7, 123}.Pack());
-  detail::ClearOwned(word, 6);
-  EXPECT_EQ(word.Load(), (detail::OwnedWord{7, 123}.Pack()));
-  detail::ClearOwned(word, 7);
-  EXPECT_EQ(word.Load(), detail::NoneOf(7));
+  detail::Slot& slot = SlotAt(5);
+  const auto expelled = [](std::uint64_t generation) {
+    return SlotWord{SlotState::kExpelled, generation}.Pack();
+  };
+  const std::uint64_t held = detail::OwnedWord{7, 123}.Pack();
+  slot.pin.Store(held);
+  slot.state.Store(expelled(7));
+  detail::ClearOwned(slot, expelled(6), slot.pin);
+  EXPECT_EQ(slot.pin.Load(), held);
+  // A generation that only the word's sixteen bits can not tell from this one.
+  slot.state.Store(expelled(7 + 0x10000));
+  detail::ClearOwned(slot, expelled(7), slot.pin);
+  EXPECT_EQ(slot.pin.Load(), held);
+  slot.state.Store(expelled(7));
+  detail::ClearOwned(slot, expelled(7), slot.pin);
+  EXPECT_EQ(slot.pin.Load(), detail::NoneOf(7));
 }
 
 TEST_F(SlotsTest, names_are_kept_whole_up_to_63_bytes_and_refused_beyond) {
