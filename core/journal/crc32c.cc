@@ -54,7 +54,8 @@ std::uint32_t Crc32cPortable(const void* data, std::size_t size, std::uint32_t c
     std::memcpy(&word, p, sizeof word);
     word ^= crc;
     crc = 0;
-    for (std::size_t byte = 0; byte < 8; ++byte) crc ^= kTables[7 - byte][(word >> (8 * byte)) & 0xff];
+    for (std::size_t byte = 0; byte < 8; ++byte)
+      crc ^= kTables[7 - byte][(word >> (8 * byte)) & 0xff];
   }
   for (; size > 0; --size, ++p) crc = (crc >> 8) ^ kTables[0][(crc ^ *p) & 0xff];
   return ~crc;

@@ -26,8 +26,8 @@ AlignedBuffer::AlignedBuffer(std::size_t size) {
   const std::size_t unit = size >= kHugeBytes ? kHugeBytes : kBlockBytes;
   const std::size_t whole = (size + unit - 1) / unit * unit;
   const std::size_t slack = size >= kHugeBytes ? kHugeBytes : 0;
-  void* memory = mmap(nullptr, whole + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                      -1, 0);
+  void* memory =
+      mmap(nullptr, whole + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return;
   auto* const base = static_cast<std::byte*>(memory);
   const std::size_t skip = (unit - reinterpret_cast<std::uintptr_t>(base) % unit) % unit;

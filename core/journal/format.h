@@ -225,7 +225,8 @@ inline void CopyContent(const std::byte* blocks, std::uint64_t offset, void* to,
 
 // The same out of a batch whose first block is number `first`, behind its header.
 inline void CopyBatchContent(const std::byte* blocks, const Id& journal, std::uint64_t segment,
-                             std::uint64_t first, std::uint64_t offset, void* to, std::size_t size) {
+                             std::uint64_t first, std::uint64_t offset, void* to,
+                             std::size_t size) {
   auto* out = static_cast<std::byte*>(to);
   while (size > 0) {
     const std::size_t in_block = offset % kContentBytes;

@@ -184,8 +184,8 @@ class Scanner {
       for (const auto& [record, at] : records_) {
         payload.resize(record.length_bytes);
         Copy(block, at, payload.data(), payload.size());
-        options_.on_record({record, scan_.header.segment, block, Digest(payload) == record.digest,
-                            payload});
+        options_.on_record(
+            {record, scan_.header.segment, block, Digest(payload) == record.digest, payload});
       }
     }
     if (!records_.empty()) {
@@ -222,9 +222,9 @@ class Scanner {
       // A batch header lies in one sector, and sectors are written whole: at the place where one
       // belongs there is nothing, or a header that is valid.
       if (torn && !(headless && b == at)) continue;
-      block_damage =
-          Loss(b, absl::StrCat("block ", b, " is damaged, not torn (no sector of it is unwritten): "
-                               "an acknowledged epoch may be lost"));
+      block_damage = Loss(b, absl::StrCat("block ", b,
+                                          " is damaged, not torn (no sector of it is unwritten): "
+                                          "an acknowledged epoch may be lost"));
     }
     if (!options_.ignore_block_damage || block_damage.ok()) return block_damage;
     if (options_.on_damage) options_.on_damage(std::string(block_damage.message()));

@@ -42,10 +42,10 @@ struct BatchInfo {
 };
 
 struct ScanOptions {
-  std::function<void(const BatchInfo&)> on_batch;    // every good batch
-  std::function<void(const Record&)> on_record;      // every record of a good batch
-  std::function<void(const std::string&)> on_damage; // findings after the first; implies going on
-  bool ignore_block_damage = false;                  // rule c is reported, but does not stop
+  std::function<void(const BatchInfo&)> on_batch;     // every good batch
+  std::function<void(const Record&)> on_record;       // every record of a good batch
+  std::function<void(const std::string&)> on_damage;  // findings after the first; implies going on
+  bool ignore_block_damage = false;                   // rule c is reported, but does not stop
 };
 
 struct SegmentScan {

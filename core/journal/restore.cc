@@ -6,11 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
-#include <cstdio>
-#include <algorithm>
 #include <cstddef>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -63,9 +63,9 @@ absl::StatusOr<std::uint64_t> CapacityBlocks(const RegionOptions& options) {
   }
   const std::uint64_t blocks = options.segment_bytes / kBlockBytes;
   if (blocks < least) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("segment_bytes ", options.segment_bytes, " is too small: states of ",
-                     options.state_bytes, " bytes need ", least * kBlockBytes));
+    return absl::InvalidArgumentError(absl::StrCat("segment_bytes ", options.segment_bytes,
+                                                   " is too small: states of ", options.state_bytes,
+                                                   " bytes need ", least * kBlockBytes));
   }
   return blocks;
 }
@@ -241,15 +241,17 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
     absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
     if (!files.ok()) return files.status();
     if (!files->empty()) {
-      return absl::AlreadyExistsError(absl::StrCat(
-          directory, " holds a journal already: restore from it (epochctl recover), or choose "
-                     "another directory"));
+      return absl::AlreadyExistsError(
+          absl::StrCat(directory,
+                       " holds a journal already: restore from it (epochctl recover), or choose "
+                       "another directory"));
     }
     if (!explicitly) {
       return absl::DataLossError(
-          absl::StrCat(directory, " exists but holds no journal segments: if it is meant for a new "
-                                  "journal, create the region explicitly; otherwise its files are "
-                                  "gone"));
+          absl::StrCat(directory,
+                       " exists but holds no journal segments: if it is meant for a new "
+                       "journal, create the region explicitly; otherwise its files are "
+                       "gone"));
     }
     absl::StatusOr<OpenSegment> made = MakeSegment(directory, options.mode & 0777, header, {});
     if (!made.ok()) return made.status();
@@ -303,8 +305,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   const auto region_lives = [&](const Id& journal) {
     return absl::IsAlreadyExists(CheckReplaceable(region_path, journal, std::nullopt).status());
   };
-  absl::StatusOr<OpenSegment> newest =
-      LockNewest(directory, options.restore_timeout, region_lives);
+  absl::StatusOr<OpenSegment> newest = LockNewest(directory, options.restore_timeout, region_lives);
   if (!newest.ok()) return newest.status();
   // What a dead process wrote may sit in the page cache or the disk's: first it must be stable,
   // then what is read is what a second recovery would read.
@@ -314,16 +315,17 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   }
   ScanOptions scan_options;
   scan_options.ignore_block_damage = options.ignore_block_damage;
-  absl::StatusOr<SegmentScan> scan =
-      ScanSegment(newest->fd.get(), newest->path, scan_options);
+  absl::StatusOr<SegmentScan> scan = ScanSegment(newest->fd.get(), newest->path, scan_options);
   if (!scan.ok()) return scan.status();
   const absl::StatusOr<Occupant> occupant =
       CheckReplaceable(region_path, scan->header.journal, scan->epoch);
   if (!occupant.ok()) return occupant.status();
   if (scan->state.size() > options.state_bytes) {
-    return absl::OutOfRangeError(absl::StrCat(
-        "the state of epoch ", scan->epoch, " has ", scan->state.size(), " bytes, more than "
-        "state_bytes ", options.state_bytes, "; nothing was changed"));
+    return absl::OutOfRangeError(absl::StrCat("the state of epoch ", scan->epoch, " has ",
+                                              scan->state.size(),
+                                              " bytes, more than "
+                                              "state_bytes ",
+                                              options.state_bytes, "; nothing was changed"));
   }
   absl::StatusOr<std::uint64_t> capacity = CapacityBlocks(options);
   if (!capacity.ok()) return capacity.status();

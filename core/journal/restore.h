@@ -20,8 +20,7 @@ absl::StatusOr<std::unique_ptr<detail::JournalSeed>> Restore(const RegionOptions
                                                              const std::string& region_path);
 
 // What Restore would find, without changing or locking anything: the newest segment's scan.
-absl::StatusOr<SegmentScan> Preview(const std::string& directory,
-                                    bool ignore_block_damage = false);
+absl::StatusOr<SegmentScan> Preview(const std::string& directory, bool ignore_block_damage = false);
 
 }  // namespace epoch::journal
 

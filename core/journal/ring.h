@@ -6,7 +6,8 @@
 //   W  decides what the batch holds (its last version);
 //   H  then fixes the durable hint and, with its tag, says that W belongs to batch s;
 //   E  then follows from W and from where batch s-1 ended: every process computes the same.
-// One batch is in flight at a time: s+1 is frozen only when s is Written and head stands at its end.
+// One batch is in flight at a time: s+1 is frozen only when s is Written and head stands at its
+// end.
 #ifndef EPOCH_CORE_JOURNAL_RING_H_
 #define EPOCH_CORE_JOURNAL_RING_H_
 
@@ -81,8 +82,11 @@ inline RingReading ReadRing(Control& control) {
     const auto at = [&](int offset) -> BatchWords& {
       return control.ring[(newest + offset + detail::kBatchRingSlots) % detail::kBatchRingSlots];
     };
-    RingReading ring{.newest_words = &at(0), .next_words = &at(1), .before = BatchReading::Of(at(-1)),
-                     .newest = {}, .next = {}};
+    RingReading ring{.newest_words = &at(0),
+                     .next_words = &at(1),
+                     .before = BatchReading::Of(at(-1)),
+                     .newest = {},
+                     .next = {}};
     EPOCH_POINT("journal.ring_read");
     ring.newest = BatchReading::Of(at(0));
     ring.next = BatchReading::Of(at(1));

@@ -46,7 +46,8 @@ std::optional<std::uint64_t> NumberInName(const std::string& name) {
 }
 
 bool SameFile(int fd, const std::string& path) {
-  struct stat a {}, b {};
+  struct stat a {
+  }, b{};
   return fstat(fd, &a) == 0 && stat(path.c_str(), &b) == 0 && a.st_ino == b.st_ino &&
          a.st_dev == b.st_dev;
 }
@@ -80,8 +81,8 @@ absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directo
     if (!number.has_value()) continue;
     if (prefix.empty()) prefix = name.substr(0, kPrefixLength);
     if (name.substr(0, kPrefixLength) != prefix) {
-      return absl::DataLossError(absl::StrCat(directory, " holds segments of two journals (", prefix,
-                                              "... and ", name, "): separate them first"));
+      return absl::DataLossError(absl::StrCat(directory, " holds segments of two journals (",
+                                              prefix, "... and ", name, "): separate them first"));
     }
     const std::string path = absl::StrCat(directory, "/", name);
     struct stat info {};
@@ -111,8 +112,9 @@ absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path)
   SegmentHeader h;
   std::memcpy(&h, block.data(), sizeof h);
   if (h.magic != kSegmentMagic) {
-    return absl::DataLossError(absl::StrCat(path, " is not a journal segment, or its header is "
-                                                  "destroyed (offset 0)"));
+    return absl::DataLossError(absl::StrCat(path,
+                                            " is not a journal segment, or its header is "
+                                            "destroyed (offset 0)"));
   }
   if (h.format_major != kFormatMajor) {
     return absl::UnimplementedError(absl::StrCat(path, ": journal format ", h.format_major,
@@ -125,21 +127,22 @@ absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path)
   }
   // A copy under another number would pass for an older or newer state.
   const std::string name = path.substr(path.rfind('/') + 1);
-  if (NumberInName(name).has_value() && absl::StrCat("/", name) != SegmentPath("", h.journal, h.segment)) {
-    return absl::DataLossError(absl::StrCat(path, ": this file is segment ", h.segment, " of journal ",
-                                            detail::HexOf(h.journal).substr(0, 8),
+  if (NumberInName(name).has_value() &&
+      absl::StrCat("/", name) != SegmentPath("", h.journal, h.segment)) {
+    return absl::DataLossError(absl::StrCat(path, ": this file is segment ", h.segment,
+                                            " of journal ", detail::HexOf(h.journal).substr(0, 8),
                                             ", not what its name says"));
   }
   const std::uint64_t blocks = static_cast<std::uint64_t>(info.st_size) / kBlockBytes;
   // The length first: no sum with it may wrap around.
   if (h.block_bytes != kBlockBytes || h.capacity_blocks > blocks ||
       h.base_length_bytes > h.capacity_blocks * kContentBytes ||
-      h.base_length_bytes > h.state_bytes || h.base_epoch > detail::kMaxEpoch ||
-      h.segment == 0 || h.segment > kMaxSegment || 1 + BlocksFor(h.base_length_bytes) > h.capacity_blocks ||
+      h.base_length_bytes > h.state_bytes || h.base_epoch > detail::kMaxEpoch || h.segment == 0 ||
+      h.segment > kMaxSegment || 1 + BlocksFor(h.base_length_bytes) > h.capacity_blocks ||
       (h.history != History::kAll && h.history != History::kLatest)) {
-    return absl::DataLossError(absl::StrCat(
-        path, ": segment of ", info.st_size, " bytes is truncated or contradicts its header (",
-        h.capacity_blocks, " blocks)"));
+    return absl::DataLossError(absl::StrCat(path, ": segment of ", info.st_size,
+                                            " bytes is truncated or contradicts its header (",
+                                            h.capacity_blocks, " blocks)"));
   }
   return h;
 }
@@ -233,8 +236,8 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
     if (error == EAGAIN) {
       // A restorer holds it: it will either find the region alive and let go, or supersede it.
       if (absl::Now() > give_up) {
-        return absl::UnavailableError(absl::StrCat(
-            segment.path, " is being restored by ", NameHolders(segment.fd.get())));
+        return absl::UnavailableError(
+            absl::StrCat(segment.path, " is being restored by ", NameHolders(segment.fd.get())));
       }
       absl::SleepFor(absl::Milliseconds(1));
       continue;

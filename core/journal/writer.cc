@@ -128,17 +128,19 @@ class Port final : public JournalPort, public detail::ForkAware {
 
   absl::Status RingDamaged() const {
     return absl::DataLossError(
-        absl::StrCat(mapping_.path(), ": the batch ring or the epoch word is damaged; remove the "
-                                      "region and recover it from its journal"));
+        absl::StrCat(mapping_.path(),
+                     ": the batch ring or the epoch word is damaged; remove the "
+                     "region and recover it from its journal"));
   }
 
   absl::Status Poison() {
     detail::PoisonHead(view_);
     detail::Ring(*view_.control);
-    return absl::DataLossError(absl::StrCat(
-        directory_, ": a journal write failed; nothing more is committed in this incarnation, and "
-                    "whether the last transitions are durable is unknown until recovery (epochctl "
-                    "recover)"));
+    return absl::DataLossError(
+        absl::StrCat(directory_,
+                     ": a journal write failed; nothing more is committed in this incarnation, and "
+                     "whether the last transitions are durable is unknown until recovery (epochctl "
+                     "recover)"));
   }
 
   // The batch in flight will never be known to be durable: this incarnation ends here.
@@ -158,7 +160,8 @@ class Port final : public JournalPort, public detail::ForkAware {
       if (!view_.ValidCell(cell)) return false;
       const VersionCell& version = view_.cells[cell];
       const std::uint64_t length = version.length_bytes.Load(kRelaxed);
-      if (version.epoch.Load(kRelaxed) != epoch || length > view_.geometry.state_bytes) return false;
+      if (version.epoch.Load(kRelaxed) != epoch || length > view_.geometry.state_bytes)
+        return false;
       pieces.push_back({cell, epoch, length});
       if (latest_) break;
       cell = detail::PreviousCellOf(version.shape.Load(kRelaxed));
@@ -216,7 +219,8 @@ class Port final : public JournalPort, public detail::ForkAware {
     const BatchW before = BatchW::Unpack(ring.before.w);
     const BatchE from = BatchE::Unpack(ring.before.e);
     const bool collected = Collect(w.version, w.last, before.last, pieces_);
-    const VersionCell* base = view_.ValidCell(before.version) ? &view_.cells[before.version] : nullptr;
+    const VersionCell* base =
+        view_.ValidCell(before.version) ? &view_.cells[before.version] : nullptr;
     const bool based = base != nullptr && base->epoch.Load(kRelaxed) == before.last;
     const std::uint64_t base_bytes = based ? base->length_bytes.Load(kRelaxed) : 0;
     if (!collected || !based || base_bytes > view_.geometry.state_bytes) {
@@ -321,8 +325,8 @@ class Port final : public JournalPort, public detail::ForkAware {
     EPOCH_POINT("journal.rolled");
     if (absl::Status s = Reattach(); !s.ok()) return s;
     if (segment_.number < number) {
-      return absl::InternalError(absl::StrCat(directory_, ": segment ", number,
-                                              " exists, but can not be attached to"));
+      return absl::InternalError(
+          absl::StrCat(directory_, ": segment ", number, " exists, but can not be attached to"));
     }
     return absl::OkStatus();
   }

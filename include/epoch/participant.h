@@ -261,8 +261,8 @@ class Participant {
 
   // Writes the journal for others (a process with the compiled journal only) for that long, or
   // until `stop` returns true: it is asked about ten times a second.
-  absl::Status Serve(absl::Duration duration,
-                     absl::FunctionRef<bool()> stop = [] { return false; }) {
+  absl::Status Serve(
+      absl::Duration duration, absl::FunctionRef<bool()> stop = [] { return false; }) {
     return core_->Serve(duration, stop);
   }
 

@@ -132,7 +132,9 @@ class Region {
   std::string incarnation() const { return detail::HexOf(mapping_->superblock().incarnation); }
 
   // For the tools and tests: a region over a mapping made elsewhere, and the mapping below this.
-  static Region Over(std::shared_ptr<detail::Mapping> mapping) { return Region(std::move(mapping)); }
+  static Region Over(std::shared_ptr<detail::Mapping> mapping) {
+    return Region(std::move(mapping));
+  }
   const std::shared_ptr<detail::Mapping>& mapping() const { return mapping_; }
 
  private:

@@ -19,36 +19,41 @@ inline std::vector<CrashPoint> CommitPoints() {
           {"publish.accepted", 5},     {"reclaim.before_free", 1},   {"journal.before_freeze", 2},
           {"journal.frozen", 1},       {"journal.frozen", 9},        {"journal.before_hint", 1},
           {"journal.before_hint", 10}, {"journal.before_end", 1},    {"journal.before_end", 6},
-          {"journal.collected", 1},    {"journal.collected", 6},
-          {"journal.built", 1},        {"journal.built", 6},         {"journal.before_submit", 1},
-          {"journal.before_submit", 8}, {"journal.write", 2},        {"journal.written", 1},
-          {"journal.written", 7},      {"journal.marked", 1},        {"journal.marked", 8},
-          {"journal.allocate", 1},     {"journal.prepare", 1},       {"journal.prepare", 2},
-          {"segment.synced", 1},       {"segment.synced", 2},        {"segment.before_link", 1},
-          {"segment.linked", 1},       {"segment.linked", 2},        {"journal.rolled", 1},
-          {"attach.listed", 1},        {"attach.listed", 2},
-          {"attach.locked", 1},        {"attach.locked", 2},         {"attach.locked", 3},
-          {"journal.read", 1},         {"journal.read", 2},          {"uring.setup", 1},
-          {"journal.ring_read", 1},    {"journal.ring_read", 30}};
+          {"journal.collected", 1},    {"journal.collected", 6},     {"journal.built", 1},
+          {"journal.built", 6},        {"journal.before_submit", 1}, {"journal.before_submit", 8},
+          {"journal.write", 2},        {"journal.written", 1},       {"journal.written", 7},
+          {"journal.marked", 1},       {"journal.marked", 8},        {"journal.allocate", 1},
+          {"journal.prepare", 1},      {"journal.prepare", 2},       {"segment.synced", 1},
+          {"segment.synced", 2},       {"segment.before_link", 1},   {"segment.linked", 1},
+          {"segment.linked", 2},       {"journal.rolled", 1},        {"attach.listed", 1},
+          {"attach.listed", 2},        {"attach.locked", 1},         {"attach.locked", 2},
+          {"attach.locked", 3},        {"journal.read", 1},          {"journal.read", 2},
+          {"uring.setup", 1},          {"journal.ring_read", 1},     {"journal.ring_read", 30}};
 }
 
 // Making a durable region where nothing is yet.
 inline std::vector<CrashPoint> CreatePoints() {
-  return {{"journal_create.directory", 1}, {"journal.allocate", 1},
-          {"journal.prepare", 1},          {"segment.synced", 1},
-          {"segment.before_link", 1},      {"segment.linked", 1},
-          {"journal_create.before_rename", 1}, {"journal_create.renamed", 1},
-          {"create.allocate", 1},          {"create.before_link", 1},
-          {"create.linked", 1},            {"attach.locked", 1}};
+  return {{"journal_create.directory", 1},
+          {"journal.allocate", 1},
+          {"journal.prepare", 1},
+          {"segment.synced", 1},
+          {"segment.before_link", 1},
+          {"segment.linked", 1},
+          {"journal_create.before_rename", 1},
+          {"journal_create.renamed", 1},
+          {"create.allocate", 1},
+          {"create.before_link", 1},
+          {"create.linked", 1},
+          {"attach.locked", 1}};
 }
 
 // Restoring one from its journal.
 inline std::vector<CrashPoint> RestorePoints() {
-  return {{"restore.locked", 1},      {"journal.read", 1},   {"journal.read", 2},
-          {"restore.scanned", 1},     {"journal.allocate", 1}, {"journal.prepare", 2},
-          {"segment.synced", 1},      {"segment.before_link", 1}, {"segment.linked", 1},
-          {"restore.published", 1},   {"create.allocate", 1}, {"create.before_link", 1},
-          {"create.linked", 1},       {"attach.locked", 1}};
+  return {{"restore.locked", 1},    {"journal.read", 1},        {"journal.read", 2},
+          {"restore.scanned", 1},   {"journal.allocate", 1},    {"journal.prepare", 2},
+          {"segment.synced", 1},    {"segment.before_link", 1}, {"segment.linked", 1},
+          {"restore.published", 1}, {"create.allocate", 1},     {"create.before_link", 1},
+          {"create.linked", 1},     {"attach.locked", 1}};
 }
 
 }  // namespace epoch::test

@@ -1,6 +1,4 @@
 // SIGKILL and SIGSTOP at every labelled point of the durable path.
-#include "journal_test.h"
-
 #include <signal.h>
 
 #include <algorithm>
@@ -9,6 +7,7 @@
 #include <set>
 
 #include "crash_points.h"
+#include "journal_test.h"
 #include "support/child.h"
 #include "support/trap.h"
 
@@ -62,9 +61,9 @@ class CrashTest : public JournalTest,
   }
   std::unique_ptr<Child> Work(const CrashPoint& where, int signal, int count) const {
     return std::make_unique<Child>(
-        "Worker", std::vector{name(), directory(), HistoryName(std::get<1>(GetParam())),
-                              where.label, std::to_string(where.nth), std::to_string(signal),
-                              std::to_string(count)});
+        "Worker",
+        std::vector{name(), directory(), HistoryName(std::get<1>(GetParam())), where.label,
+                    std::to_string(where.nth), std::to_string(signal), std::to_string(count)});
   }
   // The last epoch that a worker which is gone said was acknowledged.
   static Epoch LastAcknowledged(Child& worker) {

@@ -1,12 +1,11 @@
 // Durable regions through their whole life: commit, restore, go on; group commit; segments.
-#include "journal_test.h"
-
 #include <unistd.h>
 
 #include <cstdio>
 #include <memory>
 #include <thread>
 
+#include "journal_test.h"
 #include "support/child.h"
 
 namespace epoch::test {

@@ -1,6 +1,4 @@
 // Devices that fail, disks that are full, kernels that refuse.
-#include "journal_test.h"
-
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -14,6 +12,7 @@
 #include <cerrno>
 #include <thread>
 
+#include "journal_test.h"
 #include "support/child.h"
 #include "support/trap.h"
 
@@ -406,16 +405,16 @@ TEST_F(FaultTest, AUserWithoutPermissionIsToldWhatIsMissing) {
   ASSERT_EQ(chmod(directory().c_str(), 0700), 0);
   {
     Child child("AsNobody", {name()});
-    EXPECT_THAT(child.Hear(), testing::AllOf(HasSubstr("PERMISSION_DENIED"),
-                                             HasSubstr(directory())));
+    EXPECT_THAT(child.Hear(),
+                testing::AllOf(HasSubstr("PERMISSION_DENIED"), HasSubstr(directory())));
     EXPECT_EQ(child.Wait(), 0);
   }
   ASSERT_EQ(chmod(directory().c_str(), 0755), 0);
   {
     Child child("AsNobody", {name()});
     EXPECT_EQ(child.Hear(), "OK");
-    EXPECT_THAT(child.Hear(), testing::AllOf(HasSubstr("PERMISSION_DENIED"),
-                                             HasSubstr(directory())));
+    EXPECT_THAT(child.Hear(),
+                testing::AllOf(HasSubstr("PERMISSION_DENIED"), HasSubstr(directory())));
     EXPECT_EQ(child.Wait(), 0);
   }
   // Its last one was accepted; whoever may, finishes it.

@@ -1,6 +1,4 @@
 // Who owns a journal: attached processes, the dead, fork children, superseded regions, races.
-#include "journal_test.h"
-
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,6 +8,7 @@
 #include <set>
 #include <thread>
 
+#include "journal_test.h"
 #include "support/child.h"
 
 namespace epoch::test {

@@ -1,10 +1,10 @@
 // The end of the log: what counts as torn and is cut, what counts as lost and is reported.
-#include "journal_test.h"
-
 #include <sys/stat.h>
 
 #include <cstring>
 #include <random>
+
+#include "journal_test.h"
 
 namespace epoch::test {
 namespace {
@@ -100,8 +100,7 @@ TEST_F(ReaderTest, ReportsDamageThatALaterBatchProves) {
       const absl::StatusOr<SegmentScan> scan = RecoveredFrom(damaged);
       ASSERT_EQ(CodeOf(scan), absl::StatusCode::kDataLoss);
       EXPECT_THAT(MessageOf(scan), HasSubstr(path_));
-      EXPECT_THAT(MessageOf(scan),
-                  HasSubstr("offset " + std::to_string(batches_[i].offset_bytes)));
+      EXPECT_THAT(MessageOf(scan), HasSubstr("offset " + std::to_string(batches_[i].offset_bytes)));
       EXPECT_THAT(MessageOf(scan), HasSubstr("epochs " + std::to_string(i + 1) + " to "));
     }
   }
@@ -177,8 +176,8 @@ TEST_F(ReaderTest, ReportsRecordsThatContradictTheirBatch) {
     Bytes bytes = original_;
     constexpr std::size_t kAt = sizeof(journal::BatchHeader);
     std::byte* const at = bytes.data() + last().offset_bytes + kAt;
-    const std::uint64_t mask = journal::BlockMask(last().header.journal, last().header.segment,
-                                                  last().header.block);
+    const std::uint64_t mask =
+        journal::BlockMask(last().header.journal, last().header.segment, last().header.block);
     journal::RecordHeader record;
     journal::Mask(at, sizeof record, kAt, mask);
     std::memcpy(&record, at, sizeof record);
@@ -234,8 +233,7 @@ TEST_F(ReaderTest, ReportsADamagedHeaderOrBase) {
     const absl::StatusOr<SegmentScan> scan = RecoveredFrom(damaged);
     // The format's number is looked at first: a damaged one is taken at its word.
     const bool format = at >= 8 && at < 12;
-    EXPECT_EQ(CodeOf(scan),
-              format ? absl::StatusCode::kUnimplemented : absl::StatusCode::kDataLoss)
+    EXPECT_EQ(CodeOf(scan), format ? absl::StatusCode::kUnimplemented : absl::StatusCode::kDataLoss)
         << at;
     EXPECT_THAT(MessageOf(scan), HasSubstr(path_));
   }
@@ -274,8 +272,7 @@ TEST_F(ReaderTest, RefusesImpossibleSizesInASealedHeader) {
   }
   EXPECT_FAILS(edited([](auto& h) { h.capacity_blocks = 0; }), kDataLoss, "");
   EXPECT_FAILS(edited([](auto& h) { h.block_bytes = 512; }), kDataLoss, "");
-  EXPECT_FAILS(edited([](auto& h) { h.history = static_cast<detail::History>(9); }), kDataLoss,
-               "");
+  EXPECT_FAILS(edited([](auto& h) { h.history = static_cast<detail::History>(9); }), kDataLoss, "");
 }
 
 TEST_F(ReaderTest, RefusesWhatIsNoSegment) {

@@ -46,8 +46,9 @@ Engine::Engine(const Settings& settings) : settings_(settings), random_(settings
   switch_one_in_ = kRates[random_.Below(6)];
   const auto place = [&](int count, std::vector<std::pair<std::uint64_t, int>>& at) {
     for (int i = 0; i < count; ++i) {
-      at.emplace_back(1 + random_.Below(settings_.expected_steps),
-                      static_cast<int>(random_.Below(static_cast<std::uint64_t>(settings_.processes))));
+      at.emplace_back(
+          1 + random_.Below(settings_.expected_steps),
+          static_cast<int>(random_.Below(static_cast<std::uint64_t>(settings_.processes))));
     }
   };
   place(settings_.faults.crashes, crash_at_);
@@ -67,8 +68,8 @@ void Engine::Share(void* base, std::size_t bytes) {
 
 void Engine::Violation(const std::string& what) {
   if (violation_.empty()) {
-    violation_ = what + " (process " + std::to_string(current_) + ", step " +
-                 std::to_string(steps_) + ")";
+    violation_ =
+        what + " (process " + std::to_string(current_) + ", step " + std::to_string(steps_) + ")";
   }
 }
 

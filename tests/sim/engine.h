@@ -27,7 +27,8 @@ inline constexpr std::size_t kStackBytes = 256 * 1024;
 // xorshift64*: small, fast, and the same everywhere.
 class Random {
  public:
-  explicit Random(std::uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15ull + 0xD1B54A32D192ED03ull) {
+  explicit Random(std::uint64_t seed)
+      : state_(seed * 0x9E3779B97F4A7C15ull + 0xD1B54A32D192ED03ull) {
     if (state_ == 0) state_ = 1;
     for (int i = 0; i < 4; ++i) Next();
   }
@@ -47,8 +48,8 @@ class Random {
 using Clock = std::array<std::uint32_t, kMaxProcesses>;
 
 struct Faults {
-  int crashes = 0;      // processes killed at random steps
-  int stops = 0;        // processes stopped at random steps, resumed much later
+  int crashes = 0;         // processes killed at random steps
+  int stops = 0;           // processes stopped at random steps, resumed much later
   bool late_death = true;  // a lock may look held for a while after its holder's death
 };
 
@@ -113,13 +114,13 @@ class Engine {
 
   struct StoreRecord {
     std::uint64_t value;
-    int process;           // -1: before the run
-    std::uint32_t stamp;   // of the storing process's clock
-    Clock released;        // what an acquire load of it learns
+    int process;          // -1: before the run
+    std::uint32_t stamp;  // of the storing process's clock
+    Clock released;       // what an acquire load of it learns
   };
   struct Location {
     std::vector<StoreRecord> stores;
-    std::uint64_t dropped = 0;              // older stores no longer kept
+    std::uint64_t dropped = 0;                        // older stores no longer kept
     std::array<std::uint64_t, kMaxProcesses> seen{};  // index of the newest store each one knows
     std::uint64_t last_seq_cst = 0;
   };

@@ -62,7 +62,8 @@ int main(int argc, char** argv) {
     s.trace = trace;
     const Outcome o = epoch::sim::PlayVolatile(s);
     if (!o.violation.empty()) std::printf("seed %lu: %s\n", seed, o.violation.c_str());
-    std::printf("sim: points=%lu schedules=1 violations=%d\n", o.steps, o.violation.empty() ? 0 : 1);
+    std::printf("sim: points=%lu schedules=1 violations=%d\n", o.steps,
+                o.violation.empty() ? 0 : 1);
     return o.violation.empty() ? 0 : 1;
   }
   // Killed fibers leave their heap behind: batches run in children, whose memory goes with them.

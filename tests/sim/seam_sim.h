@@ -35,10 +35,11 @@ class Atomic {
   }
   bool CompareExchange(T& expected, T desired) noexcept {
     return Modify([&](T found) {
-      const bool equal = found == expected;
-      expected = found;
-      return std::pair{equal, desired};
-    }).first;
+             const bool equal = found == expected;
+             expected = found;
+             return std::pair{equal, desired};
+           })
+        .first;
   }
   T FetchAdd(T delta) noexcept {
     return Modify([&](T found) { return std::pair{true, static_cast<T>(found + delta)}; }).second;
@@ -71,9 +72,9 @@ class Atomic {
   T value_;  // the newest store
 };
 
-#define EPOCH_POINT(label)                                                          \
-  do {                                                                              \
-    if (auto* engine = ::epoch::sim::Engine::active()) engine->Point(label);        \
+#define EPOCH_POINT(label)                                                   \
+  do {                                                                       \
+    if (auto* engine = ::epoch::sim::Engine::active()) engine->Point(label); \
   } while (false)
 #define EPOCH_FAULT(label) (0)
 

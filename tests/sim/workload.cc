@@ -1,7 +1,7 @@
 // Random operations on a small region, with everything that was seen checked against a model:
 //   G1 no process sees head go back            G2 one content per epoch
-//   G3 a pinned state is whole and stays        G4 a conditional commit directly succeeds what it saw
-//   G8 every run ends                           G9 an expelled participant's late commits fail
+//   G3 a pinned state is whole and stays        G4 a conditional commit directly succeeds what it
+//   saw G8 every run ends                           G9 an expelled participant's late commits fail
 //   G10 afterwards every slot and cell is accounted for
 #include "tests/sim/workload.h"
 

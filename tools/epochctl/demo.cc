@@ -129,7 +129,7 @@ class ProgressLine {
 
 struct Result {
   Tally tally;
-  CountHeader final;              // of the state at the end
+  CountHeader final;  // of the state at the end
   std::uint64_t chunks_folded = 0;
   std::uint64_t lost = 0;         // acknowledged chunks that the state does not have
   std::uint64_t repeated = 0;     // folds beyond one a chunk
@@ -178,8 +178,8 @@ absl::Status Judge(std::span<const std::byte> bytes, std::uint64_t chunks, const
   return absl::OkStatus();
 }
 
-absl::StatusOr<Result> ThroughEpoch(const Options& given, const Workplace& place, const Input& input,
-                                    AgentJob job, const WordCounts& plain) {
+absl::StatusOr<Result> ThroughEpoch(const Options& given, const Workplace& place,
+                                    const Input& input, AgentJob job, const WordCounts& plain) {
   const std::uint64_t chunks = input.chunks.size();
   RegionOptions options;
   options.state_bytes = StateBytesFor(plain, chunks);
@@ -328,9 +328,10 @@ absl::Status Run(Context& context, const Options& given) {
   Report(context, given, *input, plain, *ours, *naive);
   if (given.keep) {
     std::ofstream(place->journal() + "/../kept");
-    context.Message(fmt::format("kept: region {}, journal {}; remove both with "
-                                "rm -r and epochctl rm",
-                                place->region(), place->journal()));
+    context.Message(
+        fmt::format("kept: region {}, journal {}; remove both with "
+                    "rm -r and epochctl rm",
+                    place->region(), place->journal()));
     place->Keep();
   }
   if (ours->exact()) return absl::OkStatus();
@@ -342,10 +343,10 @@ absl::Status Run(Context& context, const Options& given) {
 
 void AddDemo(CLI::App& app, Context& context) {
   auto given = std::make_shared<demo::Options>();
-  CLI::App* verb = context.AddVerb(
-      app, "demo", "Counts words with several processes, kills them, and compares",
-      "epochctl demo --agents 4 --input /usr/share/common-licenses --kills 20",
-      [&context, given] { return demo::Run(context, *given); });
+  CLI::App* verb =
+      context.AddVerb(app, "demo", "Counts words with several processes, kills them, and compares",
+                      "epochctl demo --agents 4 --input /usr/share/common-licenses --kills 20",
+                      [&context, given] { return demo::Run(context, *given); });
   verb->add_option("--agents", given->agents, "processes that count together, 1 to 256")
       ->check(CLI::Range(1, 256));
   verb->add_option("--kills", given->kills, "agents that get SIGKILL on the way, 0 to 10000")
@@ -353,12 +354,11 @@ void AddDemo(CLI::App& app, Context& context) {
   verb->add_option("--input", given->input, "directory of text files")->type_name("DIR");
   verb->add_option("--seed", given->seed, "chooses who is killed when");
   verb->add_flag("--keep", given->keep, "leave the region and its journal for inspection");
-  for (CLI::Option* hidden :
-       {verb->add_option("--agent-index", given->agent_index),
-        verb->add_option("--chunk-bytes", given->chunk_bytes),
-        verb->add_option("--agent-region", given->agent_region),
-        verb->add_option("--agent-file", given->agent_file),
-        verb->add_option("--report-fd", given->report_fd)}) {
+  for (CLI::Option* hidden : {verb->add_option("--agent-index", given->agent_index),
+                              verb->add_option("--chunk-bytes", given->chunk_bytes),
+                              verb->add_option("--agent-region", given->agent_region),
+                              verb->add_option("--agent-file", given->agent_file),
+                              verb->add_option("--report-fd", given->report_fd)}) {
     hidden->group("");
   }
 }

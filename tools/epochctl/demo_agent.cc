@@ -95,8 +95,8 @@ absl::Status FoldNaively(const AgentJob& job, const Input& input) {
     if (state->folded(chunk)) continue;
     const std::vector<std::byte> after = state->With(chunk, counts);
     const detail::Fd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    if (!fd.ok() || write(fd.get(), after.data(), after.size()) !=
-                        static_cast<ssize_t>(after.size())) {
+    if (!fd.ok() ||
+        write(fd.get(), after.data(), after.size()) != static_cast<ssize_t>(after.size())) {
       return detail::ErrnoStatus(errno, absl::StrCat("can not write ", temporary));
     }
     if (rename(temporary.c_str(), job.naive_file.c_str()) != 0) {

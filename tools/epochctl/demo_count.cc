@@ -95,8 +95,9 @@ absl::StatusOr<Input> LoadInput(const std::string& directory, std::size_t chunk_
     at = end;
   }
   if (input.chunks.empty()) {
-    return absl::NotFoundError(absl::StrCat(directory, " holds no text to count: name another "
-                                                       "directory with --input"));
+    return absl::NotFoundError(absl::StrCat(directory,
+                                            " holds no text to count: name another "
+                                            "directory with --input"));
   }
   return input;
 }
@@ -116,8 +117,7 @@ absl::StatusOr<CountState> CountState::Parse(std::span<const std::byte> bytes,
   state.bitmap_ = bytes.subspan(sizeof(CountHeader), bitmap_bytes);
   state.entries_ = bytes.subspan(sizeof(CountHeader) + bitmap_bytes);
   for (const std::byte b : state.bitmap_) {
-    state.chunks_folded_ +=
-        static_cast<std::uint64_t>(std::popcount(std::to_integer<unsigned>(b)));
+    state.chunks_folded_ += static_cast<std::uint64_t>(std::popcount(std::to_integer<unsigned>(b)));
   }
   std::uint64_t words = 0, entries = 0;
   std::string_view before;

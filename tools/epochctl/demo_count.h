@@ -1,7 +1,8 @@
 // The demo's work: cut text into chunks, count the words of a chunk, and keep the running count in
 // a flat state that can be merged, checked and compared.
 //
-//   CountHeader | one bit per chunk: folded in | entries, sorted by word: u32 count, u8 length, word
+//   CountHeader | one bit per chunk: folded in | entries, sorted by word: u32 count, u8 length,
+//   word
 #ifndef EPOCH_TOOLS_EPOCHCTL_DEMO_COUNT_H_
 #define EPOCH_TOOLS_EPOCHCTL_DEMO_COUNT_H_
 

@@ -45,15 +45,14 @@ Crew::Crew(AgentJob job, std::uint64_t seed, Progress progress)
 Crew::~Crew() { KillAll(); }
 
 absl::Status Crew::Start(std::uint32_t index) {
-  const std::vector<std::string> arguments = {
-      "epochctl",         "demo",
-      "--agent-index",    absl::StrCat(index),
-      "--agents",         absl::StrCat(job_.agents),
-      "--input",          job_.input,
-      "--chunk-bytes",    absl::StrCat(job_.chunk_bytes),
-      "--agent-region",   job_.region,
-      "--agent-file",     job_.naive_file,
-      "--report-fd",      absl::StrCat(reports_in_.get())};
+  const std::vector<std::string> arguments = {"epochctl",       "demo",
+                                              "--agent-index",  absl::StrCat(index),
+                                              "--agents",       absl::StrCat(job_.agents),
+                                              "--input",        job_.input,
+                                              "--chunk-bytes",  absl::StrCat(job_.chunk_bytes),
+                                              "--agent-region", job_.region,
+                                              "--agent-file",   job_.naive_file,
+                                              "--report-fd",    absl::StrCat(reports_in_.get())};
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
@@ -99,7 +98,8 @@ void Crew::KillOne(Tally& tally) {
   if (alive.empty()) return;
   const std::uint32_t victim = alive[random_() % alive.size()];
   // Somewhere in the middle of what it is doing now, not right after a report.
-  const std::int64_t until_ns = seam::MonotonicNanos() + static_cast<std::int64_t>(random_() % 400'000);
+  const std::int64_t until_ns =
+      seam::MonotonicNanos() + static_cast<std::int64_t>(random_() % 400'000);
   while (seam::MonotonicNanos() < until_ns) seam::CpuRelax();
   kill(agents_[victim].pid, SIGKILL);
   killed_.insert(victim);

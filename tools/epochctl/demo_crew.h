@@ -18,9 +18,9 @@ namespace epoch::ctl::demo {
 
 // What was reported over all phases of a run.
 struct Tally {
-  std::uint64_t acknowledged = 0;       // folds that an agent was told are done
-  std::set<std::uint32_t> chunks;       // of these, the different chunks
-  std::vector<std::int64_t> latency_ns; // one an acknowledged fold
+  std::uint64_t acknowledged = 0;        // folds that an agent was told are done
+  std::set<std::uint32_t> chunks;        // of these, the different chunks
+  std::vector<std::int64_t> latency_ns;  // one an acknowledged fold
   std::uint64_t torn_reads = 0;
   std::uint64_t kills = 0;
 };

@@ -12,13 +12,13 @@
 #include "absl/strings/str_cat.h"
 
 // Stays on in release builds: a broken invariant of this process must not reach shared memory.
-#define EPOCH_CHECK(condition, message)                                                        \
-  do {                                                                                         \
-    if (!(condition)) [[unlikely]] {                                                           \
-      std::fprintf(stderr, "%s:%d: epoch: check failed: %s: %s\n", __FILE__, __LINE__,         \
-                   #condition, message);                                                       \
-      std::abort();                                                                            \
-    }                                                                                          \
+#define EPOCH_CHECK(condition, message)                                                            \
+  do {                                                                                             \
+    if (!(condition)) [[unlikely]] {                                                               \
+      std::fprintf(stderr, "%s:%d: epoch: check failed: %s: %s\n", __FILE__, __LINE__, #condition, \
+                   message);                                                                       \
+      std::abort();                                                                                \
+    }                                                                                              \
   } while (false)
 
 namespace epoch::detail {

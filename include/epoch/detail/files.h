@@ -80,8 +80,9 @@ inline absl::StatusOr<Fd> OpenUnnamed(const std::string& directory, unsigned mod
   if (!fd.ok()) {
     if (errno == EOPNOTSUPP || errno == EISDIR) {
       return absl::FailedPreconditionError(
-          absl::StrCat(directory, ": this filesystem has no unnamed files (O_TMPFILE); use tmpfs, "
-                                  "ext4, xfs or btrfs"));
+          absl::StrCat(directory,
+                       ": this filesystem has no unnamed files (O_TMPFILE); use tmpfs, "
+                       "ext4, xfs or btrfs"));
     }
     return ErrnoStatus(errno, absl::StrCat("can not create a file in ", directory));
   }
@@ -143,8 +144,9 @@ inline absl::Status RefuseNetworkFilesystem(int fd, const std::string& path) {
     case 0x00c36400u:  // Ceph
     case 0x65735546u:  // FUSE
       return absl::FailedPreconditionError(
-          absl::StrCat(path, ": Epoch needs a local filesystem (one machine, one coherence "
-                             "domain); this one is a network or user-space filesystem"));
+          absl::StrCat(path,
+                       ": Epoch needs a local filesystem (one machine, one coherence "
+                       "domain); this one is a network or user-space filesystem"));
     default:
       return absl::OkStatus();
   }

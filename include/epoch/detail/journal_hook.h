@@ -109,8 +109,8 @@ inline void AdvanceDurableHead(const RegionView& view) noexcept {
     const StateWord head = StateWord::Unpack(word);
     // One batch is in flight at a time, so a written batch beyond head directly follows head.
     if (head.phase != Phase::kOpen || w.last <= head.epoch) continue;
-    if (view.control->head.CompareExchange(
-            word, StateWord{Phase::kOpen, w.version, w.last}.Pack())) {
+    if (view.control->head.CompareExchange(word,
+                                           StateWord{Phase::kOpen, w.version, w.last}.Pack())) {
       Ring(*view.control);
     }
   }

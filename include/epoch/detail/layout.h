@@ -171,9 +171,7 @@ enum class VersionKind : std::uint8_t { kFullState = 1, kDelta = 2 };
 constexpr std::uint64_t PackShape(VersionKind kind, std::uint64_t previous_cell) {
   return (std::uint64_t{static_cast<std::uint8_t>(kind)} << 56) | previous_cell;
 }
-constexpr VersionKind KindOf(std::uint64_t shape) {
-  return static_cast<VersionKind>(shape >> 56);
-}
+constexpr VersionKind KindOf(std::uint64_t shape) { return static_cast<VersionKind>(shape >> 56); }
 constexpr std::uint32_t PreviousCellOf(std::uint64_t shape) {
   return static_cast<std::uint32_t>(shape & 0xffffffffu);
 }

@@ -42,21 +42,19 @@ class Mapping final : public ForkAware {
     const auto geometry =
         Geometry::For(options.state_bytes, options.participants, options.versions);
     if (!geometry.has_value()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("region geometry out of range: state_bytes ", options.state_bytes,
-                       " (1 to 2^40), participants ", options.participants, " (1 to ",
-                       kMaxParticipants, "), versions ", options.versions, " (4 to ", kMaxVersions,
-                       ")"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "region geometry out of range: state_bytes ", options.state_bytes,
+          " (1 to 2^40), participants ", options.participants, " (1 to ", kMaxParticipants,
+          "), versions ", options.versions, " (4 to ", kMaxVersions, ")"));
     }
     if (seed.state.size() > geometry->state_bytes) {
-      return absl::OutOfRangeError(absl::StrCat(
-          "the state to start from has ", seed.state.size(), " bytes, more than state_bytes ",
-          geometry->state_bytes, "; nothing was changed"));
+      return absl::OutOfRangeError(absl::StrCat("the state to start from has ", seed.state.size(),
+                                                " bytes, more than state_bytes ",
+                                                geometry->state_bytes, "; nothing was changed"));
     }
     if (seed.directory.size() >= kJournalPathBytes) {
-      return absl::InvalidArgumentError(absl::StrCat("journal path is longer than ",
-                                                     kJournalPathBytes - 1, " bytes: ",
-                                                     seed.directory));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "journal path is longer than ", kJournalPathBytes - 1, " bytes: ", seed.directory));
     }
     absl::StatusOr<Fd> fd = OpenUnnamed(ParentOf(path), options.mode & 0777);
     if (!fd.ok()) return fd.status();
@@ -89,8 +87,8 @@ class Mapping final : public ForkAware {
   static absl::StatusOr<std::shared_ptr<Mapping>> Open(const std::string& path, bool read_only,
                                                        bool check_words = true) {
     // O_NONBLOCK: a FIFO under a region's name must not hang whoever looks at it.
-    Fd fd(open(path.c_str(),
-               (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    Fd fd(
+        open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (!fd.ok()) {
       const int error = errno;
       if (error == ENOENT) {
@@ -124,8 +122,8 @@ class Mapping final : public ForkAware {
     const ssize_t got = pread(fd, &s, sizeof s, 0);
     if (got < 0) return ErrnoStatus(errno, absl::StrCat("can not read ", path));
     if (static_cast<std::size_t>(got) < sizeof s) {
-      return absl::DataLossError(absl::StrCat(path, " is truncated: ", got,
-                                              " bytes, a superblock has ", sizeof s));
+      return absl::DataLossError(
+          absl::StrCat(path, " is truncated: ", got, " bytes, a superblock has ", sizeof s));
     }
     if (s.magic != kRegionMagic) {
       return absl::DataLossError(absl::StrCat(path, " is not an Epoch region (magic ",
@@ -141,8 +139,9 @@ class Mapping final : public ForkAware {
           ", this build has ", absl::Hex(LayoutFingerprint(), absl::kZeroPad16)));
     }
     if (s.checksum != SuperblockChecksum(s)) {
-      return absl::DataLossError(absl::StrCat(path, ": superblock checksum is wrong: the region "
-                                                    "is damaged; remove it (epochctl rm)"));
+      return absl::DataLossError(absl::StrCat(path,
+                                              ": superblock checksum is wrong: the region "
+                                              "is damaged; remove it (epochctl rm)"));
     }
     const auto g = Geometry::For(s.state_bytes, s.participants, s.versions);
     if (!g.has_value() || g->slots_offset != s.slots_offset || g->cells_offset != s.cells_offset ||
@@ -156,8 +155,9 @@ class Mapping final : public ForkAware {
     }
     if (!any_boot && s.boot != BootId()) {
       return absl::FailedPreconditionError(
-          absl::StrCat(path, " belongs to an earlier boot of this machine; remove it "
-                             "(epochctl rm) and, if it was durable, recover it from its journal"));
+          absl::StrCat(path,
+                       " belongs to an earlier boot of this machine; remove it "
+                       "(epochctl rm) and, if it was durable, recover it from its journal"));
     }
     return s;
   }
@@ -209,8 +209,8 @@ class Mapping final : public ForkAware {
   void AfterForkInChild() noexcept override {
     // The child must not keep the parent's locks alive, and gets descriptions of its own; if it may
     // not open the file (any more), none: another file's descriptor must not be taken for it.
-    for (const auto& [fd, flags] : {std::pair{&lock_fd_, read_only_ ? O_RDONLY : O_RDWR},
-                                    std::pair{&probe_fd_, O_RDONLY}}) {
+    for (const auto& [fd, flags] :
+         {std::pair{&lock_fd_, read_only_ ? O_RDONLY : O_RDWR}, std::pair{&probe_fd_, O_RDONLY}}) {
       const int fresh = ReopenFd(fd->get(), flags);
       if (fresh >= 0) {
         dup3(fresh, fd->get(), O_CLOEXEC);
@@ -316,11 +316,10 @@ class Mapping final : public ForkAware {
     const bool tail_ok = tail.phase == Phase::kAccepted || tail.phase == Phase::kVoting;
     if (!head_ok || !tail_ok || !epochs_ok || !view_.ValidCell(head.version) ||
         !view_.ValidCell(tail.version)) {
-      return absl::DataLossError(
-          absl::StrCat(path_, ": the epoch word is damaged (head ",
-                       absl::Hex(head.Pack(), absl::kZeroPad16), ", tail ",
-                       absl::Hex(tail.Pack(), absl::kZeroPad16), ", versions ",
-                       view_.geometry.versions, ")"));
+      return absl::DataLossError(absl::StrCat(path_, ": the epoch word is damaged (head ",
+                                              absl::Hex(head.Pack(), absl::kZeroPad16), ", tail ",
+                                              absl::Hex(tail.Pack(), absl::kZeroPad16),
+                                              ", versions ", view_.geometry.versions, ")"));
     }
     // True of every version there ever was, so it does not matter if head moves on meanwhile.
     const std::uint64_t length = view_.cells[head.version].length_bytes.Load();

@@ -138,8 +138,10 @@ class ParticipantCore final : public ForkAware {
     const StateWord head = StateWord::Unpack(view_.control->head.Load());
     if (!view_.ValidCell(head.version) ||
         view_.cells[head.version].length_bytes.Load() > view_.geometry.state_bytes) {
-      return absl::DataLossError(absl::StrCat(mapping_->path(), ": the epoch word or the version it "
-                                              "names (", head.version, ") is damaged"));
+      return absl::DataLossError(absl::StrCat(mapping_->path(),
+                                              ": the epoch word or the version it "
+                                              "names (",
+                                              head.version, ") is damaged"));
     }
     return absl::DataLossError(absl::StrCat(mapping_->path(), ": the pin word of slot ",
                                             claim_.slot, " was overwritten by somebody else"));

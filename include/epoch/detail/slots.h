@@ -5,7 +5,8 @@
 // pid namespace. A clock never decides who is dead; a stopped process is alive.
 //
 // Life of a slot:  Free(g) -> Joining(g+1) -> Active(g+1) -> Free(g+1)            (leave)
-//                                          -> Expelled(g+1) -> Free(g+1)          (expel, then reap)
+//                                          -> Expelled(g+1) -> Free(g+1)          (expel, then
+//                                          reap)
 // Thread safety: any number of processes; joins and leaves of one mapping are serialised by its
 // mutex. Progress: Reap is lock-free and idempotent: a reaper killed anywhere leaves the rest to
 // the next one.
@@ -163,7 +164,8 @@ inline absl::StatusOr<bool> TryTakeSlot(const Mapping& mapping, std::uint32_t in
   if (SlotWord::Unpack(slot.state.Load()).state != SlotState::kFree) return false;
   const int error = seam::SetByteLock(mapping.lock_fd(), seam::ByteLock::kExclusive, index);
   if (error == EAGAIN) return false;
-  if (error != 0) return ErrnoStatus(error, absl::StrCat("can not lock a slot of ", mapping.path()));
+  if (error != 0)
+    return ErrnoStatus(error, absl::StrCat("can not lock a slot of ", mapping.path()));
   EPOCH_POINT("join.locked");
   // A scan that starts after this sees the slot; an earlier one has nothing to see in it yet.
   std::uint32_t limit = view.control->slot_limit.Load();
@@ -208,10 +210,9 @@ inline absl::StatusOr<SlotClaim> TakeSlot(Mapping& mapping, std::string_view nam
     }
     ReapAll(mapping);  // look again even if there was none to reap: another may have been faster
   }
-  return absl::ResourceExhaustedError(
-      absl::StrCat("all ", participants, " participant slots of ", mapping.path(),
-                   " are taken, by ", NameHolders(mapping.view()),
-                   "; let one leave, or create the region with more participants"));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "all ", participants, " participant slots of ", mapping.path(), " are taken, by ",
+      NameHolders(mapping.view()), "; let one leave, or create the region with more participants"));
 }
 
 // Gives the slot back: its owner is this process and writes to it no more. Works for an expelled

@@ -78,8 +78,7 @@ inline Acceptance Accept(const RegionView& view, const SlotClaim& claim, const D
   cell.token.Store(token, kRelaxed);
   cell.ballot.Store(0, kRelaxed);
   cell.deadline_ns.Store(0, kRelaxed);
-  cell.proposer.Store((std::uint64_t{claim.slot} << kNumberBits) |
-                          (claim.generation & kNumberMask),
+  cell.proposer.Store((std::uint64_t{claim.slot} << kNumberBits) | (claim.generation & kNumberMask),
                       kRelaxed);
   for (;;) {
     std::uint64_t tail_word = view.control->tail.Load();

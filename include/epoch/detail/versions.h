@@ -81,8 +81,7 @@ class PinSet {
     std::sort(exact_.begin(), exact_.begin() + count_);
   }
   bool Has(Epoch epoch) const noexcept {
-    return epoch >= all_from_ ||
-           std::binary_search(exact_.begin(), exact_.begin() + count_, epoch);
+    return epoch >= all_from_ || std::binary_search(exact_.begin(), exact_.begin() + count_, epoch);
   }
 
  private:
