@@ -39,6 +39,8 @@ const Passage kPassages[] = {
     {"pin.announced", 6},
     {"pin.announced_again", 1},
     {"pin.announced_again", 9},
+    {"pin.unparking", 1},
+    {"pin.unparking", 3},
     {"update.announced", 1},
     {"update.announced", 7},
     {"draft.taken", 1},

@@ -125,6 +125,9 @@ class Puppeteer {
       }
       if (absl::Status s = Tolerate(Increment(*self_).status()); !s.ok()) return s.ToString();
       static_cast<void>(self_->NewDraft(std::size_t{8}));
+      if (round % 4 == 1) {
+        if (absl::Status s = Tolerate(self_->Park()); !s.ok()) return s.ToString();
+      }
       if (const Pin pin = self_->Pin(); pin.ok()) {
         if (ReadChecked(pin.state()) != pin.epoch()) return "torn state";
         if (pin.epoch() < last) return "head went back";

@@ -7,7 +7,8 @@
 //   commit E           commits a checked state as the successor of E, without a pin
 //   increment          Update by one, "ok EPOCH"
 //   await E, converge E
-//   work N             N rounds of everything: commits of both kinds, a dropped draft, a pin, a new
+//   work N             N rounds of everything: commits of both kinds, a dropped draft, parking, a
+//   pin, a new
 //                      join now and then. Rejoins if expelled. "ok" unless a state was torn
 //   fork               goes on in a fork child; the process itself waits for the child's end, says
 //                      "child ended" and obeys again
