@@ -4,7 +4,8 @@
 //   A  Pin: the CAS that announces the pin is also the store-load barrier before head is re-read;
 //      pairs with C in Reclaim (head before pins) and with the fence's drain scan.
 //   D  slot state before lock byte (slots.h).
-//   E  PinSlowly: raising an announcement releases what was read before.
+//   E  PinSlowly: narrowing an announcement releases what was read before.
+//   G  HoldTail: the exchange that announces the guard, before tail is re-read; pairs with C.
 #ifndef EPOCH_DETAIL_PARTICIPANT_CORE_H_
 #define EPOCH_DETAIL_PARTICIPANT_CORE_H_
 
