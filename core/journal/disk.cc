@@ -1,10 +1,8 @@
 #include "core/journal/disk.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -12,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/seam.h"
+#include "epoch/detail/system_calls.h"
 
 namespace epoch::journal {
 
@@ -42,10 +41,10 @@ AlignedBuffer::AlignedBuffer(std::size_t size) {
 
 absl::StatusOr<Fd> OpenDirect(const std::string& path, int flags, bool& direct) {
   direct = true;
-  Fd fd(open(path.c_str(), flags | O_DIRECT | O_CLOEXEC | O_NOFOLLOW));
+  Fd fd(sys::open(path.c_str(), flags | O_DIRECT | O_CLOEXEC | O_NOFOLLOW));
   if (!fd.ok() && errno == EINVAL) {
     direct = false;
-    fd = Fd(open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW));
+    fd = Fd(sys::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW));
   }
   if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
   return fd;
@@ -65,7 +64,7 @@ absl::Status ReadExactly(int fd, std::byte* to, std::size_t size, std::uint64_t 
                          const std::string& path) {
   while (size > 0) {
     const int fault = EPOCH_FAULT("journal.read");
-    const ssize_t got = fault != 0 ? -1 : pread(fd, to, size, static_cast<off_t>(offset));
+    const ssize_t got = fault != 0 ? -1 : sys::pread(fd, to, size, static_cast<off_t>(offset));
     if (got < 0) {
       const int error = fault != 0 ? fault : errno;
       if (error == EINTR) continue;
@@ -87,7 +86,7 @@ absl::Status WriteFully(int fd, const std::byte* from, std::size_t size, std::ui
                         const std::string& path) {
   while (size > 0) {
     const int fault = EPOCH_FAULT("journal.prepare");
-    const ssize_t put = fault != 0 ? -1 : pwrite(fd, from, size, static_cast<off_t>(offset));
+    const ssize_t put = fault != 0 ? -1 : sys::pwrite(fd, from, size, static_cast<off_t>(offset));
     if (put < 0) {
       const int error = fault != 0 ? fault : errno;
       if (error == EINTR) continue;
@@ -127,7 +126,7 @@ void Disk::AfterForkInChild() noexcept {
   munmap(ring_.sq.sqes, ring_.sq.ring_entries * sizeof(io_uring_sqe));
   munmap(ring_.sq.ring_ptr, ring_.sq.ring_sz);
   if (ring_.cq.ring_ptr != ring_.sq.ring_ptr) munmap(ring_.cq.ring_ptr, ring_.cq.ring_sz);
-  close(ring_.ring_fd);
+  sys::close(ring_.ring_fd);
   ring_ = {};
   state_ = Ring::kUntried;
 }
@@ -206,7 +205,7 @@ int Disk::WriteByRing(int fd, const std::byte* from, std::size_t size, std::uint
       case EINTR:
       case ECANCELED:
       case ENOMEM:
-        sched_yield();
+        sys::sched_yield();
         continue;
       case EINVAL:
       case EOPNOTSUPP:
@@ -226,20 +225,20 @@ int Disk::WriteByCall(int fd, const std::byte* from, std::size_t size, std::uint
     iovec piece{.iov_base = const_cast<std::byte*>(from), .iov_len = size};
     const int fault = EPOCH_FAULT("journal.write");
     const ssize_t put =
-        fault != 0 ? -1 : pwritev2(fd, &piece, 1, static_cast<off_t>(offset), RWF_DSYNC);
+        fault != 0 ? -1 : sys::pwritev2(fd, &piece, 1, static_cast<off_t>(offset), RWF_DSYNC);
     if (put == static_cast<ssize_t>(size)) return 0;
     if (put >= 0) continue;  // short: the whole batch again
     const int error = fault != 0 ? fault : errno;
     if (error == EINTR || error == EAGAIN || error == ENOMEM) {
-      sched_yield();
+      sys::sched_yield();
       continue;
     }
     if (error == EOPNOTSUPP || error == ENOSYS) {  // no RWF_DSYNC: write, then sync
-      if (pwrite(fd, from, size, static_cast<off_t>(offset)) != static_cast<ssize_t>(size)) {
+      if (sys::pwrite(fd, from, size, static_cast<off_t>(offset)) != static_cast<ssize_t>(size)) {
         if (errno == EINTR) continue;
         return errno != 0 ? errno : EIO;
       }
-      return fdatasync(fd) == 0 ? 0 : errno;
+      return sys::fdatasync(fd) == 0 ? 0 : errno;
     }
     return error;
   }

@@ -38,7 +38,11 @@ inline constexpr std::uint64_t kBatchMagic = 0x5441424843'4f5045ull;
 inline constexpr std::uint32_t kFormatMajor = 1;
 inline constexpr std::uint32_t kFormatMinor = 0;
 inline constexpr std::uint64_t kMaxSegment = (std::uint64_t{1} << 24) - 1;
+#ifdef EPOCH_BATCH_BYTES_GOAL  // a test build: small batches split and roll at once
+inline constexpr std::uint64_t kBatchBytesGoal = EPOCH_BATCH_BYTES_GOAL;
+#else
 inline constexpr std::uint64_t kBatchBytesGoal = std::uint64_t{1} << 20;
+#endif
 inline constexpr std::uint64_t kDefaultSegmentBytes = std::uint64_t{16} << 20;
 
 struct SegmentHeader {

@@ -254,7 +254,7 @@ absl::StatusOr<SegmentScan> ScanSegment(int fd, const std::string& path,
 }
 
 absl::StatusOr<SegmentScan> ScanSegmentFile(const std::string& path, const ScanOptions& options) {
-  const detail::Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  const detail::Fd fd(sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd.ok()) return detail::ErrnoStatus(errno, absl::StrCat("can not open ", path));
   return ScanSegment(fd.get(), path, options);
 }

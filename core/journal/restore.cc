@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -43,12 +42,12 @@ struct Seed final : JournalSeed {
 
 std::string AbsoluteFrom(const std::string& path) {
   char resolved[PATH_MAX];
-  if (realpath(path.c_str(), resolved) != nullptr) return resolved;
+  if (sys::realpath(path.c_str(), resolved) != nullptr) return resolved;
   // Not there yet: resolve the parent, keep the last name.
   std::string plain = path;
   while (plain.size() > 1 && plain.back() == '/') plain.pop_back();
   const std::string parent = detail::ParentOf(plain);
-  if (realpath(parent.c_str(), resolved) == nullptr) return plain;
+  if (sys::realpath(parent.c_str(), resolved) == nullptr) return plain;
   const auto slash = plain.rfind('/');
   const std::string last = slash == std::string::npos ? plain : plain.substr(slash + 1);
   return absl::StrCat(resolved, std::string(resolved) == "/" ? "" : "/", last);
@@ -110,16 +109,16 @@ class NewDirectory {
     for (int attempt = 0; attempt < 100; ++attempt) {
       NewDirectory made;
       made.path_ = absl::StrCat(parent, "/", prefix, "XXXXXX");
-      if (mkdtemp(made.path_.data()) == nullptr) {
+      if (sys::mkdtemp(made.path_.data()) == nullptr) {
         const int error = errno;
         made.path_.clear();
         return ErrnoStatus(error, absl::StrCat("can not create journal ", final_path));
       }
-      made.lock_ = Fd(open(made.path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      made.lock_ = Fd(sys::open(made.path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
       struct stat info {};
       // Another maker's sweep may have come between; then there is nothing left to link into.
-      if (made.lock_.ok() && flock(made.lock_.get(), LOCK_EX | LOCK_NB) == 0 &&
-          fstat(made.lock_.get(), &info) == 0 && info.st_nlink > 0) {
+      if (made.lock_.ok() && sys::flock(made.lock_.get(), LOCK_EX | LOCK_NB) == 0 &&
+          sys::fstat(made.lock_.get(), &info) == 0 && info.st_nlink > 0) {
         return made;
       }
     }
@@ -135,7 +134,8 @@ class NewDirectory {
   const std::string& path() const { return path_; }
 
   absl::Status RenameTo(const std::string& final_path) {
-    if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, final_path.c_str(), RENAME_NOREPLACE) != 0) {
+    if (sys::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, final_path.c_str(), RENAME_NOREPLACE) !=
+        0) {
       return ErrnoStatus(errno, absl::StrCat("can not create journal ", final_path));
     }
     path_.clear();
@@ -146,25 +146,26 @@ class NewDirectory {
   NewDirectory() = default;
 
   static void RemoveWithFiles(const std::string& path) {
-    if (DIR* dir = opendir(path.c_str()); dir != nullptr) {
-      while (const dirent* entry = readdir(dir)) {
-        if (absl::EndsWith(entry->d_name, ".segment")) unlinkat(dirfd(dir), entry->d_name, 0);
+    if (sys::DIR* dir = sys::opendir(path.c_str()); dir != nullptr) {
+      while (const dirent* entry = sys::readdir(dir)) {
+        if (absl::EndsWith(entry->d_name, ".segment"))
+          sys::unlinkat(sys::dirfd(dir), entry->d_name, 0);
       }
-      closedir(dir);
+      sys::closedir(dir);
     }
-    rmdir(path.c_str());
+    sys::rmdir(path.c_str());
   }
 
   static void Sweep(const std::string& parent, const std::string& prefix) {
-    DIR* dir = opendir(parent.c_str());
+    sys::DIR* dir = sys::opendir(parent.c_str());
     if (dir == nullptr) return;
-    while (const dirent* entry = readdir(dir)) {
+    while (const dirent* entry = sys::readdir(dir)) {
       if (!absl::StartsWith(entry->d_name, prefix)) continue;
       const std::string path = absl::StrCat(parent, "/", entry->d_name);
-      const Fd lock(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-      if (lock.ok() && flock(lock.get(), LOCK_EX | LOCK_NB) == 0) RemoveWithFiles(path);
+      const Fd lock(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+      if (lock.ok() && sys::flock(lock.get(), LOCK_EX | LOCK_NB) == 0) RemoveWithFiles(path);
     }
-    closedir(dir);
+    sys::closedir(dir);
   }
 
   std::string path_;
@@ -178,25 +179,31 @@ struct Occupant {
   ino_t inode = 0;
 };
 
-// A region that can not be used any more, and whose journal this is, may be replaced: poisoned, or
-// of an earlier boot. AlreadyExists for anything else.
-absl::StatusOr<Occupant> CheckReplaceable(const std::string& region_path, const Id& journal,
+// A region that can not be used any more, and whose journal this is, may be replaced: poisoned, of
+// an earlier boot, or superseded, as its successor's maker may have died before it took its name
+// away. `newest` is the newest segment's header. AlreadyExists for anything else.
+absl::StatusOr<Occupant> CheckReplaceable(const std::string& region_path,
+                                          const SegmentHeader& newest,
                                           std::optional<Epoch> recovered) {
   // O_NONBLOCK: a FIFO there must not hang whoever holds the journal.
-  const Fd fd(open(region_path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  const Fd fd(sys::open(region_path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd.ok() && errno == ENOENT) return Occupant{};
   const absl::Status exists = absl::AlreadyExistsError(absl::StrCat(
       "region ", region_path, " exists: open it, or remove it (epochctl rm) to restore anew"));
   struct stat info {};
-  if (!fd.ok() || fstat(fd.get(), &info) != 0) return exists;
+  if (!fd.ok() || sys::fstat(fd.get(), &info) != 0) return exists;
   absl::StatusOr<detail::Superblock> super =
       detail::Mapping::ReadSuperblock(fd.get(), region_path, /*any_boot=*/true);
-  if (!super.ok() || super->journal != journal) return exists;
+  if (!super.ok() || super->journal != newest.journal) return exists;
   std::uint64_t word = 0;
   static_assert(offsetof(detail::Control, head) == 0);
-  if (pread(fd.get(), &word, sizeof word, sizeof(detail::Superblock)) != sizeof word) return exists;
+  if (sys::pread(fd.get(), &word, sizeof word, sizeof(detail::Superblock)) != sizeof word)
+    return exists;
   const auto head = detail::StateWord::Unpack(word);
-  if (head.phase != detail::Phase::kPoisoned && super->boot == detail::BootId()) return exists;
+  if (head.phase != detail::Phase::kPoisoned && super->boot == detail::BootId() &&
+      super->incarnation == newest.incarnation) {
+    return exists;
+  }
   // Everything that was visible must be there.
   if (recovered.has_value() && head.epoch > *recovered) {
     return absl::DataLossError(absl::StrCat(region_path, ": epoch ", head.epoch,
@@ -209,11 +216,11 @@ absl::StatusOr<Occupant> CheckReplaceable(const std::string& region_path, const 
 // Restorers exclude each other by the journal's lock; somebody else may have put another there.
 absl::Status Evict(const std::string& region_path, const Occupant& occupant) {
   struct stat now {};
-  if (!occupant.there || lstat(region_path.c_str(), &now) != 0) return absl::OkStatus();
+  if (!occupant.there || sys::lstat(region_path.c_str(), &now) != 0) return absl::OkStatus();
   if (now.st_dev != occupant.device || now.st_ino != occupant.inode) {
     return absl::AlreadyExistsError(absl::StrCat("region ", region_path, " exists"));
   }
-  if (unlink(region_path.c_str()) != 0 && errno != ENOENT) {
+  if (sys::unlink(region_path.c_str()) != 0 && errno != ENOENT) {
     return ErrnoStatus(errno, absl::StrCat("can not replace ", region_path));
   }
   return absl::OkStatus();
@@ -237,7 +244,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
   FillSeed(*seed, directory, header);
 
   struct stat info {};
-  if (stat(directory.c_str(), &info) == 0) {
+  if (sys::stat(directory.c_str(), &info) == 0) {
     absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
     if (!files.ok()) return files.status();
     if (!files->empty()) {
@@ -258,8 +265,8 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
     seed->made = *std::move(made);
     seed->publish = [](Seed& self) -> absl::Status {
       // Whoever links segment 1 first wins, but two journals must not meet in one directory.
-      const Fd lock(open(self.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-      if (!lock.ok() || flock(lock.get(), LOCK_EX) != 0) {
+      const Fd lock(sys::open(self.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      if (!lock.ok() || sys::flock(lock.get(), LOCK_EX) != 0) {
         return ErrnoStatus(errno, absl::StrCat("can not lock ", self.directory));
       }
       absl::StatusOr<std::vector<SegmentFile>> again = ListSegments(self.directory);
@@ -277,7 +284,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
   if (!fresh.ok()) return fresh.status();
   // Others who may use the region must reach the journal: read permission gives search permission.
   const unsigned mode = options.mode & 0777;
-  if (chmod(fresh->path().c_str(), 0700 | mode | ((mode & 0444) >> 2)) != 0) {
+  if (sys::chmod(fresh->path().c_str(), 0700 | mode | ((mode & 0444) >> 2)) != 0) {
     return ErrnoStatus(errno, directory);
   }
   EPOCH_POINT("journal_create.directory");
@@ -302,23 +309,27 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
     return detail::Mapping::Build(region_path, options, none);
   }
   const std::string directory = AbsoluteFrom(options.journal);
-  const auto region_lives = [&](const Id& journal) {
-    return absl::IsAlreadyExists(CheckReplaceable(region_path, journal, std::nullopt).status());
+  const auto region_lives = [&](const SegmentHeader& header) {
+    return absl::IsAlreadyExists(CheckReplaceable(region_path, header, std::nullopt).status());
   };
   absl::StatusOr<OpenSegment> newest = LockNewest(directory, options.restore_timeout, region_lives);
   if (!newest.ok()) return newest.status();
   // What a dead process wrote may sit in the page cache or the disk's: first it must be stable,
   // then what is read is what a second recovery would read.
-  if (fdatasync(newest->fd.get()) != 0) {
+  if (sys::fdatasync(newest->fd.get()) != 0) {
     return absl::InternalError(absl::StrCat(newest->path, ": sync failed before recovery: ",
                                             std::strerror(errno), "; nothing was changed"));
+  }
+  // So must its name be, and the directory's own: their maker may have died, or failed, before.
+  for (const std::string& names : {directory, detail::ParentOf(directory)}) {
+    if (absl::Status s = SyncDirectory(names); !s.ok()) return s;
   }
   ScanOptions scan_options;
   scan_options.ignore_block_damage = options.ignore_block_damage;
   absl::StatusOr<SegmentScan> scan = ScanSegment(newest->fd.get(), newest->path, scan_options);
   if (!scan.ok()) return scan.status();
   const absl::StatusOr<Occupant> occupant =
-      CheckReplaceable(region_path, scan->header.journal, scan->epoch);
+      CheckReplaceable(region_path, scan->header, scan->epoch);
   if (!occupant.ok()) return occupant.status();
   if (scan->state.size() > options.state_bytes) {
     return absl::OutOfRangeError(absl::StrCat("the state of epoch ", scan->epoch, " has ",
@@ -346,7 +357,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   header.retain_segments = scan->header.retain_segments;
   if (header.segment > kMaxSegment) return absl::OutOfRangeError("segment numbers are used up");
   struct stat current {};
-  const unsigned mode = fstat(newest->fd.get(), &current) == 0 ? current.st_mode & 0777 : 0600;
+  const unsigned mode = sys::fstat(newest->fd.get(), &current) == 0 ? current.st_mode & 0777 : 0600;
   EPOCH_POINT("restore.scanned");
   absl::StatusOr<OpenSegment> made = MakeSegment(directory, mode, header, scan->state);
   if (!made.ok()) return made.status();

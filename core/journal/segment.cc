@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,7 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
+#include "epoch/detail/bell.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/seam.h"
 
@@ -28,7 +27,7 @@ constexpr std::size_t kPrefixLength = 15;  // "epoch-" 8 digits "-"
 constexpr std::size_t kFileNameLength = 31;
 
 struct DirectoryCloser {
-  void operator()(DIR* d) const { closedir(d); }
+  void operator()(sys::DIR* d) const { sys::closedir(d); }
 };
 
 std::optional<std::uint64_t> NumberInName(const std::string& name) {
@@ -48,7 +47,7 @@ std::optional<std::uint64_t> NumberInName(const std::string& name) {
 bool SameFile(int fd, const std::string& path) {
   struct stat a {
   }, b{};
-  return fstat(fd, &a) == 0 && stat(path.c_str(), &b) == 0 && a.st_ino == b.st_ino &&
+  return sys::fstat(fd, &a) == 0 && sys::stat(path.c_str(), &b) == 0 && a.st_ino == b.st_ino &&
          a.st_dev == b.st_dev;
 }
 
@@ -57,21 +56,15 @@ absl::Status NoSegments(const std::string& directory) {
       directory, " holds no journal segments: this is not a new journal, its files are gone"));
 }
 
-}  // namespace
-
-std::string SegmentPath(const std::string& directory, const Id& journal, std::uint64_t number) {
-  return absl::StrCat(directory, "/epoch-", detail::HexOf(journal).substr(0, 8), "-",
-                      absl::Dec(number, absl::kZeroPad8), ".segment");
-}
-
-absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directory) {
-  const std::unique_ptr<DIR, DirectoryCloser> dir(opendir(directory.c_str()));
+// One pass. `retired`: a file disappeared meanwhile, so a newer one may have been missed.
+absl::StatusOr<std::vector<SegmentFile>> ListOnce(const std::string& directory, bool& retired) {
+  const std::unique_ptr<sys::DIR, DirectoryCloser> dir(sys::opendir(directory.c_str()));
   if (dir == nullptr) return ErrnoStatus(errno, absl::StrCat("can not read journal ", directory));
   std::vector<SegmentFile> files;
   std::string prefix;
   for (;;) {
     errno = 0;
-    const dirent* entry = readdir(dir.get());
+    const dirent* entry = sys::readdir(dir.get());
     if (entry == nullptr) {
       if (errno != 0) return ErrnoStatus(errno, absl::StrCat("can not read ", directory));
       break;
@@ -86,8 +79,11 @@ absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directo
     }
     const std::string path = absl::StrCat(directory, "/", name);
     struct stat info {};
-    if (lstat(path.c_str(), &info) != 0) {
-      if (errno == ENOENT) continue;  // retired in this moment
+    if (sys::lstat(path.c_str(), &info) != 0) {
+      if (errno == ENOENT) {
+        retired = true;
+        continue;
+      }
       // Not to be passed over: it may be the newest.
       return absl::InternalError(absl::StrCat(path, ": ", std::strerror(errno)));
     }
@@ -101,9 +97,25 @@ absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directo
   return files;
 }
 
+}  // namespace
+
+std::string SegmentPath(const std::string& directory, const Id& journal, std::uint64_t number) {
+  return absl::StrCat(directory, "/epoch-", detail::HexOf(journal).substr(0, 8), "-",
+                      absl::Dec(number, absl::kZeroPad8), ".segment");
+}
+
+absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directory) {
+  constexpr int kMostPasses = 1000;  // each one failed means that somebody rolled
+  for (int pass = 1;; ++pass) {
+    bool retired = false;
+    absl::StatusOr<std::vector<SegmentFile>> files = ListOnce(directory, retired);
+    if (!files.ok() || !retired || pass == kMostPasses) return files;
+  }
+}
+
 absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path) {
   struct stat info {};
-  if (fstat(fd, &info) != 0) return ErrnoStatus(errno, path);
+  if (sys::fstat(fd, &info) != 0) return ErrnoStatus(errno, path);
   if (!S_ISREG(info.st_mode)) {
     return absl::DataLossError(absl::StrCat(path, " is not a journal segment but a special file"));
   }
@@ -162,7 +174,7 @@ absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, unsigned m
   const int file = segment.fd.get();
   int error = EPOCH_FAULT("journal.allocate");
   if (error == 0) {
-    error = posix_fallocate(file, 0, static_cast<off_t>(header.capacity_blocks * kBlockBytes));
+    error = sys::posix_fallocate(file, 0, static_cast<off_t>(header.capacity_blocks * kBlockBytes));
   }
   if (error != 0) {
     return ErrnoStatus(error, absl::StrCat("no room for journal segment ", segment.path, " (",
@@ -191,7 +203,7 @@ absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, unsigned m
     if (absl::Status s = WriteFully(file, zeros.data(), part, at, segment.path); !s.ok()) return s;
     at += part;
   }
-  if (fsync(file) != 0) return ErrnoStatus(errno, absl::StrCat("can not sync ", segment.path));
+  if (sys::fsync(file) != 0) return ErrnoStatus(errno, absl::StrCat("can not sync ", segment.path));
   EPOCH_POINT("segment.synced");
   // Before it has a name: nobody can restore from it until this process lets go of it.
   if (const int e = seam::SetByteLock(file, seam::ByteLock::kShared, 0); e != 0) {
@@ -201,9 +213,10 @@ absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, unsigned m
 }
 
 absl::Status SyncDirectory(const std::string& directory) {
-  const Fd fd(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const Fd fd(sys::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", directory));
-  if (fsync(fd.get()) != 0) return ErrnoStatus(errno, absl::StrCat("can not sync ", directory));
+  if (sys::fsync(fd.get()) != 0)
+    return ErrnoStatus(errno, absl::StrCat("can not sync ", directory));
   return absl::OkStatus();
 }
 
@@ -216,7 +229,7 @@ absl::Status PublishSegment(const std::string& directory, const OpenSegment& seg
 
 absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id& journal,
                                          const Id& incarnation) {
-  const absl::Time give_up = absl::Now() + absl::Seconds(10);
+  const std::int64_t give_up_ns = seam::MonotonicNanos() + 10'000'000'000;
   for (;;) {
     absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
     if (!files.ok()) return files.status();
@@ -235,11 +248,11 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
     }
     if (error == EAGAIN) {
       // A restorer holds it: it will either find the region alive and let go, or supersede it.
-      if (absl::Now() > give_up) {
+      if (seam::MonotonicNanos() > give_up_ns) {
         return absl::UnavailableError(
             absl::StrCat(segment.path, " is being restored by ", NameHolders(segment.fd.get())));
       }
-      absl::SleepFor(absl::Milliseconds(1));
+      seam::SleepFor(1'000'000);
       continue;
     }
     EPOCH_POINT("attach.locked");
@@ -262,10 +275,11 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
   }
 }
 
-absl::StatusOr<OpenSegment> LockNewest(const std::string& directory, absl::Duration timeout,
-                                       const std::function<bool(const Id&)>& region_lives) {
-  const absl::Time give_up = absl::Now() + timeout;
-  absl::Duration pause = absl::Microseconds(200);
+absl::StatusOr<OpenSegment> LockNewest(
+    const std::string& directory, absl::Duration timeout,
+    const std::function<bool(const SegmentHeader&)>& region_lives) {
+  const std::int64_t give_up_ns = detail::DeadlineAfter(timeout);
+  std::int64_t pause_ns = 200'000;
   for (;;) {
     absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
     if (!files.ok()) return files.status();
@@ -293,33 +307,33 @@ absl::StatusOr<OpenSegment> LockNewest(const std::string& directory, absl::Durat
     }
     // Another process restores or still works here. If it restores, its region appears first.
     absl::StatusOr<SegmentHeader> header = ReadSegmentHeader(segment.fd.get(), segment.path);
-    if (header.ok() && region_lives && region_lives(header->journal)) {
+    if (header.ok() && region_lives && region_lives(*header)) {
       return absl::AlreadyExistsError(absl::StrCat("journal ", directory, " has a living region"));
     }
-    if (absl::Now() > give_up) {
+    if (seam::MonotonicNanos() > give_up_ns) {
       return absl::FailedPreconditionError(
           absl::StrCat("journal ", directory, " is still attached to by ",
                        NameHolders(segment.fd.get()), ": end them, then try again"));
     }
-    absl::SleepFor(pause);
-    pause = std::min(pause * 2, absl::Milliseconds(20));
+    seam::SleepFor(pause_ns);
+    pause_ns = std::min<std::int64_t>(pause_ns * 2, 20'000'000);
   }
 }
 
 std::string NameHolders(int fd) {
   struct stat wanted {};
-  if (fstat(fd, &wanted) != 0) return "unknown processes";
+  if (sys::fstat(fd, &wanted) != 0) return "unknown processes";
   std::string names;
-  const std::unique_ptr<DIR, DirectoryCloser> proc(opendir("/proc"));
-  while (const dirent* entry = proc != nullptr ? readdir(proc.get()) : nullptr) {
+  const std::unique_ptr<sys::DIR, DirectoryCloser> proc(sys::opendir("/proc"));
+  while (const dirent* entry = proc != nullptr ? sys::readdir(proc.get()) : nullptr) {
     int pid = 0;
     if (!absl::SimpleAtoi(entry->d_name, &pid)) continue;
     const std::string fds = absl::StrCat("/proc/", pid, "/fd");
-    const std::unique_ptr<DIR, DirectoryCloser> open_files(opendir(fds.c_str()));
-    while (const dirent* file = open_files != nullptr ? readdir(open_files.get()) : nullptr) {
+    const std::unique_ptr<sys::DIR, DirectoryCloser> open_files(sys::opendir(fds.c_str()));
+    while (const dirent* file = open_files != nullptr ? sys::readdir(open_files.get()) : nullptr) {
       struct stat info {};
-      if (pid == getpid() && absl::StrCat(fd) == file->d_name) continue;  // the one that asks
-      if (stat(absl::StrCat(fds, "/", file->d_name).c_str(), &info) != 0 ||
+      if (pid == sys::getpid() && absl::StrCat(fd) == file->d_name) continue;  // the one that asks
+      if (sys::stat(absl::StrCat(fds, "/", file->d_name).c_str(), &info) != 0 ||
           info.st_ino != wanted.st_ino || info.st_dev != wanted.st_dev) {
         continue;
       }
@@ -336,7 +350,7 @@ void SweepSegments(const std::string& directory, std::uint64_t first) {
   absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
   if (!files.ok()) return;
   for (const SegmentFile& file : *files) {
-    if (file.number < first) unlink(file.path.c_str());  // the next sweep tries again
+    if (file.number < first) sys::unlink(file.path.c_str());  // the next sweep tries again
   }
 }
 

@@ -86,10 +86,10 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
 
 // Locks the newest segment exclusively: nobody can write to this journal while it is held.
 // FailedPrecondition when processes are still attached after `timeout`: names them. AlreadyExists
-// as soon as the journal's region turns out to live: `region_lives(journal id)`.
+// as soon as the journal's region turns out to live: `region_lives(header of that segment)`.
 absl::StatusOr<OpenSegment> LockNewest(
     const std::string& directory, absl::Duration timeout,
-    const std::function<bool(const Id&)>& region_lives = nullptr);
+    const std::function<bool(const SegmentHeader&)>& region_lives = nullptr);
 
 // "pid 12 (name), pid 34 (name)": who has this file open, as far as /proc tells.
 std::string NameHolders(int fd);

@@ -313,7 +313,8 @@ class Port final : public JournalPort, public detail::ForkAware {
     if (ring.newest_words->w.Load() != ring.newest.w) return absl::OkStatus();  // stale
     if (detail::Digest(base) != header.base_digest) return Scribbled(before.last + 1);
     struct stat current {};
-    const unsigned mode = fstat(segment_.fd.get(), &current) == 0 ? current.st_mode & 0777 : 0600;
+    const unsigned mode =
+        sys::fstat(segment_.fd.get(), &current) == 0 ? current.st_mode & 0777 : 0600;
     absl::StatusOr<OpenSegment> made = MakeSegment(directory_, mode, header, base);
     if (!made.ok()) return made.status();
     const absl::Status published = PublishSegment(directory_, *made);

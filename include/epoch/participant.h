@@ -204,11 +204,12 @@ class Participant {
     return Ticket{*accepted};
   }
 
-  // Waits until the transition is visible. Errors: as Commit.
+  // Waits until the transition is visible, even if this participant was expelled meanwhile: what
+  // was accepted stays accepted. Errors: as Commit.
   absl::StatusOr<Epoch> Await(const Ticket& ticket,
                               absl::Duration timeout = absl::InfiniteDuration()) {
     if (core_->HeadEpoch() >= ticket.epoch) return ticket.epoch;
-    absl::Status s = core_->AwaitCommitted(ticket.epoch, timeout);
+    absl::Status s = core_->AwaitCommitted(ticket.epoch, timeout, /*accepted=*/true);
     if (!s.ok()) return s;
     return ticket.epoch;
   }

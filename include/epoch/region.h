@@ -5,6 +5,7 @@
 #ifndef EPOCH_REGION_H_
 #define EPOCH_REGION_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -63,10 +64,21 @@ class Region {
     // Each failed round means that another process won a step; rounds are bounded all the same.
     for (int round = 0; round < 1000; ++round) {
       absl::StatusOr<Region> opened = OpenPath(*path, options.read_only);
-      if (opened.ok() || !absl::IsNotFound(opened.status())) return opened;
+      // A region whose journal went on without it is as good as none: its successor's maker died
+      // before it could take the name. Or it is about to, or the successor has another name: so a
+      // few rounds of looking whether the journal can be had.
+      const bool superseded =
+          absl::IsFailedPrecondition(opened.status()) && !options.journal.empty() && round < 10;
+      if (opened.ok() || (!absl::IsNotFound(opened.status()) && !superseded)) return opened;
       bool journal_is_there = !options.journal.empty();
       absl::Status made;
-      if (journal_is_there) made = RestorePath(*path, options, journal_is_there);
+      RegionOptions restoring = options;
+      if (superseded) {
+        restoring.restore_timeout = std::min(options.restore_timeout, absl::Milliseconds(100));
+      }
+      if (journal_is_there) made = RestorePath(*path, restoring, journal_is_there);
+      if (superseded && absl::IsFailedPrecondition(made)) continue;
+      if (superseded && !journal_is_there) return opened;
       if (!journal_is_there) made = CreatePath(*path, options, false);
       if (!made.ok() && !absl::IsAlreadyExists(made)) return made;
     }
@@ -92,7 +104,7 @@ class Region {
   static absl::Status Unlink(std::string_view name_or_path) {
     absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
     if (!path.ok()) return path.status();
-    if (unlink(path->c_str()) != 0) {
+    if (sys::unlink(path->c_str()) != 0) {
       return detail::ErrnoStatus(errno, absl::StrCat("can not remove region ", *path));
     }
     return absl::OkStatus();
@@ -175,7 +187,7 @@ class Region {
 
   static absl::Status CreatePath(const std::string& path, const RegionOptions& options,
                                  bool explicitly) {
-    if (access(path.c_str(), F_OK) == 0) {
+    if (sys::access(path.c_str(), F_OK) == 0) {
       return absl::AlreadyExistsError(absl::StrCat("region ", path, " exists already"));
     }
     // Before anything is created: a geometry that can not be must not leave a journal behind.

@@ -101,6 +101,44 @@ TEST_P(DurableTest, ProposalsGoToDiskTogether) {
   if (GetParam() == History::kAll) ExpectCompleteHistory(directory(), 60);
 }
 
+TEST_P(DurableTest, AnExpulsionDoesNotUndoWhatWasAccepted) {
+  absl::StatusOr<Region> region = Region::Create(name(), WithHistory());
+  ASSERT_OK(region);
+  absl::StatusOr<Participant> self = Participant::Join(*region);
+  ASSERT_OK(self);
+  absl::StatusOr<Draft> draft = self->NewDraft(CheckedState(1));
+  ASSERT_OK(draft);
+  const absl::StatusOr<Ticket> ticket = self->Propose(*std::move(draft));
+  ASSERT_OK(ticket);
+  ASSERT_OK(region->Expel(self->slot()));
+  // An error would say that nothing was changed.
+  const absl::StatusOr<Epoch> committed = self->Await(*ticket);
+  ASSERT_OK(committed);
+  EXPECT_EQ(*committed, 1u);
+  ExpectState(*region, 1);
+  EXPECT_TRUE(absl::IsFailedPrecondition(self->status()));
+}
+
+// The maker of a new incarnation dies when its segment has its name and its region does not: the
+// old region's name leads to a region that is history.
+TEST_P(DurableTest, ASupersededRegionIsReplaced) {
+  ASSERT_NO_FATAL_FAILURE(WriteJournal({100, 200}, WithHistory()));
+  absl::StatusOr<Region> first = Region::OpenOrCreate(name(), WithHistory());
+  ASSERT_OK(first);
+  const std::string incarnation = first->incarnation();
+  first = absl::CancelledError();  // lets go of the journal
+  {
+    const std::string elsewhere = name() + "-elsewhere";
+    ASSERT_OK(Region::Restore(elsewhere, WithHistory()));
+    ASSERT_OK(Region::Unlink(elsewhere));
+  }
+  EXPECT_TRUE(absl::IsFailedPrecondition(Region::Open(name()).status()));
+  absl::StatusOr<Region> second = Region::OpenOrCreate(name(), WithHistory());
+  ASSERT_OK(second);
+  EXPECT_NE(second->incarnation(), incarnation);
+  ExpectState(*second, 2);
+}
+
 TEST_P(DurableTest, ABatchIsBoundedAndTheRestFollows) {
   absl::StatusOr<Region> region = Region::Create(name(), WithHistory());
   ASSERT_OK(region);

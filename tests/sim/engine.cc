@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <boost/context/detail/fcontext.hpp>
 #include <cerrno>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 namespace epoch::sim {
 
@@ -15,8 +17,6 @@ namespace ctx = boost::context::detail;
 Engine* Engine::active_ = nullptr;
 
 namespace {
-
-constexpr std::size_t kHistory = 6;  // stores kept per location
 
 // Stacks are reused from run to run: a killed fiber's frames are simply forgotten.
 std::byte* StackFor(int process) {
@@ -40,92 +40,147 @@ void Enter(ctx::transfer_t from) {
 
 }  // namespace
 
-Engine::Engine(const Settings& settings) : settings_(settings), random_(settings.seed) {
+Engine::Engine(const Settings& settings, Memory& memory)
+    : settings_(settings), memory_(memory), random_(settings.schedule), faults_(settings.faults) {
   // Some runs switch at almost every point, some rarely: both find bugs that the other misses.
   static constexpr std::uint64_t kRates[] = {2, 3, 5, 10, 30, 100};
   switch_one_in_ = kRates[random_.Below(6)];
-  const auto place = [&](int count, std::vector<std::pair<std::uint64_t, int>>& at) {
-    for (int i = 0; i < count; ++i) {
-      at.emplace_back(
-          1 + random_.Below(settings_.expected_steps),
-          static_cast<int>(random_.Below(static_cast<std::uint64_t>(settings_.processes))));
+  if (settings_.strategy == Strategy::kPriorities) {
+    for (Process& p : processes_) p.priority = 2'000'000 + random_.Below(1000);
+    const std::uint64_t depth = 1 + random_.Below(4);
+    for (std::uint64_t i = 0; i < depth; ++i) {
+      change_at_.push_back(1 + random_.Below(settings_.expected_steps));
     }
-  };
-  place(settings_.faults.crashes, crash_at_);
-  place(settings_.faults.stops, stop_at_);
+    std::sort(change_at_.begin(), change_at_.end(), std::greater<>());
+  }
+  preemptions_left_ = settings_.preemptions;
+  stale_left_ = settings_.stale_loads;
+  crashes_left_ = settings_.crashes;
   active_ = this;
 }
 
 Engine::~Engine() { active_ = nullptr; }
 
-void Engine::Share(void* base, std::size_t bytes) {
-  base_ = static_cast<std::byte*>(base);
-  bytes_ = bytes;
-  index_.assign(bytes / 4, -1);
-  locations_.clear();
-  locations_.reserve(256);
-}
-
 void Engine::Violation(const std::string& what) {
-  if (violation_.empty()) {
-    violation_ =
-        what + " (process " + std::to_string(current_) + ", step " + std::to_string(steps_) + ")";
-  }
+  if (!violation_.empty()) return;
+  violation_ =
+      what + " (process " + std::to_string(current_) + ", step " + std::to_string(steps_) + ")";
+  Trace("VIOLATION %s", what.c_str());
 }
 
-void Engine::Run(const Body& body) {
+void Engine::Begin(int process) {
+  Process& p = At(process);
+  const std::uint64_t priority = p.priority;
+  p = {};
+  p.priority = priority;
+  p.state = State::kRunnable;
+  p.reaped = false;
+  p.context = ctx::make_fcontext(StackFor(process) + kStackBytes, kStackBytes, Enter);
+  memory_.Restart(process);
+}
+
+bool Engine::Run(const Body& body) {
   body_ = &body;
+  power_cut_ = false;
   std::function<void(ctx::transfer_t)> enter = [this](ctx::transfer_t from) {
     // Whoever jumped here first is the main context or another fiber.
     if (previous_ < 0) {
       main_context_ = from.fctx;
     } else {
-      processes_[static_cast<std::size_t>(previous_)].context = from.fctx;
+      At(previous_).context = from.fctx;
     }
     (*body_)(current_);
-    processes_[static_cast<std::size_t>(current_)].state = State::kEnded;
-    LetAllGo(current_);
+    At(current_).state = State::kEnded;
+    At(current_).reaped = true;
+    Trace("ended");
+    if (on_reaped) on_reaped(current_);
     SwitchAway();
   };
   entry_ = &enter;
-  for (int i = 0; i < settings_.processes; ++i) {
-    Process& process = processes_[static_cast<std::size_t>(i)];
-    process.context = ctx::make_fcontext(StackFor(i) + kStackBytes, kStackBytes, Enter);
-    process.clock[static_cast<std::size_t>(i)] = 1;
-  }
+  for (int i = 0; i < settings_.processes; ++i) Begin(i);
   const int first = PickNext();
   if (first >= 0) SwitchTo(first);
+  return power_cut_;
 }
 
 void Engine::SwitchTo(int next) {
   if (next == current_) return;
   previous_ = current_;
   current_ = next;
-  void* context = next < 0 ? main_context_ : processes_[static_cast<std::size_t>(next)].context;
+  void* context = next < 0 ? main_context_ : At(next).context;
+  const int own_errno = errno;
   const ctx::transfer_t from = ctx::jump_fcontext(context, entry_);
+  errno = own_errno;
   // Back here: someone else jumped; remember where it stands.
   if (previous_ < 0) {
     main_context_ = from.fctx;
   } else {
-    processes_[static_cast<std::size_t>(previous_)].context = from.fctx;
+    At(previous_).context = from.fctx;
   }
+}
+
+void Engine::RunEvents() {
+  while (next_event_ns_ <= now_ns_) {
+    auto due = events_.end();
+    for (auto i = events_.begin(); i != events_.end(); ++i) {
+      if (i->at_ns > now_ns_) continue;
+      if (due == events_.end() || i->at_ns < due->at_ns ||
+          (i->at_ns == due->at_ns && i->order < due->order)) {
+        due = i;
+      }
+    }
+    if (due != events_.end()) {
+      const std::function<void()> then = std::move(due->then);
+      events_.erase(due);
+      then();
+    }
+    next_event_ns_ = INT64_MAX;
+    for (const Event& e : events_) next_event_ns_ = std::min(next_event_ns_, e.at_ns);
+  }
+}
+
+void Engine::After(std::int64_t nanos, std::function<void()> then) {
+  events_.push_back({now_ns_ + nanos, ++event_order_, std::move(then)});
+  next_event_ns_ = std::min(next_event_ns_, now_ns_ + nanos);
+}
+
+void Engine::Settle() {
+  while (!events_.empty()) {
+    now_ns_ = std::max(now_ns_, next_event_ns_);
+    RunEvents();
+  }
+  now_ns_ += 1'000'000'000;
 }
 
 int Engine::PickNext() {
   for (;;) {
+    if (next_event_ns_ <= now_ns_) RunEvents();
     int runnable[kMaxProcesses];
     int count = 0;
-    std::int64_t earliest = INT64_MAX;
+    std::int64_t earliest = next_event_ns_;
     bool stopped = false;
-    for (int i = 0; i < settings_.processes; ++i) {
-      Process& p = processes_[static_cast<std::size_t>(i)];
-      if (p.state == State::kStopped && steps_ >= p.resume_step) p.state = State::kRunnable;
-      if (p.state == State::kBlocked && now_ns_ >= p.wake_ns) p.state = State::kRunnable;
-      if (p.state == State::kRunnable) runnable[count++] = i;
-      if (p.state == State::kBlocked) earliest = std::min(earliest, p.wake_ns);
-      stopped = stopped || p.state == State::kStopped;
+    for (int i = 0; i < kMaxProcesses; ++i) {
+      const Process& p = At(i);
+      if (p.state != State::kRunnable) continue;
+      if (CanRun(p)) {
+        runnable[count++] = i;
+      } else if (steps_ < p.resume_step) {
+        stopped = true;
+      } else if (p.blocked_on == nullptr) {
+        earliest = std::min(earliest, p.wake_ns);
+      }
     }
-    if (count > 0) return runnable[random_.Below(static_cast<std::uint64_t>(count))];
+    if (count == 1) return runnable[0];
+    if (count > 1) {
+      if (settings_.strategy == Strategy::kPriorities) {
+        return *std::max_element(runnable, runnable + count,
+                                 [this](int a, int b) { return At(a).priority < At(b).priority; });
+      }
+      if (scripted()) {
+        return runnable[settings_.script->Decide(static_cast<std::uint64_t>(count))];
+      }
+      return runnable[random_.Below(static_cast<std::uint64_t>(count))];
+    }
     if (earliest != INT64_MAX) {
       now_ns_ = std::max(now_ns_, earliest);
       // Nobody else moves: a stopped process would be resumed some day.
@@ -139,35 +194,104 @@ int Engine::PickNext() {
 
 void Engine::SwitchAway() { SwitchTo(PickNext()); }
 
-void Engine::InjectFaults() {
-  const auto due = [&](std::vector<std::pair<std::uint64_t, int>>& at) {
-    for (std::size_t i = 0; i < at.size(); ++i) {
-      if (at[i].first <= steps_ && at[i].second == current_) {
-        at.erase(at.begin() + static_cast<std::ptrdiff_t>(i));
-        return true;
-      }
-    }
-    return false;
+// Ends the run here and now: no fiber is resumed.
+void Engine::End() {
+  for (Process& p : processes_) {
+    if (p.state == State::kRunnable) p.state = State::kDead;
+  }
+  SwitchTo(-1);
+}
+
+void Engine::CutPower() {
+  Trace("POWER LOSS");
+  power_cut_ = true;
+  events_.clear();
+  next_event_ns_ = INT64_MAX;
+  End();
+}
+
+void Engine::Kill(int process) {
+  Process& p = At(process);
+  if (p.state != State::kRunnable) return;
+  if (settings_.trace) std::fprintf(stderr, "%8lu p%d  KILLED\n", steps_, process);
+  p.state = State::kDead;
+  const auto gone = [this, process] {
+    At(process).reaped = true;
+    if (on_reaped) on_reaped(process);
   };
-  Process& self = processes_[static_cast<std::size_t>(current_)];
-  if (!crash_at_.empty() && due(crash_at_)) {
-    if (settings_.trace) std::fprintf(stderr, "%8lu p%d  KILLED\n", steps_, current_);
-    self.state = State::kDead;
-    if (settings_.faults.late_death && random_.OneIn(2)) {
-      self.looks_alive_until = now_ns_ + static_cast<std::int64_t>(random_.Below(5'000'000));
-    } else {
-      LetAllGo(current_);
+  if (settings_.late_death && random_.OneIn(2)) {
+    After(static_cast<std::int64_t>(random_.Below(5'000'000)), gone);
+  } else {
+    gone();
+  }
+  if (process == current_) SwitchAway();  // for good
+}
+
+void Engine::Stop(int process) {
+  Process& p = At(process);
+  if (p.state != State::kRunnable) return;
+  if (settings_.trace) std::fprintf(stderr, "%8lu p%d  STOPPED\n", steps_, process);
+  p.resume_step = steps_ + 200 + random_.Below(settings_.expected_steps * 2);
+  if (process != current_) return;
+  SwitchAway();
+  if (settings_.trace) std::fprintf(stderr, "%8lu p%d  RESUMED\n", steps_, process);
+}
+
+void Engine::Fork(int parent) {
+  const int child = settings_.processes;
+  if (!settings_.forked_child || At(child).state != State::kUnborn ||
+      At(parent).state != State::kRunnable) {
+    return;
+  }
+  if (settings_.trace) std::fprintf(stderr, "%8lu p%d  FORKS p%d\n", steps_, parent, child);
+  if (on_fork) on_fork(parent, child);
+  Begin(child);
+}
+
+void Engine::InjectFaults(const char* label) {
+  for (std::size_t i = 0; i < faults_.size(); ++i) {
+    const Fault f = faults_[i];
+    const bool at_point = f.kind == FaultKind::kCrashAtPoint || f.kind == FaultKind::kStopAtPoint;
+    if (f.kind == FaultKind::kDisk) continue;
+    if (at_point) {
+      if (label == nullptr || f.process != current_) continue;
+      if (f.label != nullptr && std::strcmp(f.label, label) != 0) continue;
+      if (--faults_[i].at > 0) continue;
+    } else if (steps_ < f.at) {
+      continue;
     }
-    SwitchAway();  // for good
+    faults_.erase(faults_.begin() + static_cast<std::ptrdiff_t>(i));
+    switch (f.kind) {
+      case FaultKind::kCrash:
+      case FaultKind::kCrashAtPoint:
+        Kill(f.process);
+        break;
+      case FaultKind::kStop:
+      case FaultKind::kStopAtPoint:
+        Stop(f.process);
+        break;
+      case FaultKind::kFork:
+        Fork(f.process);
+        break;
+      default:
+        CutPower();
+    }
+    return InjectFaults(nullptr);
   }
-  if (!stop_at_.empty() && due(stop_at_)) {
-    if (settings_.trace) std::fprintf(stderr, "%8lu p%d  STOPPED\n", steps_, current_);
-    self.state = State::kStopped;
-    self.stopped_once = true;
-    self.resume_step = steps_ + 200 + random_.Below(settings_.expected_steps * 2);
-    SwitchAway();
-    if (settings_.trace) std::fprintf(stderr, "%8lu p%d  RESUMED\n", steps_, current_);
+}
+
+bool Engine::TakeDiskFault(std::uint64_t mask, std::uint64_t& what) {
+  if (current_ < 0) return false;
+  for (std::size_t i = 0; i < faults_.size(); ++i) {
+    if (faults_[i].kind != FaultKind::kDisk || steps_ < faults_[i].at ||
+        ((mask >> faults_[i].what) & 1) == 0) {
+      continue;
+    }
+    what = faults_[i].what;
+    faults_.erase(faults_.begin() + static_cast<std::ptrdiff_t>(i));
+    return true;
   }
+  return false;
 }
 
 void Engine::Step() {
@@ -175,104 +299,110 @@ void Engine::Step() {
   ++steps_;
   now_ns_ += 20;
   if (steps_ > settings_.step_limit || violated()) {
-    if (!violated()) Violation("no progress: step limit reached");
-    // End the run here and now: no fiber is resumed.
-    for (Process& p : processes_) p.state = State::kDead;
-    SwitchTo(-1);
+    if (!violated()) Violation("G8: no progress: step limit reached");
+    End();
   }
-  InjectFaults();
-  if (random_.Below(switch_one_in_) == 0) {
-    SwitchTo(PickNext());
+  if (!faults_.empty()) InjectFaults(nullptr);
+  if (next_event_ns_ <= now_ns_) RunEvents();
+  Preempt();
+}
+
+void Engine::Preempt() {
+  switch (settings_.strategy) {
+    case Strategy::kUniform:
+      if (random_.Below(switch_one_in_) == 0) SwitchTo(PickNext());
+      return;
+    case Strategy::kPriorities:
+      if (!change_at_.empty() && change_at_.back() <= steps_) {
+        change_at_.pop_back();
+        At(current_).priority = --lowest_priority_;
+      }
+      SwitchTo(PickNext());
+      return;
+    case Strategy::kScripted: {
+      if (crashes_left_ > 0 && settings_.script->Decide(2) == 1) {
+        --crashes_left_;
+        Kill(current_);
+      }
+      if (preemptions_left_ <= 0) return;
+      int others[kMaxProcesses];
+      std::uint64_t count = 0;
+      for (int i = 0; i < kMaxProcesses; ++i) {
+        if (i != current_ && CanRun(At(i))) others[count++] = i;
+      }
+      if (count == 0) return;
+      if (const std::uint64_t way = settings_.script->Decide(count + 1); way > 0) {
+        --preemptions_left_;
+        SwitchTo(others[way - 1]);
+      }
+      return;
+    }
   }
 }
 
-void Engine::Learn(Clock& clock, const Clock& other) {
-  for (std::size_t i = 0; i < clock.size(); ++i) clock[i] = std::max(clock[i], other[i]);
-}
-
-Engine::Location* Engine::Find(const void* at, std::uint64_t in_memory) {
-  const auto* p = static_cast<const std::byte*>(at);
-  if (p < base_ || p >= base_ + bytes_) return nullptr;  // private to one process
-  std::int32_t& index = index_[static_cast<std::size_t>(p - base_) / 4];
-  if (index < 0) {
-    index = static_cast<std::int32_t>(locations_.size());
-    locations_.emplace_back();
-    locations_.back().stores.push_back({in_memory, -1, 0, {}});
-  }
-  return &locations_[static_cast<std::size_t>(index)];
+// A process that spins waits for others: with priorities it must let them run.
+void Engine::Relax() {
+  if (current_ < 0) return;
+  if (settings_.strategy == Strategy::kPriorities) At(current_).priority = --lowest_priority_;
+  Step();
+  if (scripted()) SwitchAway();
 }
 
 std::uint64_t Engine::Load(const void* at, std::uint64_t in_memory, std::memory_order order) {
   if (current_ < 0) return in_memory;
   Step();
-  Location* location = Find(at, in_memory);
-  // `in_memory` was read before the switch: private words are only written by this process.
-  if (location == nullptr) return in_memory;
-  const auto self = static_cast<std::size_t>(current_);
-  Process& p = processes_[self];
-  auto& stores = location->stores;
-  const std::uint64_t newest = location->dropped + stores.size() - 1;
-  std::uint64_t oldest = std::max(location->seen[self], location->dropped);
-  for (std::uint64_t i = newest; i > oldest; --i) {
-    const StoreRecord& s = stores[i - location->dropped];
-    if (s.process >= 0 && s.stamp <= p.clock[static_cast<std::size_t>(s.process)]) {
-      oldest = i;  // it happened before this load: nothing older may be read
-      break;
-    }
+  // A private word: read before the switch, and written by this process only.
+  if (!memory_.Shared(at)) return in_memory;
+  bool stale = false;
+  const std::uint64_t value =
+      memory_.Load(current_, at, in_memory, order, stale, [&](std::uint64_t allowed) {
+        if (scripted()) {
+          if (stale_left_ <= 0) return allowed - 1;
+          const std::uint64_t chosen = allowed - 1 - settings_.script->Decide(allowed);
+          if (chosen != allowed - 1) --stale_left_;
+          return chosen;
+        }
+        return random_.OneIn(3) ? random_.Below(allowed) : allowed - 1;
+      });
+  if (settings_.trace) {
+    Trace("load%s %s", stale ? " STALE" : "", describe ? describe(at, value).c_str() : "");
   }
-  if (order == std::memory_order_seq_cst) oldest = std::max(oldest, location->last_seq_cst);
-  std::uint64_t chosen = newest;
-  if (oldest < newest && random_.OneIn(3)) chosen = oldest + random_.Below(newest - oldest + 1);
-  const StoreRecord& s = stores[chosen - location->dropped];
-  location->seen[self] = chosen;
-  if (order != std::memory_order_relaxed) Learn(p.clock, s.released);
-  if (settings_.trace) Trace(chosen == newest ? "load" : "load STALE", at, s.value);
-  return s.value;
+  return value;
+}
+
+void Engine::BeforeStore(const void* at, std::uint64_t in_memory) {
+  if (current_ >= 0 && memory_.Shared(at)) memory_.BeforeStore(at, in_memory);
 }
 
 void Engine::Store(const void* at, std::uint64_t value, std::memory_order order) {
-  if (current_ < 0) return;
-  Location* location = Find(at, 0);
-  if (location == nullptr) return;
-  const auto self = static_cast<std::size_t>(current_);
-  Process& p = processes_[self];
-  ++p.clock[self];
-  StoreRecord record{value, current_, p.clock[self], {}};
-  if (order != std::memory_order_relaxed) record.released = p.clock;
-  location->stores.push_back(record);
-  if (location->stores.size() > kHistory) {
-    location->stores.erase(location->stores.begin());
-    ++location->dropped;
-  }
-  const std::uint64_t newest = location->dropped + location->stores.size() - 1;
-  location->seen[self] = newest;
-  if (order == std::memory_order_seq_cst) location->last_seq_cst = newest;
-  if (settings_.trace) Trace("store", at, value);
+  if (current_ < 0 || !memory_.Shared(at)) return;
+  memory_.Store(current_, at, value, order);
+  if (settings_.trace) Trace("store %s", describe ? describe(at, value).c_str() : "");
+  if (on_store) on_store(at, value);
 }
 
 void Engine::BeforeModify(const void* at, std::uint64_t in_memory) {
-  if (current_ < 0) return;
-  Location* location = Find(at, in_memory);
-  if (location == nullptr) return;
-  const auto self = static_cast<std::size_t>(current_);
-  Learn(processes_[self].clock, location->stores.back().released);
-  location->seen[self] = location->dropped + location->stores.size() - 1;
+  if (current_ >= 0 && memory_.Shared(at)) memory_.BeforeModify(current_, at, in_memory);
 }
 
 void Engine::AfterModify(const void* at, std::uint64_t value) {
+  if (current_ < 0 || !memory_.Shared(at)) return;
+  memory_.AfterModify(current_, at, value);
+  if (settings_.trace) Trace("modify %s", describe ? describe(at, value).c_str() : "");
+  if (on_store) on_store(at, value);
+}
+
+void Engine::AcquireFence() {
   if (current_ < 0) return;
-  Location* location = Find(at, value);
-  if (location == nullptr) return;
-  // A read-modify-write continues the release sequence of what it read.
-  const Clock before = location->stores.back().released;
-  Store(at, value, std::memory_order_seq_cst);
-  Learn(location->stores.back().released, before);
+  Step();
+  memory_.AcquireFence(current_);
 }
 
 void Engine::Point(const char* label) {
   if (current_ < 0) return;
+  if (settings_.trace) Trace("-- %s", label);
+  if (!faults_.empty()) InjectFaults(label);
   Step();
-  if (settings_.trace) std::fprintf(stderr, "%8lu p%d  -- %s\n", steps_, current_, label);
 }
 
 std::int64_t Engine::Now() {
@@ -280,81 +410,62 @@ std::int64_t Engine::Now() {
   return now_ns_;
 }
 
-void Engine::Wait(const void* word, std::uint32_t, std::uint32_t expected, std::int64_t nanos) {
-  if (current_ < 0) return;
+void Engine::Sleep(std::int64_t nanos) {
+  if (current_ < 0) {
+    now_ns_ += nanos;
+    RunEvents();
+    return;
+  }
   Step();
-  Location* location = Find(word, expected);
-  // The kernel reads the word itself, under its own lock: the newest value.
-  if (location != nullptr && location->stores.back().value != expected) return;
-  Process& p = processes_[static_cast<std::size_t>(current_)];
-  p.state = State::kBlocked;
-  p.waits_for = word;
-  p.wake_ns = now_ns_ + nanos;
+  At(current_).wake_ns = now_ns_ + nanos;
   SwitchAway();
+}
+
+void Engine::Wait(const void* word, std::uint32_t expected, std::int64_t nanos) {
+  if (current_ < 0) return Sleep(nanos);
+  Step();
+  // The kernel reads the word itself, under its own lock: the newest value.
+  if (memory_.Shared(word) && memory_.Newest(word, expected) != expected) return;
+  Process& p = At(current_);
+  p.waits_for = word;
+  p.wake_ns = nanos > INT64_MAX - now_ns_ ? INT64_MAX : now_ns_ + nanos;
+  if (settings_.trace) Trace("sleeps on the bell, at most %ld ns", nanos);
+  SwitchAway();
+  At(current_).waits_for = nullptr;
 }
 
 void Engine::WakeAll(const void* word) {
   if (current_ < 0) return;
   Step();
   for (Process& p : processes_) {
-    if (p.state != State::kBlocked || p.waits_for != word) continue;
+    if (p.state != State::kRunnable || p.waits_for != word) continue;
     // A slow wake-up: the process is on its way, but not yet.
-    p.wake_ns = random_.OneIn(4) ? std::min(p.wake_ns, now_ns_ + 50'000) : now_ns_;
+    const bool slow = !scripted() && random_.OneIn(4);
+    p.wake_ns = slow ? std::min(p.wake_ns, now_ns_ + 50'000) : now_ns_;
   }
 }
 
-int Engine::LockByte(int fd, bool release, std::int64_t offset) {
-  Step();
-  const int process = current_ < 0 ? fd / 100 - 1 : current_;
-  if (release) {
-    LetGo(process, offset);
-    return 0;
+void Engine::BlockUntil(const bool& done) {
+  if (current_ < 0) {
+    while (!done) {
+      now_ns_ = std::max(now_ns_, next_event_ns_);
+      RunEvents();
+    }
+    return;
   }
-  for (const auto& [byte, holder] : held_) {
-    if (byte != offset) continue;
-    if (holder == process) return 0;
-    if (ByteHeldBy(holder)) return EAGAIN;
-    LetGo(holder, byte);
-    break;
-  }
-  std::erase_if(held_, [&](const auto& lock) { return lock.first == offset; });
-  held_.emplace_back(offset, process);
-  if (current_ >= 0) Learn(processes_[static_cast<std::size_t>(current_)].clock, let_go_[offset]);
-  return 0;
+  At(current_).blocked_on = &done;
+  SwitchAway();
+  At(current_).blocked_on = nullptr;
 }
 
-void Engine::LetGo(int process, std::int64_t byte) {
-  if (std::erase(held_, std::pair{byte, process}) == 0) return;
-  Learn(let_go_[byte], processes_[static_cast<std::size_t>(process)].clock);
-}
-
-void Engine::LetAllGo(int process) {
-  const auto locks = held_;
-  for (const auto& [byte, holder] : locks) {
-    if (holder == process) LetGo(process, byte);
-  }
-}
-
-bool Engine::ByteHeldBy(int holder) {
-  Process& p = processes_[static_cast<std::size_t>(holder)];
-  return p.state != State::kDead || now_ns_ < p.looks_alive_until;
-}
-
-bool Engine::ByteHeld(int, std::int64_t offset) {
-  Step();
-  const auto locks = held_;
-  for (const auto& [byte, holder] : locks) {
-    if (byte != offset) continue;
-    if (ByteHeldBy(holder)) return true;
-    LetGo(holder, byte);  // its death is noticed now
-  }
-  if (current_ >= 0) Learn(processes_[static_cast<std::size_t>(current_)].clock, let_go_[offset]);
-  return false;
-}
-
-void Engine::Trace(const char* what, const void* at, std::uint64_t value) {
-  std::fprintf(stderr, "%8lu p%d  %-10s +%-6zd %016lx\n", steps_, current_, what,
-               static_cast<const std::byte*>(at) - base_, value);
+void Engine::Trace(const char* format, ...) {
+  if (!settings_.trace) return;
+  std::fprintf(stderr, "%8lu p%d  ", steps_, current_);
+  va_list arguments;
+  va_start(arguments, format);
+  std::vfprintf(stderr, format, arguments);
+  va_end(arguments);
+  std::fputc('\n', stderr);
 }
 
 }  // namespace epoch::sim

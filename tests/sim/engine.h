@@ -1,12 +1,8 @@
 // The simulator's engine: one real thread plays all processes, one fiber each. Every shared access,
-// futex call, clock read and liveness query of the code under test is a scheduling point where the
-// seed may switch to another process, kill this one, or stop it for long. Memory is weak: a load
-// may return any store that C++ happens-before still allows, not only the newest.
-//
-// The memory model is C++'s with one simplification: modification order is execution order. Loads
-// that are not seq_cst may be stale; seq_cst ones not older than the last seq_cst store;
-// read-modify-writes read the newest. Nothing depends on the wall clock, threads or addresses: a
-// seed replays to the step.
+// fence, futex call, clock read, liveness query and file-system call of the code under test is a
+// scheduling point, where the plan may switch to another process, kill one, stop it for long, fork
+// it, or cut the power. Nothing depends on the wall clock, threads or addresses: a plan replays to
+// the step.
 #ifndef EPOCH_TESTS_SIM_ENGINE_H_
 #define EPOCH_TESTS_SIM_ENGINE_H_
 
@@ -15,67 +11,70 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <string>
 #include <vector>
 
+#include "tests/sim/memory.h"
+#include "tests/sim/random.h"
+
 namespace epoch::sim {
 
-inline constexpr int kMaxProcesses = 6;
 inline constexpr std::size_t kStackBytes = 256 * 1024;
 
-// xorshift64*: small, fast, and the same everywhere.
-class Random {
- public:
-  explicit Random(std::uint64_t seed)
-      : state_(seed * 0x9E3779B97F4A7C15ull + 0xD1B54A32D192ED03ull) {
-    if (state_ == 0) state_ = 1;
-    for (int i = 0; i < 4; ++i) Next();
-  }
-  std::uint64_t Next() {
-    state_ ^= state_ >> 12;
-    state_ ^= state_ << 25;
-    state_ ^= state_ >> 27;
-    return state_ * 0x2545F4914F6CDD1Dull;
-  }
-  std::uint64_t Below(std::uint64_t n) { return (Next() >> 33) % n; }
-  bool OneIn(std::uint64_t n) { return Below(n) == 0; }
-
- private:
-  std::uint64_t state_;
+enum class Strategy {
+  kUniform,     // at every point, with a rate of its own for each run, to any other process
+  kPriorities,  // PCT: the highest priority runs; a few points where the running one drops to last
+  kScripted,    // small cases, all the ways with a bounded number of preemptions and stale loads
 };
 
-using Clock = std::array<std::uint32_t, kMaxProcesses>;
+enum class FaultKind {
+  kCrash,         // SIGKILL at a step
+  kCrashAtPoint,  // SIGKILL when the process passes a labelled point for the n-th time
+  kStop,          // SIGSTOP at a step; goes on much later with its next instruction
+  kStopAtPoint,
+  kFork,       // a child that holds on to the parent's descriptors for a while
+  kPowerLoss,  // everything stops at a step
+  kDisk,       // the first disk call of a kind after a step fails, or does half of its work
+};
 
-struct Faults {
-  int crashes = 0;         // processes killed at random steps
-  int stops = 0;           // processes stopped at random steps, resumed much later
-  bool late_death = true;  // a lock may look held for a while after its holder's death
+struct Fault {
+  FaultKind kind;
+  int process = 0;
+  std::uint64_t at = 0;         // step or, of labelled points, count
+  std::uint64_t what = 0;       // kDisk: which call and error (disk.h)
+  const char* label = nullptr;  // of the point; none: any
 };
 
 struct Settings {
-  std::uint64_t seed = 1;
-  int processes = 3;
-  Faults faults;
-  std::uint64_t expected_steps = 2000;  // where in a run faults are placed
-  std::uint64_t step_limit = 200'000;   // more is a livelock
+  std::uint64_t schedule = 1;  // seed of all decisions
+  Strategy strategy = Strategy::kUniform;
+  int processes = 3;  // a further one may be born by a fork
+  bool forked_child = false;
+  std::vector<Fault> faults;
+  std::uint64_t expected_steps = 2000;  // where PCT's change points lie
+  std::uint64_t step_limit = 300'000;   // more is a livelock
+  bool late_death = true;               // a lock may look held for a while after its holder's death
   bool trace = false;
+  Script* script = nullptr;  // kScripted
+  int preemptions = 2;       // kScripted: at most so many
+  int stale_loads = 1;       // kScripted
+  int crashes = 0;           // kScripted: at any step
 };
 
 class Engine {
  public:
   using Body = std::function<void(int process)>;
 
-  explicit Engine(const Settings& settings);
+  Engine(const Settings& settings, Memory& memory);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // The memory that counts as shared. What it holds when the run starts happened before everything.
-  void Share(void* base, std::size_t bytes);
+  static Engine* active() { return active_; }
 
-  // Runs one fiber per process until each has ended or died.
-  void Run(const Body& body);
+  // Runs one fiber per process until each has ended or died, or the power is cut (then true).
+  // May be called again: the next boot, with new processes.
+  bool Run(const Body& body);
 
   // A violation ends the run: the first one is kept.
   void Violation(const std::string& what);
@@ -83,74 +82,101 @@ class Engine {
   const std::string& violation() const { return violation_; }
 
   std::uint64_t steps() const { return steps_; }
-  // After the run: every death has been noticed.
-  void Settle() { now_ns_ += 1'000'000'000; }
+  std::int64_t now_ns() const { return now_ns_; }
+  // Of the code under test's decisions (which state to write), not of the schedule.
   Random& random() { return random_; }
+  // One of `n` ways to go on.
+  std::uint64_t Decide(std::uint64_t n) { return random_.Below(n); }
+  bool scripted() const { return settings_.strategy == Strategy::kScripted; }
+  const Settings& settings() const { return settings_; }
+  Memory& memory() { return memory_; }
+
+  // -1: outside of the fibers (set-up and verdict).
   int current() const { return current_; }
-  bool dead(int process) const { return processes_[process].state == State::kDead; }
-  bool was_stopped(int process) const { return processes_[process].stopped_once; }
+  bool dead(int process) const { return At(process).state == State::kDead; }
 
   // --- the seam's side ---------------------------------------------------------------------------
   std::uint64_t Load(const void* at, std::uint64_t in_memory, std::memory_order order);
-  void BeforeStore(const void* at, std::uint64_t in_memory) { Find(at, in_memory); }
+  void BeforeStore(const void* at, std::uint64_t in_memory);
   void Store(const void* at, std::uint64_t value, std::memory_order order);
-  // Before a read-modify-write: scheduling point and acquire. After it, if it wrote: the store.
   void BeforeModify(const void* at, std::uint64_t in_memory);
   void AfterModify(const void* at, std::uint64_t value);
-
+  void AcquireFence();
   void Point(const char* label);
+  void Relax();
   std::int64_t Now();
-  void Wait(const void* word, std::uint32_t in_memory, std::uint32_t expected, std::int64_t nanos);
+  void Sleep(std::int64_t nanos);
+  void Wait(const void* word, std::uint32_t expected, std::int64_t nanos);
   void WakeAll(const void* word);
 
-  // Descriptions are 100 * (process + 1) + 0 (lock) or 1 (probe).
-  int LockByte(int fd, bool release, std::int64_t offset);
-  bool ByteHeld(int fd, std::int64_t offset);
+  // --- the disk's side
+  // ----------------------------------------------------------------------------- A scheduling
+  // point. May not return.
+  void Step();
+  // Calls `then` at a later time, whatever has become of the process.
+  void After(std::int64_t nanos, std::function<void()> then);
+  // Blocks the process until `done` is true; others, or events, make it so.
+  void BlockUntil(const bool& done);
+  // If a disk fault of one of the kinds in `mask` is due: its number and true.
+  bool TakeDiskFault(std::uint64_t mask, std::uint64_t& what);
+  void CutPower();
 
-  static Engine* active() { return active_; }
+  // Told when a process is gone and the kernel has noticed; and when one is forked.
+  std::function<void(int process)> on_reaped;
+  std::function<void(int parent, int child)> on_fork;
+  // Told of every store to a shared word, after it.
+  std::function<void(const void* at, std::uint64_t value)> on_store;
+  // Names words in traces.
+  std::function<std::string(const void* at, std::uint64_t value)> describe;
+  void Trace(const char* format, ...) __attribute__((format(printf, 2, 3)));
+
+  // Lets all that is under way happen: deaths noticed, writes landed.
+  void Settle();
 
  private:
-  enum class State { kRunnable, kBlocked, kStopped, kDead, kEnded };
+  enum class State { kUnborn, kRunnable, kDead, kEnded };
 
-  struct StoreRecord {
-    std::uint64_t value;
-    int process;          // -1: before the run
-    std::uint32_t stamp;  // of the storing process's clock
-    Clock released;       // what an acquire load of it learns
-  };
-  struct Location {
-    std::vector<StoreRecord> stores;
-    std::uint64_t dropped = 0;                        // older stores no longer kept
-    std::array<std::uint64_t, kMaxProcesses> seen{};  // index of the newest store each one knows
-    std::uint64_t last_seq_cst = 0;
-  };
   struct Process {
-    State state = State::kRunnable;
+    State state = State::kUnborn;
     void* context = nullptr;
-    Clock clock{};
-    const void* waits_for = nullptr;
-    std::int64_t wake_ns = 0;
-    std::uint64_t resume_step = 0;
-    std::int64_t looks_alive_until = 0;
-    bool stopped_once = false;
+    const void* waits_for = nullptr;   // futex word
+    std::int64_t wake_ns = 0;          // asleep until then
+    const bool* blocked_on = nullptr;  // in the kernel until true
+    std::uint64_t resume_step = 0;     // stopped until then
+    std::uint64_t priority = 0;
+    bool reaped = true;
+  };
+  struct Event {
+    std::int64_t at_ns;
+    std::uint64_t order;
+    std::function<void()> then;
   };
 
-  bool ByteHeldBy(int holder);
-  void LetGo(int process, std::int64_t byte);
-  void LetAllGo(int process);
-  void Step();
-  void InjectFaults();
+  Process& At(int process) { return processes_[static_cast<std::size_t>(process)]; }
+  const Process& At(int process) const { return processes_[static_cast<std::size_t>(process)]; }
+  bool CanRun(const Process& p) const {
+    return p.state == State::kRunnable && steps_ >= p.resume_step && now_ns_ >= p.wake_ns &&
+           (p.blocked_on == nullptr || *p.blocked_on);
+  }
+  void Begin(int process);
+  void Kill(int process);
+  void Stop(int process);
+  void Fork(int parent);
+  void RunEvents();
+  void InjectFaults(const char* label);
+  void Preempt();
   void SwitchAway();
   void SwitchTo(int next);
   int PickNext();
-  Location* Find(const void* at, std::uint64_t in_memory);
-  void Trace(const char* what, const void* at, std::uint64_t value);
-  void Learn(Clock& clock, const Clock& other);
+  void End();
 
   static Engine* active_;
 
   const Settings settings_;
+  Memory& memory_;
   Random random_;
+  std::vector<Fault> faults_;
+  std::uint64_t next_fault_step_ = 0;
   const Body* body_ = nullptr;
   std::array<Process, kMaxProcesses> processes_;
   void* entry_ = nullptr;
@@ -158,17 +184,15 @@ class Engine {
   int current_ = -1;
   int previous_ = -1;
   std::uint64_t switch_one_in_;
+  std::vector<std::uint64_t> change_at_;  // PCT: steps at which the running one drops to last
+  std::uint64_t lowest_priority_ = 1'000'000;
+  int preemptions_left_ = 0, stale_left_ = 0, crashes_left_ = 0;
   std::uint64_t steps_ = 0;
   std::int64_t now_ns_ = 1'000'000'000;
-  std::vector<std::pair<std::uint64_t, int>> crash_at_, stop_at_;
-  std::byte* base_ = nullptr;
-  std::size_t bytes_ = 0;
-  std::vector<std::int32_t> index_;  // by word: into locations_, or -1
-  std::vector<Location> locations_;
-  std::vector<std::pair<std::int64_t, int>> held_;  // byte, process
-  // The kernel's lock is a synchronisation: who finds a byte free sees all that its last holder
-  // did before it let go or died.
-  std::map<std::int64_t, Clock> let_go_;
+  std::vector<Event> events_;
+  std::int64_t next_event_ns_ = INT64_MAX;
+  std::uint64_t event_order_ = 0;
+  bool power_cut_ = false;
   std::string violation_;
 };
 

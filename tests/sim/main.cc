@@ -1,114 +1,97 @@
 // sim: plays schedules by seed until a budget is spent or a guarantee breaks.
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
+#include <CLI/CLI.hpp>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
+#include <map>
 #include <string>
 
-#include "tests/sim/workload.h"
+#include "tests/sim/campaign.h"
+#include "tests/sim/exhaustive.h"
+#include "tests/sim/shrink.h"
+#include "tests/sim/world.h"
 
 namespace {
 
+using epoch::sim::Mode;
 using epoch::sim::Outcome;
-using epoch::sim::Settings;
+using epoch::sim::Plan;
+using epoch::sim::Reduction;
 
-Settings SettingsFor(std::uint64_t seed) {
-  epoch::sim::Random random(seed ^ 0x53494d);
-  Settings s;
-  s.seed = seed;
-  s.processes = 2 + static_cast<int>(random.Below(3));
-  s.faults.crashes = static_cast<int>(random.Below(3));
-  s.faults.stops = static_cast<int>(random.Below(3));
-  s.expected_steps = 300 + random.Below(3000);
-  return s;
+int Summary(std::uint64_t points, std::uint64_t schedules, std::uint64_t violations) {
+  std::printf("sim: points=%lu schedules=%lu violations=%lu\n", points, schedules, violations);
+  return violations == 0 ? 0 : 1;
 }
 
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+int PlayOne(const Reduction& what, bool trace, bool shrink) {
+  Plan plan = Apply(what);
+  plan.settings.trace = trace;
+  std::printf("%s", Describe(plan).c_str());
+  std::fflush(stdout);
+  const Outcome o = Play(plan);
+  if (!o.violation.empty()) std::printf("seed %s: %s\n", Format(what).c_str(), o.violation.c_str());
+  if (!o.violation.empty() && shrink) {
+    std::printf("shrinking %zu operations and faults...\n", plan.size());
+    std::fflush(stdout);
+    const Reduction least = Shrink(what, o.violation);
+    const Plan smallest = Apply(least);
+    std::printf("%zu are enough:\n%s%s\nplay it: --seed %s --trace\n", smallest.size(),
+                Describe(smallest).c_str(), Play(smallest).violation.c_str(),
+                Format(least).c_str());
+  }
+  return Summary(o.steps, 1, o.violation.empty() ? 0 : 1);
 }
-
-struct Totals {
-  std::uint64_t points = 0, schedules = 0, transitions = 0, violations = 0, first_bad = 0;
-};
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  double seconds = 10;
-  std::uint64_t seed = 1;
-  bool one = false, trace = false;
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    const auto value = [&] { return i + 1 < argc ? argv[++i] : "0"; };
-    if (argument == "--seconds") {
-      seconds = std::atof(value());
-    } else if (argument == "--seed") {
-      seed = std::strtoull(value(), nullptr, 10);
-      one = true;
-    } else if (argument == "--first-seed") {
-      seed = std::strtoull(value(), nullptr, 10);
-    } else if (argument == "--trace") {
-      trace = true;
-    } else {
-      std::fprintf(stderr, "sim: unknown option %s\n", argv[i]);
+  CLI::App app{"Plays schedules of the real code on simulated memory and a simulated disk."};
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  epoch::sim::Budget budget;
+  budget.progress = isatty(2) != 0;
+  std::string seed;
+  std::uint64_t attempt = 0;
+  bool trace = false, shrink = false, exhaustive = false;
+  app.add_option("--seconds", budget.seconds, "how long to play (10)");
+  app.add_option("--points", budget.points, "end after so many scheduling points, too");
+  app.add_option("--seed", seed, "play one: a number, or what the shrinker printed");
+  app.add_option("--first-seed", budget.first_seed, "where to begin (1)");
+  app.add_option("--try", attempt, "play this seed before the others");
+  app.add_option("--jobs", budget.jobs, "so many at a time (1)");
+  app.add_option("--state", budget.state_path, "a file: go on where the last call ended");
+  app.add_option("--mode", budget.mode, "mixed (default), volatile or durable")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, Mode>{
+          {"mixed", Mode::kMixed}, {"volatile", Mode::kVolatile}, {"durable", Mode::kDurable}}));
+  app.add_flag("--trace", trace, "with --seed: print every step, and what each load saw");
+  app.add_flag("--shrink", shrink, "with --seed: find what the failure needs");
+  app.add_flag("--progress", budget.progress, "say now and then how far it is");
+  app.add_flag("--exhaustive", exhaustive, "play all schedules of small cases");
+  CLI11_PARSE(app, argc, argv);
+  if (!seed.empty()) {
+    Reduction what;
+    if (!Parse(seed, budget.mode, what)) {
+      std::fprintf(stderr, "sim: \"%s\" is no seed\n", seed.c_str());
       return 2;
     }
+    return PlayOne(what, trace, shrink);
   }
-  if (one) {
-    Settings s = SettingsFor(seed);
-    s.trace = trace;
-    const Outcome o = epoch::sim::PlayVolatile(s);
-    if (!o.violation.empty()) std::printf("seed %lu: %s\n", seed, o.violation.c_str());
-    std::printf("sim: points=%lu schedules=1 violations=%d\n", o.steps,
-                o.violation.empty() ? 0 : 1);
-    return o.violation.empty() ? 0 : 1;
+  if (exhaustive) {
+    const auto totals = epoch::sim::PlayAllSmallCases(budget.seconds);
+    return Summary(totals.points, totals.schedules, totals.violations);
   }
-  // Killed fibers leave their heap behind: batches run in children, whose memory goes with them.
-  Totals totals;
-  const double until = Seconds() + seconds;
-  while (Seconds() < until && totals.violations == 0) {
-    constexpr std::uint64_t kBatch = 2000;
-    int ends[2];
-    if (pipe(ends) != 0) return 1;
-    const pid_t child = fork();
-    if (child == 0) {
-      Totals mine;
-      for (std::uint64_t i = 0; i < kBatch && mine.violations == 0; ++i) {
-        const Outcome o = epoch::sim::PlayVolatile(SettingsFor(seed + i));
-        mine.points += o.steps;
-        mine.transitions += o.transitions;
-        ++mine.schedules;
-        if (!o.violation.empty()) {
-          std::printf("seed %lu: %s\n", seed + i, o.violation.c_str());
-          std::fflush(stdout);
-          mine.first_bad = seed + i;
-          ++mine.violations;
-        }
-      }
-      if (write(ends[1], &mine, sizeof mine) != sizeof mine) _exit(1);
-      _exit(0);
-    }
-    close(ends[1]);
-    Totals mine;
-    const bool told = read(ends[0], &mine, sizeof mine) == sizeof mine;
-    close(ends[0]);
-    int status = 0;
-    waitpid(child, &status, 0);
-    if (!told) {
-      std::printf("a schedule from seed %lu on ended its process (status %d)\n", seed, status);
-      ++totals.violations;
-      break;
-    }
-    totals.points += mine.points;
-    totals.schedules += mine.schedules;
-    totals.transitions += mine.transitions;
-    totals.violations += mine.violations;
-    seed += kBatch;
+  epoch::sim::Totals totals;
+  if (attempt != 0) {
+    epoch::sim::Budget one = budget;
+    one.points = 1;
+    one.first_seed = attempt;
+    one.batch = 1;
+    totals = RunCampaign(one);
+    if (totals.violations == 0) std::printf("seed %lu shows nothing any more\n", attempt);
   }
-  std::printf("sim: points=%lu schedules=%lu violations=%lu\n", totals.points, totals.schedules,
-              totals.violations);
-  return totals.violations == 0 ? 0 : 1;
+  if (totals.violations == 0) totals = RunCampaign(budget);
+  if (totals.violations != 0) {
+    std::printf("again, smaller: --seed %lu --shrink; step by step: --seed %lu --trace\n",
+                totals.first_bad, totals.first_bad);
+  }
+  return Summary(totals.points, totals.schedules, totals.violations);
 }

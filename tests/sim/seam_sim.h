@@ -1,15 +1,25 @@
-// The seam's test side: the same names as in epoch/detail/seam.h, played by sim::Engine.
-// Included in its place by -DEPOCH_SEAM_HEADER='"tests/sim/seam_sim.h"'.
+// The seam's test side: the same names as in epoch/detail/seam.h and system_calls.h, played by
+// sim::Engine and sim::Disk. Included in their place by
+// -DEPOCH_SEAM_HEADER='"tests/sim/seam_sim.h"'.
 #ifndef EPOCH_TESTS_SIM_SEAM_SIM_H_
 #define EPOCH_TESTS_SIM_SEAM_SIM_H_
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <unistd.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/uio.h>
 
 #include <atomic>
+#include <boost/interprocess/exceptions.hpp>
 #include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
 
+#include "tests/sim/disk.h"
 #include "tests/sim/engine.h"
 
 namespace epoch::seam {
@@ -25,7 +35,7 @@ class Atomic {
   }
   void Store(T value, std::memory_order order = std::memory_order_seq_cst) noexcept {
     if (auto* e = sim::Engine::active()) {
-      e->Point("");
+      e->Step();
       e->BeforeStore(this, static_cast<std::uint64_t>(value_));
       value_ = value;
       e->Store(this, static_cast<std::uint64_t>(value), order);
@@ -50,6 +60,8 @@ class Atomic {
   T Exchange(T value) noexcept {
     return Modify([&](T) { return std::pair{true, value}; }).second;
   }
+  // For the checker, outside of all processes.
+  T Peek() const { return value_; }
 
  private:
   // Whether it wrote, and what it found.
@@ -57,7 +69,7 @@ class Atomic {
   std::pair<bool, T> Modify(Fn fn) noexcept {
     auto* e = sim::Engine::active();
     if (e != nullptr) {
-      e->Point("");
+      e->Step();
       e->BeforeModify(this, static_cast<std::uint64_t>(value_));
     }
     const T found = value_;
@@ -76,19 +88,27 @@ class Atomic {
   do {                                                                       \
     if (auto* engine = ::epoch::sim::Engine::active()) engine->Point(label); \
   } while (false)
-#define EPOCH_FAULT(label) (0)
+// Only io_uring is refused: the simulated disk speaks pwritev2, and has faults of its own.
+#define EPOCH_FAULT(label) (std::string_view(label) == "uring.setup" ? ENOSYS : 0)
 
-inline void AcquireFence() noexcept {}
-inline void CpuRelax() noexcept { EPOCH_POINT("relax"); }
+inline void AcquireFence() noexcept {
+  if (auto* e = sim::Engine::active()) e->AcquireFence();
+}
+inline void CpuRelax() noexcept {
+  if (auto* e = sim::Engine::active()) e->Relax();
+}
 
 inline std::int64_t MonotonicNanos() noexcept {
   auto* e = sim::Engine::active();
   return e == nullptr ? 0 : e->Now();
 }
+inline void SleepFor(std::int64_t nanos) noexcept {
+  if (auto* e = sim::Engine::active()) e->Sleep(nanos);
+}
 
 inline void FutexWait(const Atomic<std::uint32_t>* word, std::uint32_t expected,
                       std::int64_t nanos) noexcept {
-  if (auto* e = sim::Engine::active()) e->Wait(word, 0, expected, nanos);
+  if (auto* e = sim::Engine::active()) e->Wait(word, expected, nanos);
 }
 inline void FutexWakeAll(const Atomic<std::uint32_t>* word) noexcept {
   if (auto* e = sim::Engine::active()) e->WakeAll(word);
@@ -96,21 +116,124 @@ inline void FutexWakeAll(const Atomic<std::uint32_t>* word) noexcept {
 
 enum class ByteLock { kShared = F_RDLCK, kExclusive = F_WRLCK, kNone = F_UNLCK };
 inline int SetByteLock(int fd, ByteLock kind, std::int64_t offset) noexcept {
-  auto* e = sim::Engine::active();
-  return e == nullptr ? 0 : e->LockByte(fd, kind == ByteLock::kNone, offset);
+  return sim::Disk::active()->LockByte(fd, kind == ByteLock::kExclusive, kind == ByteLock::kNone,
+                                       offset);
 }
 enum class LockState { kFree, kHeld, kUnknown };
 inline LockState TestByteLock(int fd, std::int64_t offset) noexcept {
-  auto* e = sim::Engine::active();
-  return e != nullptr && e->ByteHeld(fd, offset) ? LockState::kHeld : LockState::kFree;
+  return sim::Disk::active()->ByteHeld(fd, offset) ? LockState::kHeld : LockState::kFree;
 }
 
-struct ProcessIdentity {
-  std::uint32_t pid;
-  std::uint64_t start_time_ticks;
-  std::uint64_t pid_namespace;
+}  // namespace epoch::seam
+
+namespace epoch::sys {
+
+using DIR = sim::Disk::Listing;
+
+inline sim::Disk& TheDisk() { return *sim::Disk::active(); }
+
+inline int open(const char* path, int flags, unsigned mode = 0) {
+  return TheDisk().Open(path, flags, mode);
+}
+inline int close(int fd) {
+  // An object may outlive the run: its process is gone, and its descriptors with it.
+  return sim::Disk::active() == nullptr ? 0 : TheDisk().Close(fd);
+}
+inline int dup3(int from, int to, int) { return TheDisk().Dup3(from, to); }
+inline int access(const char* path, int) {
+  if (TheDisk().Exists(path) || std::string_view(path) == "/proc/self/fd") return 0;
+  errno = ENOENT;
+  return -1;
+}
+inline int chmod(const char*, unsigned) { return 0; }
+inline int fchmod(int, unsigned) { return 0; }
+inline int stat(const char* path, struct stat* info) { return TheDisk().Stat(path, info); }
+inline int lstat(const char* path, struct stat* info) { return TheDisk().Stat(path, info); }
+inline int fstat(int fd, struct stat* info) { return TheDisk().StatFd(fd, info); }
+inline int fstatfs(int, struct statfs* info) {
+  *info = {};
+  return 0;
+}
+inline int linkat(int, const char* from, int, const char* to, int) {
+  return TheDisk().Link(from, to);
+}
+inline int unlink(const char* path) { return TheDisk().Unlink(path, false); }
+inline int rmdir(const char* path) { return TheDisk().Unlink(path, true); }
+inline int unlinkat(int directory, const char* name, int) {
+  return TheDisk().Unlink(TheDisk().PathOfListing(directory) + "/" + name, false);
+}
+inline int renameat2(int, const char* from, int, const char* to, unsigned) {
+  return TheDisk().Rename(from, to);
+}
+inline char* mkdtemp(char* path) {
+  static constexpr char kLetters[] = "abcdefghijklmnopqrstuvwxyz";
+  const std::size_t length = std::strlen(path);
+  for (std::size_t i = length - 6; i < length; ++i) {
+    path[i] = kLetters[sim::Engine::active()->random().Below(26)];
+  }
+  return TheDisk().MakeDirectory(path) == 0 ? path : nullptr;
+}
+inline char* realpath(const char* path, char* resolved) {
+  if (!TheDisk().Exists(path)) {
+    errno = ENOENT;
+    return nullptr;
+  }
+  return std::strcpy(resolved, path);
+}
+inline ssize_t pread(int fd, void* to, std::size_t size, std::int64_t offset) {
+  return TheDisk().Read(fd, to, size, offset);
+}
+inline ssize_t read(int fd, void* to, std::size_t size) { return TheDisk().Read(fd, to, size, 0); }
+inline ssize_t pwrite(int fd, const void* from, std::size_t size, std::int64_t offset) {
+  return TheDisk().Write(fd, from, size, offset, false);
+}
+inline ssize_t pwritev2(int fd, const iovec* pieces, int, std::int64_t offset, int flags) {
+  return TheDisk().Write(fd, pieces->iov_base, pieces->iov_len, offset, (flags & RWF_DSYNC) != 0);
+}
+inline int fsync(int fd) { return TheDisk().Sync(fd); }
+inline int fdatasync(int fd) { return TheDisk().Sync(fd); }
+inline int posix_fallocate(int fd, std::int64_t, std::int64_t size) {
+  return TheDisk().Allocate(fd, size);
+}
+inline int flock(int fd, int operation) { return TheDisk().Flock(fd, (operation & LOCK_NB) == 0); }
+inline DIR* opendir(const char* path) { return TheDisk().OpenDirectory(path); }
+inline const dirent* readdir(DIR* directory) {
+  sim::Engine::active()->Step();
+  if (directory->at == directory->names.size()) return nullptr;
+  const std::string& name = directory->names[directory->at++];
+  std::memcpy(directory->entry.d_name, name.c_str(), name.size() + 1);
+  return &directory->entry;
+}
+inline int closedir(DIR* directory) {
+  delete directory;
+  return 0;
+}
+inline int dirfd(DIR* directory) { return TheDisk().RegisterListing(directory); }
+inline int getpid() { return 1000 + sim::Engine::active()->current(); }
+inline ssize_t getrandom(void* to, std::size_t size, unsigned) {
+  for (std::size_t i = 0; i < size; ++i) {
+    static_cast<unsigned char*>(to)[i] =
+        static_cast<unsigned char>(sim::Engine::active()->random().Next() >> 32);
+  }
+  return static_cast<ssize_t>(size);
+}
+inline int sched_yield() {
+  sim::Engine::active()->Relax();
+  return 0;
+}
+
+class MappedFile {
+ public:
+  MappedFile() = default;
+  MappedFile(const char* path, bool) : memory_(TheDisk().MemoryOf(path)) {
+    if (memory_ == nullptr) throw boost::interprocess::interprocess_exception("no memory");
+  }
+  std::byte* data() const { return memory_; }
+
+ private:
+  std::byte* memory_ = nullptr;
 };
 
-}  // namespace epoch::seam
+}  // namespace epoch::sys
 
 #endif  // EPOCH_TESTS_SIM_SEAM_SIM_H_

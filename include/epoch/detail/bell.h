@@ -15,6 +15,7 @@
 
 #include <cstdint>
 
+#include "absl/time/time.h"
 #include "epoch/detail/layout.h"
 
 namespace epoch::detail {
@@ -36,6 +37,13 @@ void SleepUnless(Control& control, std::int64_t nanos, Done&& done) noexcept {
   const std::uint32_t value = control.bell.FetchOr(1) | 1;  // B: pairs with the load in Ring
   if (done()) return;
   seam::FutexWait(&control.bell, value, nanos);
+}
+
+inline std::int64_t DeadlineAfter(absl::Duration timeout) {
+  const std::int64_t now = seam::MonotonicNanos();
+  const std::int64_t nanos = absl::ToInt64Nanoseconds(timeout);  // saturates
+  if (nanos <= 0) return now;  // minus infinity would overflow whoever computes what is left
+  return nanos > INT64_MAX - now ? INT64_MAX : now + nanos;
 }
 
 // How long to sleep between looks at things that nobody rings for (a death, a missed help).

@@ -5,10 +5,8 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <unistd.h>
 
 #include <array>
 #include <cstdint>
@@ -21,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/layout.h"
+#include "epoch/detail/system_calls.h"
 
 namespace epoch::detail {
 
@@ -41,7 +40,7 @@ class Fd {
   int get() const { return fd_; }
   bool ok() const { return fd_ >= 0; }
   void Close() {
-    if (fd_ >= 0) close(std::exchange(fd_, -1));
+    if (fd_ >= 0) sys::close(std::exchange(fd_, -1));
   }
 
  private:
@@ -65,7 +64,7 @@ inline std::array<char, 32> FdPath(int fd) noexcept {  // async-signal-safe
 
 // Opens the same inode anew: a description of its own, without the original's locks.
 inline int ReopenFd(int fd, int flags) noexcept {
-  return open(FdPath(fd).data(), flags | O_CLOEXEC);
+  return sys::open(FdPath(fd).data(), flags | O_CLOEXEC);
 }
 
 inline std::string ParentOf(const std::string& path) {
@@ -76,7 +75,7 @@ inline std::string ParentOf(const std::string& path) {
 
 // A file in `directory` that has no name yet: if this process dies, it is gone.
 inline absl::StatusOr<Fd> OpenUnnamed(const std::string& directory, unsigned mode, int flags = 0) {
-  Fd fd(open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC | flags, 0600));
+  Fd fd(sys::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC | flags, 0600));
   if (!fd.ok()) {
     if (errno == EOPNOTSUPP || errno == EISDIR) {
       return absl::FailedPreconditionError(
@@ -86,15 +85,15 @@ inline absl::StatusOr<Fd> OpenUnnamed(const std::string& directory, unsigned mod
     }
     return ErrnoStatus(errno, absl::StrCat("can not create a file in ", directory));
   }
-  if (fchmod(fd.get(), mode) != 0) return ErrnoStatus(errno, "fchmod");
+  if (sys::fchmod(fd.get(), mode) != 0) return ErrnoStatus(errno, "fchmod");
   return fd;
 }
 
 // Gives an unnamed file its name. AlreadyExists if the name is taken: never replaces.
 inline absl::Status LinkUnnamed(int fd, const std::string& path) {
-  if (linkat(AT_FDCWD, FdPath(fd).data(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+  if (sys::linkat(AT_FDCWD, FdPath(fd).data(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0) {
     const int error = errno;
-    if (error == ENOENT && access("/proc/self/fd", F_OK) != 0) {
+    if (error == ENOENT && sys::access("/proc/self/fd", F_OK) != 0) {
       return absl::FailedPreconditionError("/proc is not mounted; Epoch needs it to name files");
     }
     return ErrnoStatus(error, absl::StrCat("can not create ", path));
@@ -132,7 +131,7 @@ inline absl::StatusOr<std::string> RegionPath(std::string_view name_or_path) {
 // Refuses filesystems whose memory or locks are not one coherence domain.
 inline absl::Status RefuseNetworkFilesystem(int fd, const std::string& path) {
   struct statfs info {};
-  if (fstatfs(fd, &info) != 0) return ErrnoStatus(errno, path);
+  if (sys::fstatfs(fd, &info) != 0) return ErrnoStatus(errno, path);
   switch (static_cast<std::uint32_t>(info.f_type)) {
     case NFS_SUPER_MAGIC:
     case SMB_SUPER_MAGIC:
@@ -154,7 +153,7 @@ inline absl::Status RefuseNetworkFilesystem(int fd, const std::string& path) {
 
 inline Id RandomId() {
   Id id{};
-  EPOCH_CHECK(getrandom(id.data(), id.size(), 0) == static_cast<ssize_t>(id.size()),
+  EPOCH_CHECK(sys::getrandom(id.data(), id.size(), 0) == static_cast<ssize_t>(id.size()),
               "the kernel gave no random bytes");
   return id;
 }
@@ -170,9 +169,9 @@ inline std::string HexOf(const Id& id) {
 }
 
 inline std::string ReadSmallFile(const char* path) {
-  Fd fd(open(path, O_RDONLY | O_CLOEXEC));
+  Fd fd(sys::open(path, O_RDONLY | O_CLOEXEC));
   std::string text(4096, '\0');
-  const ssize_t got = fd.ok() ? read(fd.get(), text.data(), text.size()) : 0;
+  const ssize_t got = fd.ok() ? sys::read(fd.get(), text.data(), text.size()) : 0;
   text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
   return text;
 }
@@ -205,7 +204,7 @@ inline std::uint64_t StartTimeTicks(std::uint32_t pid = 0) {
 
 inline std::uint64_t PidNamespace() {
   struct stat info {};
-  return stat("/proc/self/ns/pid", &info) == 0 ? info.st_ino : 0;
+  return sys::stat("/proc/self/ns/pid", &info) == 0 ? info.st_ino : 0;
 }
 
 }  // namespace epoch::detail

@@ -6,12 +6,10 @@
 #ifndef EPOCH_DETAIL_MAPPING_H_
 #define EPOCH_DETAIL_MAPPING_H_
 
-#include <sys/mman.h>
 #include <time.h>
 
 #include <algorithm>
-#include <boost/interprocess/file_mapping.hpp>
-#include <boost/interprocess/mapped_region.hpp>
+#include <boost/interprocess/exceptions.hpp>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -26,6 +24,7 @@
 #include "epoch/detail/fork.h"
 #include "epoch/detail/journal_hook.h"
 #include "epoch/detail/layout.h"
+#include "epoch/detail/system_calls.h"
 #include "epoch/options.h"
 
 namespace epoch::detail {
@@ -64,17 +63,16 @@ class Mapping final : public ForkAware {
     do {  // tmpfs gives up at any signal
       error = EPOCH_FAULT("create.allocate");
       if (error == 0) {
-        error = posix_fallocate(fd->get(), 0, static_cast<off_t>(geometry->total_bytes));
+        error = sys::posix_fallocate(fd->get(), 0, static_cast<off_t>(geometry->total_bytes));
       }
     } while (error == EINTR);
     if (error != 0) {
       return ErrnoStatus(error, absl::StrCat("can not allocate ", geometry->total_bytes,
                                              " bytes for region ", path));
     }
-    absl::StatusOr<boost::interprocess::mapped_region> mapped = Map(fd->get(), path, true);
+    absl::StatusOr<sys::MappedFile> mapped = Map(fd->get(), path, true);
     if (!mapped.ok()) return mapped.status();
-    auto* base = static_cast<std::byte*>(mapped->get_address());
-    Initialise(base, *geometry, options, seed);
+    Initialise(mapped->data(), *geometry, options, seed);
     // Last, when nothing else can fail for want of space or rights.
     if (absl::Status s = seed.Publish(); !s.ok()) return s;
     EPOCH_POINT("create.before_link");
@@ -87,8 +85,8 @@ class Mapping final : public ForkAware {
   static absl::StatusOr<std::shared_ptr<Mapping>> Open(const std::string& path, bool read_only,
                                                        bool check_words = true) {
     // O_NONBLOCK: a FIFO under a region's name must not hang whoever looks at it.
-    Fd fd(
-        open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    Fd fd(sys::open(path.c_str(),
+                    (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (!fd.ok()) {
       const int error = errno;
       if (error == ENOENT) {
@@ -100,7 +98,7 @@ class Mapping final : public ForkAware {
     if (absl::Status s = RefuseNetworkFilesystem(fd.get(), path); !s.ok()) return s;
     absl::StatusOr<Superblock> superblock = ReadSuperblock(fd.get(), path);
     if (!superblock.ok()) return superblock.status();
-    absl::StatusOr<boost::interprocess::mapped_region> mapped = Map(fd.get(), path, !read_only);
+    absl::StatusOr<sys::MappedFile> mapped = Map(fd.get(), path, !read_only);
     if (!mapped.ok()) return mapped.status();
     Fd probe(ReopenFd(fd.get(), O_RDONLY));
     if (!probe.ok()) return ErrnoStatus(errno, absl::StrCat("can not reopen ", path));
@@ -114,12 +112,12 @@ class Mapping final : public ForkAware {
   static absl::StatusOr<Superblock> ReadSuperblock(int fd, const std::string& path,
                                                    bool any_boot = false) {
     struct stat info {};
-    if (fstat(fd, &info) != 0) return ErrnoStatus(errno, path);
+    if (sys::fstat(fd, &info) != 0) return ErrnoStatus(errno, path);
     if (!S_ISREG(info.st_mode)) {
       return absl::InvalidArgumentError(absl::StrCat(path, " is not a regular file"));
     }
     Superblock s{};
-    const ssize_t got = pread(fd, &s, sizeof s, 0);
+    const ssize_t got = sys::pread(fd, &s, sizeof s, 0);
     if (got < 0) return ErrnoStatus(errno, absl::StrCat("can not read ", path));
     if (static_cast<std::size_t>(got) < sizeof s) {
       return absl::DataLossError(
@@ -167,7 +165,7 @@ class Mapping final : public ForkAware {
     Badge() = default;
   };
   Mapping(Badge, std::string path, bool read_only, const Superblock& superblock,
-          boost::interprocess::mapped_region mapped, Fd lock_fd, Fd probe_fd)
+          sys::MappedFile mapped, Fd lock_fd, Fd probe_fd)
       : Mapping(std::move(path), read_only, superblock, std::move(mapped), nullptr,
                 std::move(lock_fd), std::move(probe_fd)) {}
   // Over memory that is there already and outlives this: for tests that play several processes.
@@ -176,8 +174,8 @@ class Mapping final : public ForkAware {
   ~Mapping() { Unregister(); }
 
  private:
-  Mapping(std::string path, bool read_only, const Superblock& superblock,
-          boost::interprocess::mapped_region mapped, std::byte* base, Fd lock_fd, Fd probe_fd)
+  Mapping(std::string path, bool read_only, const Superblock& superblock, sys::MappedFile mapped,
+          std::byte* base, Fd lock_fd, Fd probe_fd)
       : path_(std::move(path)),
         read_only_(read_only),
         superblock_(superblock),
@@ -185,7 +183,7 @@ class Mapping final : public ForkAware {
         lock_fd_(std::move(lock_fd)),
         probe_fd_(std::move(probe_fd)) {
     view_ = RegionView::At(
-        base != nullptr ? base : static_cast<std::byte*>(mapped_.get_address()),
+        base != nullptr ? base : mapped_.data(),
         *Geometry::For(superblock_.state_bytes, superblock_.participants, superblock_.versions),
         superblock_.durable != 0);
     Register();
@@ -213,8 +211,8 @@ class Mapping final : public ForkAware {
          {std::pair{&lock_fd_, read_only_ ? O_RDONLY : O_RDWR}, std::pair{&probe_fd_, O_RDONLY}}) {
       const int fresh = ReopenFd(fd->get(), flags);
       if (fresh >= 0) {
-        dup3(fresh, fd->get(), O_CLOEXEC);
-        close(fresh);
+        sys::dup3(fresh, fd->get(), O_CLOEXEC);
+        sys::close(fresh);
       } else {
         fd->Close();
       }
@@ -226,15 +224,11 @@ class Mapping final : public ForkAware {
  private:
   friend struct MappingTestPeer;
 
-  static absl::StatusOr<boost::interprocess::mapped_region> Map(int fd, const std::string& path,
-                                                                bool writable) {
-    namespace ipc = boost::interprocess;
-    const ipc::mode_t mode = writable ? ipc::read_write : ipc::read_only;
+  static absl::StatusOr<sys::MappedFile> Map(int fd, const std::string& path, bool writable) {
     try {
       // By descriptor, not by name: the name may meanwhile belong to another file.
-      const ipc::file_mapping file(FdPath(fd).data(), mode);
-      return ipc::mapped_region(file, mode);
-    } catch (const ipc::interprocess_exception& e) {
+      return sys::MappedFile(FdPath(fd).data(), writable);
+    } catch (const boost::interprocess::interprocess_exception& e) {
       return absl::ResourceExhaustedError(absl::StrCat("can not map ", path, ": ", e.what()));
     }
   }
@@ -334,7 +328,7 @@ class Mapping final : public ForkAware {
   const std::string path_;
   const bool read_only_;
   const Superblock superblock_;
-  boost::interprocess::mapped_region mapped_;
+  sys::MappedFile mapped_;
   Fd lock_fd_;
   Fd probe_fd_;
   RegionView view_;

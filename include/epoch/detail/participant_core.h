@@ -43,13 +43,6 @@ struct TailState {
   std::size_t length;
 };
 
-inline std::int64_t DeadlineAfter(absl::Duration timeout) {
-  const std::int64_t now = seam::MonotonicNanos();
-  const std::int64_t nanos = absl::ToInt64Nanoseconds(timeout);  // saturates
-  if (nanos <= 0) return now;  // minus infinity would overflow whoever computes what is left
-  return nanos > INT64_MAX - now ? INT64_MAX : now + nanos;
-}
-
 class ParticipantCore final : public ForkAware {
  public:
   static absl::StatusOr<std::unique_ptr<ParticipantCore>> Join(std::shared_ptr<Mapping> mapping,
@@ -248,9 +241,11 @@ class ParticipantCore final : public ForkAware {
 
   // --- waiting -----------------------------------------------------------------------------------
 
-  absl::Status AwaitCommitted(Epoch epoch, absl::Duration timeout) {
+  // `accepted`: the epoch is this participant's own transition. To be expelled changes nothing
+  // about it any more; an error would say that nothing was changed, and be wrong.
+  absl::Status AwaitCommitted(Epoch epoch, absl::Duration timeout, bool accepted = false) {
     if (HeadEpoch() >= epoch) return absl::OkStatus();
-    if (absl::Status s = Status(); !s.ok()) return s;
+    if (absl::Status s = Status(); !accepted && !s.ok()) return s;
     const std::int64_t deadline_ns = DeadlineAfter(timeout);
     Slices slices(deadline_ns);
     std::string stalled;
@@ -468,7 +463,11 @@ class ParticipantCore final : public ForkAware {
     // Announce exactly what head names, and look again: once head still names it, it is protected,
     // and nothing else is. If head keeps moving, announce "all from here" instead, which holds for
     // whatever head names next: that bounds the loop.
+#ifdef EPOCH_PIN_EXACT_ATTEMPTS  // a test build, that wants to come here more often
+    constexpr int kExactAttempts = EPOCH_PIN_EXACT_ATTEMPTS;
+#else
     constexpr int kExactAttempts = 64;
+#endif
     for (int attempt = 0;; ++attempt) {
       if (StateWord::Unpack(word).phase == Phase::kClosed) {
         slot_->pin.Store(unpinned_);  // withdraw: the fence waits for exactly this

@@ -1,7 +1,8 @@
 // The seam: every atomic access, futex, clock read, liveness query and injected fault of Epoch goes
-// through this file. In production it is std::atomic and plain system calls, at no cost. A build
-// that defines EPOCH_SEAM_HEADER replaces the whole file; one that defines EPOCH_TEST_POINTS keeps
-// it and makes the labelled points call a hook (to kill, stop, or fail the process right there).
+// through this file; files and directories through its second half, system_calls.h. In production
+// it is std::atomic and plain system calls, at no cost. A build that defines EPOCH_SEAM_HEADER
+// replaces the whole file; one that defines EPOCH_TEST_POINTS keeps it and makes the labelled
+// points call a hook (to kill, stop, or fail the process right there).
 #ifndef EPOCH_DETAIL_SEAM_H_
 #define EPOCH_DETAIL_SEAM_H_
 
@@ -86,6 +87,12 @@ inline std::int64_t MonotonicNanos() noexcept {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+inline void SleepFor(std::int64_t nanos) noexcept {
+  timespec left{.tv_sec = nanos / 1'000'000'000, .tv_nsec = nanos % 1'000'000'000};
+  while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+  }
 }
 
 // Sleeps while `*word == expected`, at most `nanos`. Returns on wake-up, change, signal or timeout;

@@ -180,7 +180,7 @@ inline absl::StatusOr<bool> TryTakeSlot(const Mapping& mapping, std::uint32_t in
     return false;
   }
   EPOCH_POINT("join.joining");
-  slot.pid.Store(static_cast<std::uint32_t>(getpid()), std::memory_order_relaxed);
+  slot.pid.Store(static_cast<std::uint32_t>(sys::getpid()), std::memory_order_relaxed);
   slot.start_time_ticks.Store(StartTimeTicks(), std::memory_order_relaxed);
   slot.pid_namespace.Store(PidNamespace(), std::memory_order_relaxed);
   slot.flags.Store(flags, std::memory_order_relaxed);

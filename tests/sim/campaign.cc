@@ -1,0 +1,138 @@
+#include "tests/sim/campaign.h"
+
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "tests/sim/world.h"
+
+namespace epoch::sim {
+namespace {
+
+struct Job {
+  pid_t pid;
+  std::uint64_t first;
+  std::uint64_t playing;  // the seed that is being played
+  Totals totals;
+};
+
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+[[noreturn]] void PlayBatch(Job& job, Mode mode, std::uint64_t batch) {
+  for (std::uint64_t i = 0; i < batch && job.totals.violations == 0; ++i) {
+    job.playing = job.first + i;
+    const Outcome o = Play(PlanFor(job.playing, mode));
+    job.totals.points += o.steps;
+    job.totals.transitions += o.transitions;
+    ++job.totals.schedules;
+    if (o.violation.empty()) continue;
+    std::printf("seed %lu: %s\n", job.playing, o.violation.c_str());
+    job.totals.first_bad = job.playing;
+    ++job.totals.violations;
+  }
+  std::fflush(stdout);
+  _exit(0);
+}
+
+void LoadState(const std::string& path, std::uint64_t& seed, Totals& totals) {
+  if (std::FILE* file = std::fopen(path.c_str(), "r"); file != nullptr) {
+    if (std::fscanf(file, "seed=%lu points=%lu schedules=%lu transitions=%lu", &seed,
+                    &totals.points, &totals.schedules, &totals.transitions) != 4) {
+      std::fprintf(stderr, "sim: %s is no state of a campaign: starting anew\n", path.c_str());
+      totals = {};
+    }
+    std::fclose(file);
+  }
+}
+
+void SaveState(const std::string& path, std::uint64_t seed, const Totals& totals) {
+  const std::string fresh = path + ".new";
+  std::FILE* file = std::fopen(fresh.c_str(), "w");
+  if (file == nullptr) return;
+  std::fprintf(file, "seed=%lu points=%lu schedules=%lu transitions=%lu\n", seed, totals.points,
+               totals.schedules, totals.transitions);
+  std::fclose(file);
+  std::rename(fresh.c_str(), path.c_str());
+}
+
+}  // namespace
+
+Totals RunCampaign(const Budget& budget) {
+  Totals totals;
+  std::uint64_t seed = budget.first_seed;
+  if (!budget.state_path.empty()) LoadState(budget.state_path, seed, totals);
+  const auto jobs = static_cast<std::size_t>(std::max(budget.jobs, 1));
+  auto* slots = static_cast<Job*>(
+      mmap(nullptr, jobs * sizeof(Job), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  if (slots == MAP_FAILED) std::abort();
+  const double begun = Seconds();
+  double told = begun;
+  const auto more = [&] {
+    return totals.violations == 0 && Seconds() - begun < budget.seconds &&
+           (budget.points == 0 || totals.points < budget.points);
+  };
+  std::size_t running = 0;
+  std::uint64_t done_below = seed;  // every seed below has been played
+  std::fflush(stdout);
+  for (;;) {
+    for (std::size_t i = 0; i < jobs && more(); ++i) {
+      if (slots[i].pid != 0) continue;
+      slots[i] = {0, seed, seed, {}};
+      seed += budget.batch;
+      const pid_t child = fork();
+      if (child == 0) PlayBatch(slots[i], budget.mode, budget.batch);
+      if (child < 0) std::abort();
+      slots[i].pid = child;
+      ++running;
+    }
+    if (running == 0) break;
+    int status = 0;
+    const pid_t ended = waitpid(-1, &status, 0);
+    for (std::size_t i = 0; i < jobs; ++i) {
+      Job& job = slots[i];
+      if (job.pid != ended) continue;
+      --running;
+      job.pid = 0;
+      if (status != 0) {
+        std::printf("seed %lu: ended its process (%s %d)\n", job.playing,
+                    WIFSIGNALED(status) ? "signal" : "status",
+                    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+        job.totals.first_bad = job.playing;
+        ++job.totals.violations;
+      }
+      totals.points += job.totals.points;
+      totals.schedules += job.totals.schedules;
+      totals.transitions += job.totals.transitions;
+      totals.violations += job.totals.violations;
+      if (job.totals.first_bad != 0 &&
+          (totals.first_bad == 0 || job.totals.first_bad < totals.first_bad)) {
+        totals.first_bad = job.totals.first_bad;
+      }
+    }
+    done_below = seed;
+    for (std::size_t i = 0; i < jobs; ++i) {
+      if (slots[i].pid != 0) done_below = std::min(done_below, slots[i].first);
+    }
+    if (!budget.state_path.empty() && totals.violations == 0) {
+      SaveState(budget.state_path, done_below, totals);
+    }
+    if (budget.progress && Seconds() - told > 2) {
+      told = Seconds();
+      std::fprintf(stderr, "sim: %.0f s, seed %lu, %.3g points, %lu schedules, %lu transitions\n",
+                   told - begun, seed, static_cast<double>(totals.points), totals.schedules,
+                   totals.transitions);
+    }
+  }
+  munmap(slots, jobs * sizeof(Job));
+  return totals;
+}
+
+}  // namespace epoch::sim

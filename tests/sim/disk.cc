@@ -1,0 +1,560 @@
+#include "tests/sim/disk.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace epoch::sim {
+
+Disk* Disk::active_ = nullptr;
+
+namespace {
+constexpr std::string_view kFdPrefix = "/proc/self/fd/";
+constexpr std::uint64_t Mask(std::uint64_t fault) { return std::uint64_t{1} << fault; }
+}  // namespace
+
+Disk::Disk(Engine& engine, std::byte* arena, std::size_t arena_bytes)
+    : engine_(engine), arena_(arena), arena_bytes_(arena_bytes) {
+  active_ = this;
+  NewNode(true, false, 0755);  // the root, number 0
+  for (const auto& [name, shm] : {std::pair{"dev", true}, std::pair{"disk", false}}) {
+    Inode& top = NewNode(true, shm, 0755);
+    NodeOf(0).names[name] = NodeOf(0).stable_names[name] = top.number;
+  }
+  Inode& shm = NewNode(true, true, 0777);
+  NodeOf(1).names["shm"] = NodeOf(1).stable_names["shm"] = shm.number;
+  engine_.on_reaped = [this](int process) { CloseAllOf(process); };
+  engine_.on_fork = [this](int parent, int child) {
+    std::vector<Descriptor> inherited;
+    for (const auto& [fd, d] : fds_) {
+      if (d.process == parent) inherited.push_back({d.description, child});
+    }
+    for (const Descriptor& d : inherited) {
+      ++descriptions_[static_cast<std::size_t>(d.description)].references;
+      fds_[next_fd_++] = d;
+    }
+  };
+}
+
+Disk::~Disk() {
+  std::memset(arena_, 0, arena_used_);
+  active_ = nullptr;
+}
+
+int Disk::Fail(int error) {
+  errno = error;
+  return -1;
+}
+
+Disk::Inode& Disk::NewNode(bool directory, bool shm, unsigned mode) {
+  inodes_.push_back(std::make_unique<Inode>());
+  Inode& node = *inodes_.back();
+  node.number = static_cast<int>(inodes_.size()) - 1;
+  node.directory = directory;
+  node.shm = shm;
+  node.mode = mode;
+  node.links = directory ? 1 : 0;
+  return node;
+}
+
+Disk::Inode* Disk::NodeAt(const std::string& path, std::string* last, Inode** parent) {
+  if (path.rfind(kFdPrefix, 0) == 0) {
+    const auto fd = fds_.find(std::atoi(path.c_str() + kFdPrefix.size()));
+    if (fd == fds_.end()) return nullptr;
+    return &NodeOf(descriptions_[static_cast<std::size_t>(fd->second.description)].inode);
+  }
+  Inode* node = &NodeOf(0);
+  std::size_t at = 0;
+  while (at < path.size()) {
+    const std::size_t begin = path.find_first_not_of('/', at);
+    if (begin == std::string::npos) break;
+    const std::size_t end = std::min(path.find('/', begin), path.size());
+    const std::string name = path.substr(begin, end - begin);
+    at = end;
+    if (node == nullptr || !node->directory) return nullptr;
+    if (last != nullptr) *last = name;
+    if (parent != nullptr) *parent = node;
+    const auto found = node->names.find(name);
+    node = found == node->names.end() ? nullptr : &NodeOf(found->second);
+    if (node == nullptr && at < path.size()) {
+      if (parent != nullptr) *parent = nullptr;
+      return nullptr;
+    }
+  }
+  return node;
+}
+
+int Disk::NewFd(int inode) {
+  descriptions_.push_back({inode, 1, Self()});
+  fds_[next_fd_] = {static_cast<int>(descriptions_.size()) - 1, Self()};
+  return next_fd_++;
+}
+
+int Disk::Describe(int fd) const {
+  const auto found = fds_.find(fd);
+  if (found == fds_.end()) {
+    engine_.Violation("a file-system call on a closed descriptor");
+    return 0;
+  }
+  return found->second.description;
+}
+
+int Disk::Open(const char* path, int flags, unsigned mode) {
+  engine_.Step();
+  Inode* parent = nullptr;
+  Inode* node = NodeAt(path, nullptr, &parent);
+  if (node == nullptr) return Fail(ENOENT);
+  if (parent != nullptr && engine_.current() >= 0) {
+    engine_.memory().Acquire(engine_.current(), parent->clock);
+  }
+  if ((flags & O_TMPFILE) == O_TMPFILE) {
+    if (!node->directory) return Fail(ENOTDIR);
+    return NewFd(NewNode(false, node->shm, mode).number);
+  }
+  if ((flags & O_DIRECTORY) != 0 && !node->directory) return Fail(ENOTDIR);
+  if (node->shm && (flags & O_DIRECT) != 0) return Fail(EINVAL);
+  const int fd = NewFd(node->number);
+  engine_.Trace("open %s -> %d", path, fd);
+  return fd;
+}
+
+void Disk::Drop(int description) {
+  Description& d = descriptions_[static_cast<std::size_t>(description)];
+  if (--d.references > 0) return;
+  for (const Lock& lock : locks_) {
+    if (lock.description != description) continue;
+    if (d.process >= 0) engine_.memory().Release(d.process, ReleasedAt(lock.inode, lock.byte));
+  }
+  std::erase_if(locks_, [&](const Lock& lock) { return lock.description == description; });
+}
+
+int Disk::Close(int fd) {
+  const auto found = fds_.find(fd);
+  if (found == fds_.end()) return Fail(EBADF);
+  const int description = found->second.description;
+  fds_.erase(found);
+  listing_paths_.erase(fd);
+  Drop(description);
+  return 0;
+}
+
+void Disk::CloseAllOf(int process) {
+  std::vector<int> mine;
+  for (const auto& [fd, d] : fds_) {
+    if (d.process == process) mine.push_back(fd);
+  }
+  for (const int fd : mine) Close(fd);
+}
+
+int Disk::Dup3(int from, int to) {
+  const int description = Describe(from);
+  Close(to);
+  ++descriptions_[static_cast<std::size_t>(description)].references;
+  fds_[to] = {description, engine_.current()};
+  return to;
+}
+
+ssize_t Disk::Read(int fd, void* to, std::size_t size, std::int64_t offset) {
+  engine_.Step();
+  const Inode& node = NodeOf(DescriptionOf(fd).inode);
+  std::uint64_t what = 0;
+  if (!node.shm && engine_.TakeDiskFault(Mask(kReadFails), what)) {
+    engine_.Trace("read: EIO");
+    return Fail(EIO);
+  }
+  const std::byte* bytes = node.shm ? node.memory : node.now.data();
+  const std::size_t end = node.shm ? node.memory_bytes : node.now.size();
+  const auto from = static_cast<std::size_t>(offset);
+  if (from >= end) return 0;
+  size = std::min(size, end - from);
+  std::memcpy(to, bytes + from, size);
+  return static_cast<ssize_t>(size);
+}
+
+void Disk::MarkDirty(Inode& node, std::size_t offset, std::size_t size) {
+  node.dirty.resize((node.now.size() + kSector - 1) / kSector);
+  for (std::size_t s = offset / kSector; s * kSector < offset + size; ++s) node.dirty[s] = true;
+}
+
+std::int64_t Disk::Latency() {
+  Random& random = engine_.random();
+  switch (random.Below(16)) {
+    case 0:
+      return static_cast<std::int64_t>(random.Below(400'000'000));  // longer than anyone waits
+    case 1:
+    case 2:
+      return static_cast<std::int64_t>(random.Below(4'000'000));
+    case 3:
+    case 4:
+    case 5:
+      return static_cast<std::int64_t>(random.Below(20'000));
+    default:
+      return static_cast<std::int64_t>(random.Below(500));
+  }
+}
+
+// Writes the sectors of a flight that `sector_lands` lets pass.
+void Disk::Land(const Flight& flight, bool stable, const std::function<bool()>& sector_lands) {
+  Inode& node = NodeOf(flight.inode);
+  if (node.now.size() < flight.offset + flight.bytes.size()) {
+    node.now.resize(flight.offset + flight.bytes.size());
+  }
+  if (stable && node.stable.size() < node.now.size()) node.stable.resize(node.now.size());
+  for (std::size_t at = 0; at < flight.bytes.size(); at += kSector) {
+    if (!sector_lands()) continue;
+    const std::size_t part = std::min(kSector, flight.bytes.size() - at);
+    std::memcpy(node.now.data() + flight.offset + at, flight.bytes.data() + at, part);
+    if (stable) {
+      std::memcpy(node.stable.data() + flight.offset + at, flight.bytes.data() + at, part);
+    } else {
+      MarkDirty(node, flight.offset + at, part);
+    }
+  }
+}
+
+ssize_t Disk::Write(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable) {
+  engine_.Step();
+  const int description = Describe(fd);
+  Inode& node = NodeOf(DescriptionOf(fd).inode);
+  const auto* bytes = static_cast<const std::byte*>(from);
+  auto flight = std::make_shared<Flight>(Flight{description,
+                                                node.number,
+                                                static_cast<std::size_t>(offset),
+                                                {bytes, bytes + size},
+                                                std::make_shared<bool>(false)});
+  std::uint64_t what = kDiskFaults;
+  if (durable) {
+    engine_.TakeDiskFault(Mask(kWriteFails) | Mask(kWriteIsShort) | Mask(kWriteInterrupted), what);
+  }
+  engine_.Trace("write fd %d offset %ld bytes %zu%s%s", fd, offset, size, durable ? " durable" : "",
+                what == kWriteFails     ? ": EIO"
+                : what == kWriteIsShort ? ": short"
+                                        : "");
+  Random& random = engine_.random();
+  switch (what) {
+    case kWriteFails:
+      // Not stable, but there for all to read, perhaps all of it; or in part, and stable.
+      if (random.OneIn(2)) {
+        Land(*flight, false,
+             [whole = random.OneIn(2), &random] { return whole || random.OneIn(2); });
+      } else {
+        Land(*flight, true, [&random] { return random.OneIn(2); });
+      }
+      return Fail(EIO);
+    case kWriteIsShort:
+      flight->bytes.resize(random.Below(size / kSector) * kSector);
+      Land(*flight, false, [] { return true; });
+      return static_cast<ssize_t>(flight->bytes.size());
+    case kWriteInterrupted:
+      return Fail(random.OneIn(2) ? EINTR : EAGAIN);
+    default:
+      break;
+  }
+  if (!durable || engine_.current() < 0) {
+    Land(*flight, durable, [] { return true; });
+    return static_cast<ssize_t>(size);
+  }
+  ++descriptions_[static_cast<std::size_t>(description)].references;
+  flights_.push_back(flight);
+  engine_.After(Latency(), [this, flight] {
+    Land(*flight, true, [] { return true; });
+    engine_.Trace("landed: offset %zu bytes %zu", flight->offset, flight->bytes.size());
+    *flight->done = true;
+    std::erase(flights_, flight);
+    Drop(flight->description);
+  });
+  engine_.BlockUntil(*flight->done);
+  return static_cast<ssize_t>(size);
+}
+
+int Disk::Sync(int fd) {
+  engine_.Step();
+  Inode& node = NodeOf(DescriptionOf(fd).inode);
+  engine_.Trace("sync fd %d", fd);
+  if (node.shm) return 0;
+  std::uint64_t what = 0;
+  const bool fails = engine_.TakeDiskFault(Mask(kSyncFails), what);
+  if (engine_.current() >= 0) {
+    const auto done = std::make_shared<bool>(false);
+    engine_.After(Latency() / 4, [done] { *done = true; });
+    engine_.BlockUntil(*done);
+  }
+  if (node.directory) {
+    if (fails) return Fail(EIO);
+    node.stable_names = node.names;
+    node.unsynced.clear();
+    return 0;
+  }
+  node.stable.resize(node.now.size());
+  for (std::size_t s = 0; s < node.dirty.size(); ++s) {
+    if (!node.dirty[s]) continue;
+    // After a failure the pages count as clean: a later sync succeeds and proves nothing.
+    if (!fails || engine_.random().OneIn(2)) {
+      const std::size_t part = std::min(kSector, node.now.size() - s * kSector);
+      std::memcpy(node.stable.data() + s * kSector, node.now.data() + s * kSector, part);
+    }
+    node.dirty[s] = false;
+  }
+  return fails ? Fail(EIO) : 0;
+}
+
+int Disk::Allocate(int fd, std::int64_t size) {
+  engine_.Step();
+  Inode& node = NodeOf(DescriptionOf(fd).inode);
+  std::uint64_t what = 0;
+  if (!node.shm && engine_.TakeDiskFault(Mask(kNoSpace), what)) return ENOSPC;
+  const auto bytes = static_cast<std::size_t>(size);
+  if (!node.shm) {
+    if (node.now.size() < bytes) node.now.resize(bytes);
+    return 0;
+  }
+  const std::size_t whole = (bytes + 4095) / 4096 * 4096;
+  if (arena_used_ + whole > arena_bytes_) return ENOSPC;
+  node.memory = arena_ + arena_used_;
+  node.memory_bytes = bytes;
+  arena_used_ += whole;
+  return 0;
+}
+
+void Disk::Change(Inode& directory, const std::string& add, const std::string& remove, int inode) {
+  if (!remove.empty()) directory.names.erase(remove);
+  if (!add.empty()) directory.names[add] = inode;
+  if (!directory.shm) directory.unsynced.push_back({add, remove, inode});
+  if (engine_.current() >= 0) engine_.memory().Release(engine_.current(), directory.clock);
+}
+
+int Disk::Link(const char* from, const char* to) {
+  engine_.Step();
+  Inode* node = NodeAt(from);
+  Inode* parent = nullptr;
+  std::string name;
+  Inode* there = NodeAt(to, &name, &parent);
+  if (node == nullptr || parent == nullptr) return Fail(ENOENT);
+  if (there != nullptr) return Fail(EEXIST);
+  engine_.Trace("link %s", to);
+  ++node->links;
+  Change(*parent, name, "", node->number);
+  if (node->shm && on_shm_link) on_shm_link(to, node->memory);
+  return 0;
+}
+
+int Disk::Unlink(const std::string& path, bool directory) {
+  engine_.Step();
+  Inode* parent = nullptr;
+  std::string name;
+  Inode* node = NodeAt(path, &name, &parent);
+  if (node == nullptr) return Fail(ENOENT);
+  if (node->directory != directory) return Fail(directory ? ENOTDIR : EISDIR);
+  if (directory && !node->names.empty()) return Fail(ENOTEMPTY);
+  engine_.Trace("unlink %s", path.c_str());
+  --node->links;
+  Change(*parent, "", name, node->number);
+  return 0;
+}
+
+int Disk::Rename(const char* from, const char* to) {
+  engine_.Step();
+  Inode *from_parent = nullptr, *to_parent = nullptr;
+  std::string from_name, to_name;
+  Inode* node = NodeAt(from, &from_name, &from_parent);
+  Inode* there = NodeAt(to, &to_name, &to_parent);
+  if (node == nullptr || to_parent == nullptr) return Fail(ENOENT);
+  if (there != nullptr) return Fail(EEXIST);  // always RENAME_NOREPLACE
+  if (from_parent != to_parent) return Fail(EXDEV);
+  engine_.Trace("rename %s to %s", from, to);
+  Change(*to_parent, to_name, from_name, node->number);
+  return 0;
+}
+
+int Disk::MakeDirectory(const char* path) {
+  engine_.Step();
+  Inode* parent = nullptr;
+  std::string name;
+  if (NodeAt(path, &name, &parent) != nullptr) return Fail(EEXIST);
+  if (parent == nullptr) return Fail(ENOENT);
+  const int number = NewNode(true, parent->shm, 0700).number;
+  Change(*parent, name, "", number);
+  return 0;
+}
+
+void Disk::Fill(const Inode& node, struct stat* info) const {
+  *info = {};
+  info->st_ino = static_cast<ino_t>(node.number) + 1;
+  info->st_dev = node.shm ? 2 : 1;
+  info->st_nlink = static_cast<nlink_t>(node.links);
+  info->st_mode = (node.directory ? S_IFDIR : S_IFREG) | node.mode;
+  info->st_size = static_cast<off_t>(node.shm ? node.memory_bytes : node.now.size());
+}
+
+int Disk::Stat(const char* path, struct stat* info) {
+  engine_.Step();
+  const Inode* node = NodeAt(path);
+  if (node == nullptr) return Fail(ENOENT);
+  Fill(*node, info);
+  return 0;
+}
+
+int Disk::StatFd(int fd, struct stat* info) {
+  engine_.Step();
+  Fill(NodeOf(DescriptionOf(fd).inode), info);
+  return 0;
+}
+
+bool Disk::Exists(const char* path) {
+  engine_.Step();
+  return NodeAt(path) != nullptr;
+}
+
+int Disk::LockByte(int fd, bool exclusive, bool release, std::int64_t byte) {
+  engine_.Step();
+  const int description = Describe(fd);
+  const int inode = DescriptionOf(fd).inode;
+  if (!release) {
+    for (const Lock& lock : locks_) {
+      if (lock.inode == inode && lock.byte == byte && lock.description != description &&
+          (lock.exclusive || exclusive)) {
+        return EAGAIN;
+      }
+    }
+  }
+  const auto held = std::erase_if(locks_, [&](const Lock& lock) {
+    return lock.inode == inode && lock.byte == byte && lock.description == description;
+  });
+  const int self = engine_.current();
+  Clock& clock = ReleasedAt(inode, byte);
+  if (!release) {
+    locks_.push_back({inode, byte, description, exclusive});
+    if (self >= 0) engine_.memory().Acquire(self, clock);
+  } else if (held > 0 && self >= 0) {
+    engine_.memory().Release(self, clock);
+  }
+  engine_.Trace("%s byte %ld of file %d", release ? "unlocked" : "locked", byte, inode);
+  return 0;
+}
+
+bool Disk::ByteHeld(int fd, std::int64_t byte) {
+  engine_.Step();
+  const int description = Describe(fd);
+  const int inode = DescriptionOf(fd).inode;
+  for (const Lock& lock : locks_) {
+    if (lock.inode == inode && lock.byte == byte && lock.description != description) return true;
+  }
+  // The kernel's lock is a synchronisation: who finds a byte free sees all that its last holder
+  // did before it let go or died.
+  if (engine_.current() >= 0) engine_.memory().Acquire(engine_.current(), ReleasedAt(inode, byte));
+  return false;
+}
+
+int Disk::Flock(int fd, bool wait) {
+  for (;;) {
+    const int error = LockByte(fd, true, false, -1);
+    if (error == 0) return 0;
+    if (!wait) return Fail(EWOULDBLOCK);
+    engine_.Sleep(10'000);
+  }
+}
+
+std::byte* Disk::MemoryOf(const char* path) {
+  engine_.Step();
+  Inode* node = NodeAt(path);
+  return node == nullptr ? nullptr : node->memory;
+}
+
+Disk::Listing* Disk::OpenDirectory(const char* path) {
+  engine_.Step();
+  Inode* node = NodeAt(path);
+  if (node == nullptr || !node->directory) {
+    errno = ENOENT;
+    return nullptr;
+  }
+  if (engine_.current() >= 0) engine_.memory().Acquire(engine_.current(), node->clock);
+  auto* listing = new Listing;
+  listing->path = path;
+  for (const auto& [name, inode] : node->names) listing->names.push_back(name);
+  // The kernel promises no order.
+  for (std::size_t i = listing->names.size(); i > 1; --i) {
+    std::swap(listing->names[i - 1], listing->names[engine_.random().Below(i)]);
+  }
+  return listing;
+}
+
+int Disk::RegisterListing(Listing* listing) {
+  listing_paths_[next_fd_] = listing->path;
+  return next_fd_++;
+}
+
+std::string Disk::PathOfListing(int fd) const {
+  const auto found = listing_paths_.find(fd);
+  return found == listing_paths_.end() ? "" : found->second;
+}
+
+std::vector<std::string> Disk::Names(const std::string& directory) const {
+  std::vector<std::string> names;
+  const Inode* node = const_cast<Disk*>(this)->NodeAt(directory);
+  if (node == nullptr) return names;
+  for (const auto& [name, inode] : node->names) names.push_back(name);
+  return names;
+}
+
+std::vector<std::byte> Disk::Stable(const std::string& path) {
+  const Inode* node = NodeAt(path);
+  return node == nullptr ? std::vector<std::byte>() : node->stable;
+}
+
+void Disk::Damage(const std::string& path, std::size_t sector, bool zeros) {
+  Inode& node = *NodeAt(path);
+  for (std::size_t i = 0; i < kSector; ++i) {
+    const auto noise = static_cast<std::byte>(engine_.random().Below(256)) | std::byte{1};
+    const std::size_t at = sector * kSector + i;
+    node.stable[at] = node.now[at] = zeros ? std::byte{0} : noise;
+  }
+  damaged_ = true;
+  engine_.Trace("damaged: %s offset %zu%s", path.c_str(), sector * kSector, zeros ? " zeros" : "");
+}
+
+void Disk::PowerLoss(bool tear) {
+  Random& random = engine_.random();
+  for (const auto& flight : flights_) Land(*flight, false, [] { return true; });
+  flights_.clear();
+  ++boot_;
+  descriptions_.clear();
+  fds_.clear();
+  locks_.clear();
+  released_.clear();
+  const bool ordered = random.OneIn(2);  // names: a journal keeps their order, POSIX does not
+  for (const auto& owned : inodes_) {
+    Inode& node = *owned;
+    node.clock = {};
+    if (node.shm) {
+      if (node.directory && node.number > 2) node.names.clear();
+      continue;
+    }
+    if (node.directory) {
+      const std::uint64_t kept = random.Below(node.unsynced.size() + 1);
+      for (std::size_t i = 0; i < node.unsynced.size(); ++i) {
+        if (ordered ? i >= kept : random.OneIn(2)) continue;
+        const Inode::Change& change = node.unsynced[i];
+        if (!change.remove.empty()) node.stable_names.erase(change.remove);
+        if (!change.add.empty()) node.stable_names[change.add] = change.inode;
+      }
+      node.unsynced.clear();
+      node.names = node.stable_names;
+      continue;
+    }
+    // The new size is there or not; what lies beyond reads as zeros, if it is.
+    if (node.now.size() > node.stable.size() && random.OneIn(2))
+      node.stable.resize(node.now.size());
+    for (std::size_t s = 0; s < node.dirty.size(); ++s) {
+      if (!node.dirty[s] || (s + 1) * kSector > node.stable.size() || random.OneIn(2)) continue;
+      const std::size_t part = tear && random.OneIn(8) ? random.Below(kSector) : kSector;
+      std::memcpy(node.stable.data() + s * kSector, node.now.data() + s * kSector, part);
+    }
+    node.now = node.stable;
+    node.dirty.assign(node.dirty.size(), false);
+  }
+}
+
+}  // namespace epoch::sim

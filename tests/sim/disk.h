@@ -1,0 +1,186 @@
+// The simulated file system: a tree of files and directories, descriptions with locks, a shared
+// memory directory, and a disk that forgets what was not synced.
+//
+//   /dev/shm   memory: gone with the power
+//   /disk      files: what was written but not synced is kept, lost or torn, sector by sector, when
+//              the power goes; so is each unsynced name. Durable writes take time, and land even if
+//              their process has died meanwhile: until then they hold their description, and with
+//              it its locks.
+//
+// Every call is a scheduling point. Errors follow the system's conventions: -1 and errno.
+#ifndef EPOCH_TESTS_SIM_DISK_H_
+#define EPOCH_TESTS_SIM_DISK_H_
+
+#include <dirent.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/sim/engine.h"
+
+namespace epoch::sim {
+
+inline constexpr std::size_t kSector = 512;
+
+// What a Fault of kind kDisk makes fail: one call, the first of its kind after the fault's step.
+enum DiskFault : std::uint64_t {
+  kWriteFails,        // a durable write: EIO, some of its sectors have landed
+  kWriteIsShort,      // a durable write does a part
+  kWriteInterrupted,  // EINTR, or EAGAIN
+  kSyncFails,         // fsync: EIO, and what it did not write is no longer dirty
+  kNoSpace,           // allocation: ENOSPC
+  kReadFails,         // EIO
+  kSectorDamaged,     // not a call: at the next power loss one stable sector is overwritten
+  kDiskFaults
+};
+
+class Disk {
+ public:
+  explicit Disk(Engine& engine, std::byte* arena, std::size_t arena_bytes);
+  ~Disk();
+  static Disk* active() { return active_; }
+
+  // The power is back: what was stable is there, of the rest what chance left.
+  // `tear`: a sector may also be half written.
+  void PowerLoss(bool tear);
+  // The boot that this is.
+  std::uint64_t boot() const { return boot_; }
+
+  // A file of /dev/shm got its name: its memory.
+  std::function<void(const std::string& path, std::byte* memory)> on_shm_link;
+  // Names in a directory; empty if there is none.
+  std::vector<std::string> Names(const std::string& directory) const;
+  // What is stable of a file; empty if there is none.
+  std::vector<std::byte> Stable(const std::string& path);
+  // Overwrites one sector of it: by bytes that nobody wrote, or by zeros.
+  void Damage(const std::string& path, std::size_t sector, bool zeros);
+  bool damaged() const { return damaged_; }
+
+  // Whose descriptors those are that set-up opens.
+  void ActAs(int process) { acting_ = process; }
+  // A process is gone, or a fork child closes what it inherited.
+  void CloseAllOf(int process);
+
+  // --- system calls
+  // --------------------------------------------------------------------------------
+  int Open(const char* path, int flags, unsigned mode);
+  int Close(int fd);
+  int Dup3(int from, int to);
+  ssize_t Read(int fd, void* to, std::size_t size, std::int64_t offset);
+  ssize_t Write(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable);
+  int Sync(int fd);
+  int Allocate(int fd, std::int64_t size);  // returns an errno
+  int Link(const char* from, const char* to);
+  int Unlink(const std::string& path, bool directory);
+  int Rename(const char* from, const char* to);
+  int MakeDirectory(const char* path);
+  int Stat(const char* path, struct stat* info);
+  int StatFd(int fd, struct stat* info);
+  bool Exists(const char* path);
+  int Flock(int fd, bool wait);
+  int LockByte(int fd, bool exclusive, bool release, std::int64_t byte);
+  bool ByteHeld(int fd, std::int64_t byte);
+  // Memory of a /dev/shm file; nullptr if it is none.
+  std::byte* MemoryOf(const char* path);
+
+  struct Listing {
+    std::string path;
+    std::vector<std::string> names;
+    std::size_t at = 0;
+    dirent entry{};
+  };
+  Listing* OpenDirectory(const char* path);
+  std::string PathOfListing(int fd) const;
+  int RegisterListing(Listing* listing);
+
+ private:
+  struct Inode {
+    int number = 0;
+    bool directory = false;
+    bool shm = false;
+    unsigned mode = 0;
+    int links = 0;
+    std::byte* memory = nullptr;                     // shm
+    std::size_t memory_bytes = 0;                    // shm
+    std::vector<std::byte> now, stable;              // file
+    std::vector<bool> dirty;                         // file: sectors in `now` that are not stable
+    std::map<std::string, int> names, stable_names;  // directory
+    struct Change {
+      std::string add, remove;
+      int inode;
+    };
+    std::vector<Change> unsynced;  // directory: since the last sync
+    Clock clock{};                 // directory: what its changers knew
+  };
+  struct Description {
+    int inode;
+    int references = 0;
+    int process;  // that opened it
+  };
+  struct Descriptor {
+    int description;
+    int process;
+  };
+  struct Lock {
+    int inode;
+    std::int64_t byte;  // -1: flock
+    int description;
+    bool exclusive;
+  };
+  struct Flight {  // a durable write under way
+    int description, inode;
+    std::size_t offset;
+    std::vector<std::byte> bytes;
+    std::shared_ptr<bool> done;
+  };
+
+  Inode& NodeOf(int number) { return *inodes_[static_cast<std::size_t>(number)]; }
+  const Inode& NodeOf(int number) const { return *inodes_[static_cast<std::size_t>(number)]; }
+  Inode* NodeAt(const std::string& path, std::string* last = nullptr, Inode** parent = nullptr);
+  Inode& NewNode(bool directory, bool shm, unsigned mode);
+  int NewFd(int inode);
+  int Self() const { return engine_.current() >= 0 ? engine_.current() : acting_; }
+  int Describe(int fd) const;
+  Description& DescriptionOf(int fd) {
+    return descriptions_[static_cast<std::size_t>(Describe(fd))];
+  }
+  void Drop(int description);
+
+  void Land(const Flight& flight, bool stable, const std::function<bool()>& sector_lands);
+  void Fill(const Inode& node, struct stat* info) const;
+  void Change(Inode& directory, const std::string& add, const std::string& remove, int inode);
+  std::int64_t Latency();
+  Clock& ReleasedAt(int inode, std::int64_t byte) { return released_[{inode, byte}]; }
+  static void MarkDirty(Inode& node, std::size_t offset, std::size_t size);
+  static int Fail(int error);
+
+  static Disk* active_;
+
+  Engine& engine_;
+  std::byte* const arena_;
+  const std::size_t arena_bytes_;
+  std::size_t arena_used_ = 0;
+  std::vector<std::unique_ptr<Inode>> inodes_;
+  std::vector<Description> descriptions_;
+  std::map<int, Descriptor> fds_;
+  int next_fd_ = 1'000'000;  // no real descriptor: a call that bypasses the seam fails
+  std::vector<Lock> locks_;
+  std::map<std::pair<int, std::int64_t>, Clock> released_;
+  std::vector<std::shared_ptr<Flight>> flights_;
+  std::map<int, std::string> listing_paths_;
+  std::uint64_t boot_ = 1;
+  std::uint64_t made_directories_ = 0;
+  bool damaged_ = false;
+  int acting_ = -1;
+};
+
+}  // namespace epoch::sim
+
+#endif  // EPOCH_TESTS_SIM_DISK_H_

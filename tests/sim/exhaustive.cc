@@ -1,0 +1,100 @@
+#include "tests/sim/exhaustive.h"
+
+#include <chrono>
+#include <cstdio>
+#include <vector>
+
+#include "tests/sim/world.h"
+
+namespace epoch::sim {
+namespace {
+
+struct Bounds {
+  int preemptions, stale_loads, crashes;
+};
+
+struct Case {
+  const char* name;
+  Bounds bounds;
+  std::vector<std::vector<OpKind>> operations;  // by process
+  bool first_is_dead = false;                   // dies at once, and leaves its slot behind
+};
+
+const std::vector<Case>& Cases() {
+  using enum OpKind;
+  static const std::vector<Case> cases = {
+      {"two commits", {2, 1, 0}, {{kCommit}, {kCommit}}},
+      {"a commit and its death, another", {1, 0, 1}, {{kCommit}, {kCommit}}},
+      {"a pin, its cell recycled", {2, 0, 0}, {{kPin}, {kCommit, kCommit, kCommit, kCommit}}},
+      {"a pin, stale", {2, 1, 0}, {{kPin}, {kCommit, kCommit}}},
+      {"an update against commits", {2, 0, 0}, {{kUpdate}, {kCommit, kCommit, kCommit}}},
+      {"leave and join against reap", {2, 0, 0}, {{kRejoin}, {kReap, kCommit}}},
+      {"death in a join, reaped", {1, 0, 1}, {{kRejoin}, {kReap, kReap}}},
+      {"expulsion against a commit", {2, 0, 0}, {{kCommit, kCommit}, {kExpel, kCommit}}},
+      {"convergence against a join", {2, 0, 0}, {{kRejoin, kPoll}, {kCommit, kAwaitConverged}}},
+      {"parked, pinning", {2, 1, 0}, {{kPark, kPin}, {kCommit, kAwaitConverged}}},
+      {"three commits", {2, 0, 0}, {{kCommit}, {kCommit}, {kCommit}}},
+      {"two reapers, next owner", {2, 0, 0}, {{}, {kReap}, {kReap, kRejoin, kCommit}}, true},
+  };
+  return cases;
+}
+
+Plan PlanOf(const Case& c, Script& script) {
+  Plan plan;
+  plan.seed = 1;
+  plan.joined = true;
+  plan.operations.resize(kMaxProcesses);
+  for (std::size_t p = 0; p < c.operations.size(); ++p) {
+    for (const OpKind kind : c.operations[p]) plan.operations[p].push_back({kind, 2, 0});
+  }
+  Settings& s = plan.settings;
+  s.strategy = Strategy::kScripted;
+  s.script = &script;
+  s.processes = static_cast<int>(c.operations.size());
+  s.preemptions = c.bounds.preemptions;
+  s.stale_loads = c.bounds.stale_loads;
+  s.crashes = c.bounds.crashes;
+  s.late_death = false;
+  if (c.first_is_dead) s.faults.push_back({FaultKind::kCrash, 0, 0});
+  return plan;
+}
+
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+Totals PlayAllSmallCases(double seconds) {
+  Totals totals;
+  const double end = Seconds() + seconds;
+  std::size_t left = Cases().size();
+  for (const Case& c : Cases()) {
+    Script script;
+    const double until = Seconds() + (end - Seconds()) / static_cast<double>(left--);
+    std::uint64_t schedules = 0, points = 0;
+    bool complete = false;
+    while (Seconds() < until) {
+      const Outcome o = Play(PlanOf(c, script));
+      ++schedules;
+      points += o.steps;
+      if (!o.violation.empty()) {
+        std::printf("%s, schedule %lu: %s\n", c.name, schedules, o.violation.c_str());
+        ++totals.violations;
+        break;
+      }
+      if (!script.Advance()) {
+        complete = true;
+        break;
+      }
+    }
+    std::printf("%-32s preemptions %d stale %d crashes %d: %8lu schedules%s\n", c.name,
+                c.bounds.preemptions, c.bounds.stale_loads, c.bounds.crashes, schedules,
+                complete ? ", all" : ", not all");
+    totals.schedules += schedules;
+    totals.points += points;
+  }
+  return totals;
+}
+
+}  // namespace epoch::sim

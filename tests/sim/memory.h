@@ -1,0 +1,153 @@
+// Weak memory by vector clocks: a load may return any store that C++ happens-before still allows,
+// not only the newest.
+//
+// C++'s model with one simplification: modification order is execution order. Loads that are not
+// seq_cst may be stale; seq_cst ones are not older than the last seq_cst store to that word;
+// read-modify-writes read the newest. An acquire fence turns the relaxed loads before it into
+// acquire loads. Plain bytes are not modelled as stale; instead their accesses are checked for
+// races (`PlainRead`, `PlainWrite`).
+#ifndef EPOCH_TESTS_SIM_MEMORY_H_
+#define EPOCH_TESTS_SIM_MEMORY_H_
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "tests/sim/random.h"
+
+namespace epoch::sim {
+
+inline constexpr int kMaxProcesses = 6;
+
+using Clock = std::array<std::uint32_t, kMaxProcesses>;
+
+inline void Learn(Clock& clock, const Clock& other) {
+  for (std::size_t i = 0; i < clock.size(); ++i) clock[i] = std::max(clock[i], other[i]);
+}
+
+class Memory {
+ public:
+  // How one load among several allowed ones is chosen: the number of stores that it may return,
+  // the newest being the last. Returns an index below that.
+  using Choose = std::function<std::uint64_t(std::uint64_t allowed)>;
+
+  // `arena`: all memory that processes may share.
+  Memory(const std::byte* arena, std::size_t bytes) : arena_(arena), bytes_(bytes) {
+    locations_.reserve(512);
+  }
+
+  // --- atomics; `self` is the process ------------------------------------------------------------
+  bool Shared(const void* at) const {
+    const auto* p = static_cast<const std::byte*>(at);
+    return p >= arena_ && p < arena_ + bytes_;
+  }
+  template <typename ChooseFn>
+  std::uint64_t Load(int self, const void* at, std::uint64_t in_memory, std::memory_order order,
+                     bool& stale, ChooseFn&& choose) {
+    Location& location = Find(at, in_memory);
+    const auto me = static_cast<std::size_t>(self);
+    Clock& clock = clocks_[me];
+    const auto& stores = location.stores;
+    const std::uint64_t newest = location.dropped + stores.size() - 1;
+    std::uint64_t oldest = std::max(location.seen[me], location.dropped);
+    for (std::uint64_t i = newest; i > oldest; --i) {
+      const StoreRecord& s = stores[i - location.dropped];
+      if (s.process >= 0 && s.stamp <= clock[static_cast<std::size_t>(s.process)]) {
+        oldest = i;  // it happened before this load: nothing older may be read
+        break;
+      }
+    }
+    if (order == std::memory_order_seq_cst) oldest = std::max(oldest, location.last_seq_cst);
+    const std::uint64_t chosen = oldest == newest ? newest : oldest + choose(newest - oldest + 1);
+    stale = chosen != newest;
+    const StoreRecord& s = stores[chosen - location.dropped];
+    location.seen[me] = chosen;
+    Learn(order == std::memory_order_relaxed ? fenced_[me] : clock, s.released);
+    return s.value;
+  }
+  // The word as it is before its first tracked store.
+  void BeforeStore(const void* at, std::uint64_t in_memory) { Find(at, in_memory); }
+  void Store(int self, const void* at, std::uint64_t value, std::memory_order order);
+  void BeforeModify(int self, const void* at, std::uint64_t in_memory);
+  void AfterModify(int self, const void* at, std::uint64_t value);
+  void AcquireFence(int self) {
+    Learn(clocks_[static_cast<std::size_t>(self)], fenced_[static_cast<std::size_t>(self)]);
+  }
+  // What the kernel reads for a futex call: the newest.
+  std::uint64_t Newest(const void* at, std::uint64_t in_memory) {
+    return Find(at, in_memory).stores.back().value;
+  }
+
+  // --- synchronisation through the kernel (locks, names)
+  // ------------------------------------------
+  void Release(int self, Clock& into) {
+    const auto me = static_cast<std::size_t>(self);
+    ++clocks_[me][me];  // covers the plain accesses since the last store
+    Learn(into, clocks_[me]);
+  }
+  void Acquire(int self, const Clock& from) {
+    Learn(clocks_[static_cast<std::size_t>(self)], from);
+  }
+
+  // --- plain bytes
+  // --------------------------------------------------------------------------------- False: a
+  // race. The read is not ordered behind the write, or the write not behind all reads.
+  bool PlainWrite(int self, const void* at);
+  bool PlainRead(int self, const void* at);
+
+  // A new process takes the place of a dead one: it knows nothing yet.
+  void Restart(int self);
+  // The words in [base, base + bytes) are new; nothing of the old ones is known.
+  void Forget(const std::byte* base, std::size_t bytes);
+
+ private:
+  static constexpr std::size_t kHistory = 6;  // stores kept per location
+
+  struct StoreRecord {
+    std::uint64_t value;
+    int process;          // -1: before the run
+    std::uint32_t stamp;  // of the storing process's clock
+    Clock released;       // what an acquire load of it learns
+  };
+  struct Location {
+    std::vector<StoreRecord> stores;
+    std::uint64_t dropped = 0;                        // older stores no longer kept
+    std::array<std::uint64_t, kMaxProcesses> seen{};  // index of the newest store each one knows
+    std::uint64_t last_seq_cst = 0;
+  };
+  struct Plain {
+    int writer = -1;
+    std::uint32_t stamp = 0;
+    Clock reads{};  // by process: stamp of its last read
+  };
+
+  Location& Find(const void* at, std::uint64_t in_memory) {
+    const auto word = static_cast<std::size_t>(static_cast<const std::byte*>(at) - arena_) / 4;
+    if (word >= index_.size()) index_.resize(word + 4096, -1);
+    std::int32_t& index = index_[word];
+    if (index < 0) {
+      index = static_cast<std::int32_t>(locations_.size());
+      locations_.emplace_back();
+      locations_.back().stores.reserve(kHistory + 1);
+      locations_.back().stores.push_back({in_memory, -1, 0, {}});
+    }
+    return locations_[static_cast<std::size_t>(index)];
+  }
+
+  const std::byte* arena_;
+  std::size_t bytes_;
+  std::vector<std::int32_t> index_;  // by word: into locations_, or -1
+  std::vector<Location> locations_;
+  std::array<Clock, kMaxProcesses> clocks_{};
+  std::array<Clock, kMaxProcesses> fenced_{};  // what relaxed loads have seen: for the next fence
+  std::map<const void*, Plain> plain_;
+};
+
+}  // namespace epoch::sim
+
+#endif  // EPOCH_TESTS_SIM_MEMORY_H_

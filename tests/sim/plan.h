@@ -1,0 +1,82 @@
+// What happens in one run, apart from the schedule: who does what, which faults strike, what kind
+// of region it is. Made from a seed; parts can be left out, to find the ones that a failure needs.
+#ifndef EPOCH_TESTS_SIM_PLAN_H_
+#define EPOCH_TESTS_SIM_PLAN_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tests/sim/engine.h"
+
+namespace epoch::sim {
+
+enum class OpKind {
+  kPin,
+  kCommit,
+  kCommitExpecting,
+  kUpdate,
+  kProposeThenAwait,
+  kDropDraft,
+  kRead,
+  kPark,
+  kPoll,
+  kReap,
+  kExpel,
+  kRejoin,
+  kAwaitConverged,
+  kReopen,
+};
+const char* NameOf(OpKind kind);
+
+struct Op {
+  OpKind kind;
+  std::uint64_t argument;
+  int boot = 0;
+};
+
+struct Plan {
+  std::uint64_t seed = 0;
+  Settings settings;
+  std::vector<std::vector<Op>> operations;  // by process
+
+  std::uint32_t versions = 4;
+  std::uint64_t state_bytes = 64;
+  bool joined = false;  // all are participants before the run begins
+  // Durable regions only.
+  bool durable = false;
+  int boots = 1;  // the next one begins when all have ended, or the power was lost
+  bool latest = false;
+  std::uint32_t retain_segments = 0;
+  std::uint64_t spare_blocks = 0;  // of a segment, beyond what it must have
+  bool tears = false;              // the disk tears sectors
+  bool damages = false;            // one sector is overwritten before the last boot
+
+  std::size_t size() const;
+};
+
+enum class Mode { kMixed, kVolatile, kDurable };
+
+Plan PlanFor(std::uint64_t seed, Mode mode = Mode::kMixed);
+
+// "p0: pin, commit; p1: update; faults: crash p1 at step 40".
+std::string Describe(const Plan& plan);
+
+// Which operations and faults are left of the plan that the seed makes, and with which schedule:
+// "1234:p0=0,2,3:p1=1:f=0:s=99". Plain "1234" is all of it.
+struct Reduction {
+  std::uint64_t seed = 0;
+  Mode mode = Mode::kMixed;
+  std::uint64_t schedule = 0;  // 0: the plan's own
+  std::vector<std::vector<int>> operations;
+  std::vector<int> faults;
+};
+Reduction WholeOf(std::uint64_t seed, Mode mode);
+Plan Apply(const Reduction& reduction);
+std::string Format(const Reduction& reduction);
+// False: not in that form.
+bool Parse(const std::string& text, Mode mode, Reduction& reduction);
+
+}  // namespace epoch::sim
+
+#endif  // EPOCH_TESTS_SIM_PLAN_H_
