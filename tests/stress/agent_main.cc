@@ -1,0 +1,16 @@
+// epoch_stress_agent DIR SERIAL [finish]: started by epoch_stress.
+#include <cstdlib>
+#include <cstring>
+
+#include "stress/agent.h"
+
+int main(int argc, char** argv) {
+  if (argc < 3) return 2;
+  epoch::stress::Agent agent(argv[1], static_cast<std::uint32_t>(std::atoi(argv[2])));
+  if (argc > 3 && std::strcmp(argv[3], "finish") == 0) {
+    agent.Finish();
+  } else {
+    agent.Live();
+  }
+  return 0;
+}

@@ -1,0 +1,86 @@
+#include "stress/audit.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <iterator>
+#include <vector>
+
+#include "core/inspect/region_check.h"
+#include "core/journal/journal.h"
+#include "core/journal/segment.h"
+#include "epoch/epoch.h"
+
+namespace epoch::stress {
+namespace {
+
+void Fail(LogWriter& log, AuditFailure what, std::uint32_t index, std::uint64_t found) {
+  log.Append({.kind = Kind::kAuditFailed,
+              .code = static_cast<std::uint16_t>(what),
+              .detail = found,
+              .slot = index});
+}
+
+// A process that was killed between making a segment and removing the oldest ones left those to the
+// next one that makes a segment.
+void AuditJournal(const RegionOptions& options, LogWriter& log) {
+  constexpr std::uint64_t kMostLate = 2;
+  const absl::StatusOr<std::vector<journal::SegmentFile>> segments =
+      journal::ListSegments(options.journal);
+  const auto files = static_cast<std::uint64_t>(
+      std::distance(std::filesystem::directory_iterator(options.journal), {}));
+  if (!segments.ok() || files != segments->size() ||
+      files > options.retain_segments + 1 + kMostLate) {
+    Fail(log, AuditFailure::kFilesLeft, 0, files);
+  }
+}
+
+}  // namespace
+
+void Audit(const Spec& spec, bool quiet, LogWriter& log) {
+  if (quiet && !spec.options.journal.empty()) AuditJournal(spec.options, log);
+  const absl::StatusOr<Region> region = Region::Open(spec.region);
+  // All may have been killed before one of them had made it.
+  if (absl::IsNotFound(region.status()) && !quiet) return;
+  if (!region.ok()) {
+    std::fprintf(stderr, "audit: %s\n", region.status().ToString().c_str());
+    return Fail(log, AuditFailure::kDamaged, 0, 0);
+  }
+  const detail::RegionView& view = region->mapping()->view();
+  detail::HelpAccepted(view);
+  region->Reap().IgnoreError();
+  detail::Reclaim(view);
+  const Epoch head = region->epoch();
+  const Epoch tail = detail::StateWord::Unpack(view.control->tail.Load()).epoch;
+  if (quiet && head != tail) Fail(log, AuditFailure::kPending, 0, tail);
+  for (std::uint32_t i = 0; i < view.geometry.participants; ++i) {
+    const auto state = detail::SlotWord::Unpack(view.slots[i].state.Load()).state;
+    if (state == detail::SlotState::kFree) continue;
+    Fail(log, AuditFailure::kSlotNotFree, i, static_cast<std::uint64_t>(state));
+  }
+  std::uint64_t used = 0;
+  for (std::uint32_t i = 0; i < view.geometry.versions; ++i) {
+    const auto state = detail::OwnerWord::Unpack(view.cells[i].owner.Load()).state;
+    const bool in_use =
+        state == detail::CellState::kPublished && view.cells[i].epoch.Load() >= head;
+    used += in_use ? 1 : 0;
+    if (state == detail::CellState::kFree || in_use) continue;
+    Fail(log, AuditFailure::kCellNotFree, i, static_cast<std::uint64_t>(state));
+  }
+  // One cell for each epoch from head's to tail's.
+  if (used != tail - head + 1) {
+    Fail(log, AuditFailure::kCellNotFree, view.geometry.versions, used);
+  }
+  const auto report = inspect::CheckRegion(region->path());
+  if (!report.ok() || report->damaged()) Fail(log, AuditFailure::kDamaged, 0, 1);
+  if (!report.ok()) {
+    std::fprintf(stderr, "audit: %s\n", report.status().ToString().c_str());
+    return;
+  }
+  for (const inspect::Finding& finding : report->findings) {
+    if (finding.severity != inspect::Finding::Severity::kDamage) continue;
+    std::fprintf(stderr, "audit: %s: %s\n", finding.where.c_str(), finding.what.c_str());
+  }
+}
+
+}  // namespace epoch::stress

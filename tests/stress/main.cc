@@ -1,0 +1,156 @@
+// epoch_stress: real processes in one region under SIGKILL and SIGSTOP, and the history of all that
+// they saw checked afterwards by another program. See docs/guarantees.md for what G1 to G10 say.
+//
+// The last line of stdout is `stress: transitions=T kills=K stops=S violations=V`. Exit codes: 0,
+// 1 violations (the logs are kept), 2 usage, 3 could not run, 128 + signal when interrupted.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "epoch/epoch.h"
+#include "fmt/format.h"
+#include "stress/round.h"
+#include "stress/signals.h"
+#include "support/scratch.h"
+
+namespace epoch::stress {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Flags {
+  double seconds = 30;
+  unsigned processes = 8;
+  std::uint64_t seed = 0;
+  bool only_durable = false;
+  bool only_volatile = false;
+  bool keep = false;
+};
+
+class Stress {
+ public:
+  explicit Stress(const Flags& flags) : flags_(flags), random_(flags.seed) {
+    const fs::path here = fs::read_symlink("/proc/self/exe").parent_path();
+    checker_ = here / "epoch_history_check";
+    for (const char* name : {"epoch_stress_agent", "epoch_stress_agent_points"}) {
+      agents_.push_back(here / name);
+    }
+    for (const std::string& program : {checker_, agents_[0], agents_[1]}) {
+      if (access(program.c_str(), X_OK) != 0) {
+        throw fs::filesystem_error("not built", program,
+                                   std::error_code(ENOENT, std::generic_category()));
+      }
+    }
+  }
+
+  int Run() {
+    const std::int64_t start_ns = seam::MonotonicNanos();
+    const std::int64_t end_ns = start_ns + static_cast<std::int64_t>(flags_.seconds * 1e9);
+    // Rounds of a few seconds; at least one of each mode.
+    const int modes = flags_.only_durable || flags_.only_volatile ? 1 : 2;
+    const int rounds = std::max(modes, static_cast<int>(flags_.seconds / 4 / modes) * modes);
+    bool finished = true;
+    for (int round = 0; finished && round < rounds; ++round) {
+      const std::int64_t now = seam::MonotonicNanos();
+      const std::int64_t until =
+          now + std::max<std::int64_t>(end_ns - now, 1'000'000'000) / (rounds - round);
+      const bool durable = modes == 1 ? flags_.only_durable : round % 2 == 1;
+      finished = PlayRound(round, durable, until, start_ns);
+    }
+    if (const int signal = Interruption(); signal != 0) {
+      fmt::print(stderr, "stress: interrupted\n");
+      return 128 + signal;
+    }
+    if (flags_.keep || verdict_.violations != 0) Keep();
+    fmt::print("stress: {} operations, the longest took {:.0f} ms\n", verdict_.operations,
+               verdict_.longest_ms);
+    fmt::print("stress: transitions={} kills={} stops={} violations={}\n", verdict_.transitions,
+               tally_.kills, tally_.stops, verdict_.violations);
+    return verdict_.violations == 0 ? 0 : 1;
+  }
+
+ private:
+  bool PlayRound(int number, bool durable, std::int64_t until_ns, std::int64_t start_ns) {
+    const test::ScratchName region;
+    const std::string directory = scratch_ / fmt::format("round-{}", number);
+    const std::string journal = scratch_ / fmt::format("journal-{}", number);
+    const Round::Plan plan{.directory = directory,
+                           .region = region.name(),
+                           .journal = durable ? journal : "",
+                           .programs = agents_,
+                           .checker = checker_,
+                           .processes = flags_.processes,
+                           .until_ns = until_ns};
+    const std::uint64_t before = verdict_.violations;
+    Round round(plan, random_.Next(), tally_, [&] { Progress(number, durable, start_ns); });
+    const bool finished = round.Play(verdict_);
+    if (verdict_.violations == before && !flags_.keep) fs::remove_all(directory);
+    fs::remove_all(journal);
+    return finished;
+  }
+
+  void Progress(int round, bool durable, std::int64_t start_ns) {
+    const std::int64_t now = seam::MonotonicNanos();
+    if (now < next_progress_ns_) return;
+    next_progress_ns_ = now + 3'000'000'000;
+    fmt::print(
+        stderr,
+        "stress: {} of {} s, round {} ({}), {} kills, {} stops; so far {} transitions checked\n",
+        (now - start_ns) / 1'000'000'000, flags_.seconds, round + 1,
+        durable ? "durable" : "volatile", tally_.kills, tally_.stops, verdict_.transitions);
+  }
+
+  void Keep() {
+    const fs::path kept = fs::temp_directory_path() / fmt::format("epoch-stress-{}", getpid());
+    fs::rename(scratch_.path(), kept);
+    fmt::print("stress: logs are kept in {}; look again with {} {}/round-N\n", kept.string(),
+               checker_, kept.string());
+  }
+
+  const Flags flags_;
+  Random random_;
+  std::string checker_;
+  std::vector<std::string> agents_;
+  const test::ScratchDirectory scratch_;
+  Crew::Tally tally_;
+  Verdict verdict_;
+  std::int64_t next_progress_ns_ = 0;
+};
+
+int Main(int argc, char** argv) {
+  Flags flags;
+  flags.seed = static_cast<std::uint64_t>(seam::MonotonicNanos());
+  CLI::App app("Real processes under SIGKILL and SIGSTOP, their history checked.");
+  app.add_option("--seconds", flags.seconds)->check(CLI::Range(1.0, 1e6))->capture_default_str();
+  app.add_option("--processes", flags.processes)->check(CLI::Range(2, 256))->capture_default_str();
+  app.add_option("--seed", flags.seed, "of the random choices; default: from the clock");
+  auto* durable = app.add_flag("--durable", flags.only_durable, "durable regions only");
+  app.add_flag("--volatile", flags.only_volatile, "volatile regions only")->excludes(durable);
+  app.add_flag("--keep", flags.keep, "keep the logs");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  BlockSignals();
+  test::SweepLeftovers();
+  try {
+    fmt::print(stderr, "stress: seed {}\n", flags.seed);
+    return Stress(flags).Run();
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "stress: {}\n", error.what());
+    return 3;
+  }
+}
+
+}  // namespace
+}  // namespace epoch::stress
+
+int main(int argc, char** argv) { return epoch::stress::Main(argc, argv); }
