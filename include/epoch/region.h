@@ -125,10 +125,13 @@ class Region {
     return detail::StragglersOf(*mapping_, epoch);
   }
 
-  // Expels dead participants and frees what they held. Returns how many there were.
+  // Expels dead participants, frees what they held, and makes visible what they had accepted.
+  // Returns how many there were.
   absl::StatusOr<std::uint32_t> Reap() const {
     if (mapping_->read_only()) return absl::PermissionDeniedError("mapped read-only");
-    return detail::ReapAll(*mapping_);
+    const std::uint32_t reaped = detail::ReapAll(*mapping_);
+    detail::HelpAccepted(mapping_->view());
+    return reaped;
   }
 
   // Takes slot `slot` away from its participant, dead or alive. What a living one holds stays

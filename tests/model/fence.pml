@@ -40,7 +40,7 @@ byte operates[N];  // the epoch of a settled pin, or 0
 #define CHECK_DECISION skip
 #define BEHIND(i) (operates[i] != 0 && operates[i] < e && SLOT_STATE(slot[i]) == ACTIVE && alive[i])
 #define FENCE_HOLDS (!BEHIND(0) && !BEHIND(1) && !BEHIND(N - 1))
-#include "vote.h"
+#include "proposal.h"
 
 proctype Proposer(byte me) {
   LOCALS;

@@ -1,5 +1,5 @@
 // Proposals: propose, vote, fence, decide, abort, expel, and recycling their cells, access by access.
-// For vote.pml (VOTES) and fence.pml (FENCE), which say who does what. Volatile; every participant
+// For fence.pml, which says who does what. Volatile; every participant
 // that finds a proposal may drive it. Its deadline may pass at any moment: `late` is a free choice.
 //
 // Cells are two: the version that head names, and one for proposals. So every proposal is in the
@@ -271,9 +271,6 @@ inline drain() {
 // Sets x to the outcome, or leaves it Undecided when head has to be looked at again.
 inline decide() {
   verdict = COMMITTED;
-#ifdef VOTES
-  count_votes();
-#endif
 #ifdef FENCE
 #ifdef PLANTED_DECIDED_BEFORE_DRAINED
   STEP(CAS(outcome[p], x, OUTCOME(b, verdict)); ok = false);
