@@ -99,30 +99,37 @@ class Checker {
       const std::uint64_t word = view_.control->head.Load();
       const StateWord head = StateWord::Unpack(word);
       if (!view_.ValidCell(head.version)) return;  // reported already
-      const detail::VersionCell& cell = view_.cells[head.version];
+      // Of a closed head: what it still shows, and that it names a proposal, is looked at here.
+      const std::uint32_t index = detail::CommittedCell(view_, head);
+      if (!view_.ValidCell(index)) {
+        if (view_.control->head.Load() != word) continue;
+        Damage("head", absl::StrCat("is closed for version ", head.version, ", which follows ",
+                                    index, " of ", view_.geometry.versions));
+        return;
+      }
+      const detail::VersionCell& cell = view_.cells[index];
       const CellState state = OwnerWord::Unpack(cell.owner.Load()).state;
       const Epoch epoch = cell.epoch.Load();
       const bool newest = Tail().epoch == head.epoch;
       if (view_.control->head.Load() != word) continue;  // moved on meanwhile
       // Its drafter may have died before it marked the version; then nothing follows it yet.
       if (state != CellState::kPublished && !(state == CellState::kDrafted && newest)) {
-        Damage("head", absl::StrCat("names version ", head.version, ", which is not published"));
+        Damage("head", absl::StrCat("names version ", index, ", which is not published"));
       }
       if (epoch != head.epoch) {
-        Damage("head", absl::StrCat("is at epoch ", head.epoch, ", its version ", head.version,
-                                    " says ", epoch));
+        Damage("head",
+               absl::StrCat("is at epoch ", head.epoch, ", its version ", index, " says ", epoch));
       }
       // Published or not, what head names is what everybody reads.
-      if (state != CellState::kPublished) CheckCommittedState(head);
+      if (state != CellState::kPublished) CheckCommittedState(head, index);
       return;
     }
   }
 
-  void CheckCommittedState(const StateWord& head) {
-    const detail::VersionCell& cell = view_.cells[head.version];
+  void CheckCommittedState(const StateWord& head, std::uint32_t index) {
+    const detail::VersionCell& cell = view_.cells[index];
     const std::uint64_t length = cell.length_bytes.Load();
-    if (length > view_.geometry.state_bytes ||
-        DigestOf(head.version, length) != cell.digest.Load()) {
+    if (length > view_.geometry.state_bytes || DigestOf(index, length) != cell.digest.Load()) {
       if (Head().Pack() == head.Pack()) {
         Damage("head", "the committed state does not match its length and digest");
       }
@@ -234,9 +241,10 @@ class Checker {
         continue;
       }
       if (state.state == SlotState::kFree) {
-        const bool holds = OwnedWord::Unpack(slot.pin.Load()).number != detail::kNone ||
-                           OwnedWord::Unpack(slot.own.Load()).number != detail::kNone ||
-                           OwnedWord::Unpack(slot.help.Load()).number != detail::kNone;
+        bool holds = false;
+        for (const auto* owned : {&slot.pin, &slot.own, &slot.help, &slot.look, &slot.listen}) {
+          holds = holds || OwnedWord::Unpack(owned->Load()).number != detail::kNone;
+        }
         if (holds && slot.state.Load() == word) Damage(where, "is free, but holds a pin or guard");
         continue;
       }
@@ -272,6 +280,8 @@ class Checker {
     check("acknowledgment", slot.ack, false);
     check("guard", slot.own, true);
     check("help guard", slot.help, true);
+    check("validator's guard", slot.look, true);
+    check("listener's guard", slot.listen, true);
   }
 
   void CheckBatches() {

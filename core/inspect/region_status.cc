@@ -128,11 +128,13 @@ RegionStatus InspectRegion(const detail::Mapping& mapping) {
     const StateWord head = StateWord::Unpack(word);
     status.epoch = head.epoch;
     status.phase = head.phase;
-    if (!view.ValidCell(head.version)) break;
-    const detail::VersionCell& cell = view.cells[head.version];
+    const std::uint32_t index = detail::CommittedCell(view, head);
+    if (!view.ValidCell(index)) break;
+    const detail::VersionCell& cell = view.cells[index];
     status.length_bytes = cell.length_bytes.Load();
     status.digest = cell.digest.Load();
     status.token = cell.token.Load();
+    status.forced = detail::OutcomeWord::Unpack(cell.outcome.Load()).forced;
     if (view.control->head.Load() == word) break;
   }
   const StateWord tail = StateWord::Unpack(view.control->tail.Load());

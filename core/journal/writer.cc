@@ -91,11 +91,21 @@ class Port final : public JournalPort, public detail::ForkAware {
           if (head.phase == Phase::kPoisoned) return Poison();
           if (head.epoch < newest.last) continue;  // not yet followed, or a stale reading
           const std::uint64_t tail_word = view_.control->tail.Load();
-          const StateWord tail = StateWord::Unpack(tail_word);
-          if (tail.phase != Phase::kAccepted || tail.epoch <= newest.last) {
-            return Outcome{Progress::kIdle};
+          StateWord accepted = StateWord::Unpack(tail_word);
+          if (accepted.phase == Phase::kVoting) {
+            // Undecided, so not to be written: a record must never be of something that is aborted
+            // afterwards. Its predecessor is.
+            if (!view_.ValidCell(accepted.version)) return RingDamaged();
+            accepted.version =
+                detail::PreviousCellOf(view_.cells[accepted.version].shape.Load(kRelaxed));
+            accepted.epoch -= 1;
+            if (view_.control->tail.Load() != tail_word) continue;
+          } else {
+            // Once durable it may be superseded and freed, so it must be Published by now.
+            detail::MarkPublished(view_, tail_word);
           }
-          Freeze(ring, tail_word, slot, generation);
+          if (accepted.epoch <= newest.last) return Outcome{Progress::kIdle};
+          Freeze(ring, accepted, slot, generation);
           continue;
         }
         default:
@@ -177,13 +187,10 @@ class Port final : public JournalPort, public detail::ForkAware {
   }
 
   // W: all that was accepted since batch s, as far as it fits.
-  void Freeze(const RingReading& ring, std::uint64_t tail_word, std::uint32_t slot,
+  void Freeze(const RingReading& ring, const StateWord& accepted, std::uint32_t slot,
               std::uint64_t generation) {
-    const StateWord tail = StateWord::Unpack(tail_word);
     const Epoch from = BatchW::Unpack(ring.newest.w).last;
-    // Once it is durable the version may be superseded and freed, so it must be Published by now.
-    detail::MarkPublished(view_, tail_word);
-    if (!Collect(tail.version, tail.epoch, from, pieces_)) return;
+    if (!Collect(accepted.version, accepted.epoch, from, pieces_)) return;
     std::size_t count = 0;
     for (std::uint64_t bytes = sizeof(BatchHeader); count < pieces_.size(); ++count) {
       bytes += RecordBytes(pieces_[count].length_bytes);
@@ -463,6 +470,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       record.token = cell.token.Load(kRelaxed);
       record.proposer = cell.proposer.Load(kRelaxed);
       record.kind = static_cast<std::uint64_t>(detail::KindOf(cell.shape.Load(kRelaxed)));
+      record.outcome = cell.outcome.Load(kRelaxed);  // decided before it was accepted
       record.deadline_ns = cell.deadline_ns.Load(kRelaxed);
       writer.Append(&record, sizeof record);
       // The digest is taken of the copy: the shared bytes could change between two looks.

@@ -2,6 +2,7 @@
 #ifndef EPOCH_OPTIONS_H_
 #define EPOCH_OPTIONS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -41,14 +42,43 @@ struct JoinOptions {
   bool voter = false;  // counts in voted transitions
 };
 
+// Who has to agree before a transition counts.
+enum class Agreement : std::uint8_t {
+  kNone,       // nobody: the first one to propose e+1 has made it
+  kAllVoters,  // every participant that joined as a voter, is in, and is not parked
+};
+
+// What becomes of those who have not answered, or not let go of an older epoch, in time.
+enum class Straggler : std::uint8_t {
+  kAbort,  // the transition is given up
+  kExpel,  // they are expelled, and the transition is marked as forced for ever
+};
+
 struct CommitOptions {
   // Commit only as the direct successor of this epoch; otherwise succeed whatever is newest.
   std::optional<Epoch> expected = std::nullopt;
-  // How long to wait for the commit to become visible. When it passes in a durable region the
-  // state may already be accepted: the error says so.
+  Agreement agreement = Agreement::kNone;
+  // Visible only when no participant pins an earlier epoch.
+  bool fence = false;
+  Straggler on_straggler = Straggler::kAbort;
+  // How long to wait: for a vote or a fence, then `on_straggler` decides; and for the commit to
+  // become visible. When it passes in a durable region the state may already be accepted: the error
+  // says so.
   absl::Duration timeout = absl::InfiniteDuration();
   std::uint64_t token = 0;  // the application's own tag, kept in the version and the journal
 };
+
+struct CollectiveOptions {
+  // Given up when it passes; or with kExpel, done without those who did not contribute.
+  absl::Duration timeout = absl::InfiniteDuration();
+  Straggler on_straggler = Straggler::kAbort;
+  // Exactly so many contributions make it complete. 0: one of each voter that is in.
+  std::uint32_t contributions = 0;
+  bool fence = false;
+};
+
+// Of one participant to one collective commit.
+inline constexpr std::size_t kMaxContributionBytes = detail::kContributionBytes;
 
 enum class Stage {
   kCommitted,  // head has reached the epoch: visible to all, durable if the region is

@@ -21,9 +21,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "epoch/detail/gathering.h"
 #include "epoch/detail/participant_core.h"
+#include "epoch/listener.h"
 #include "epoch/options.h"
 #include "epoch/region.h"
+#include "epoch/vote.h"
 
 namespace epoch {
 
@@ -173,10 +176,12 @@ class Participant {
   }
 
   // Makes the draft the next state and waits until it is visible (durable, in a durable region).
-  // Errors: Aborted (`expected` differs; nothing changed), DeadlineExceeded (accepted, not visible
-  // yet), Unavailable (nobody writes the journal, or it is poisoned), ResourceExhausted (disk full;
-  // nothing changed), DataLoss (the journal failed meanwhile: outcome unknown until recovery),
-  // FailedPrecondition (expelled).
+  // With agreement or a fence in `options` it counts only when the others have agreed and let go.
+  // Errors: Aborted (`expected` differs; or rejected: names the voter and its reason; nothing
+  // changed), DeadlineExceeded (accepted, not visible yet; or not agreed on in time, nothing
+  // changed: names the straggler), Unavailable (nobody writes the journal, or it is poisoned),
+  // ResourceExhausted (disk full; nothing changed), DataLoss (the journal failed meanwhile: outcome
+  // unknown until recovery), FailedPrecondition (expelled).
   absl::StatusOr<Epoch> Commit(Draft&& draft, const CommitOptions& options = {}) {
     absl::StatusOr<Ticket> ticket = Propose(std::move(draft), options);
     if (!ticket.ok()) return ticket.status();
@@ -193,12 +198,20 @@ class Participant {
   }
 
   // As Commit, without waiting: the transition is accepted (its number is certain), and becomes
-  // visible later. Many may be under way at once.
+  // visible later. Many may be under way at once. With agreement or a fence it blocks until that is
+  // decided.
   absl::StatusOr<Ticket> Propose(Draft&& draft, const CommitOptions& options = {}) {
     Draft mine = std::move(draft);
     EPOCH_CHECK(mine.core_ == core_.get(), "a draft of another participant");
     absl::StatusOr<Epoch> accepted =
-        core_->Accept(mine.cell_, mine.size_, options.token, options.expected);
+        options.agreement == Agreement::kNone && !options.fence
+            ? core_->Accept(mine.cell_, mine.size_, options.token, options.expected,
+                            options.timeout)
+            : core_->Agree(mine.cell_, mine.size_, options.token, options.expected,
+                           {.deadline_ns = detail::DeadlineAfter(options.timeout),
+                            .voters = options.agreement == Agreement::kAllVoters,
+                            .fence = options.fence,
+                            .expel = options.on_straggler == Straggler::kExpel});
     if (!accepted.ok()) return accepted.status();
     mine.core_ = nullptr;  // the region's now
     return Ticket{*accepted};
@@ -235,10 +248,11 @@ class Participant {
     return Await(*ticket, options.timeout);
   }
   absl::StatusOr<Ticket> ProposeUpdate(UpdateFunction fn, const CommitOptions& options = {}) {
+    const std::int64_t deadline_ns = detail::DeadlineAfter(options.timeout);
     for (;;) {
       absl::StatusOr<Draft> next = NewDraft(std::size_t{0});
       if (!next.ok()) return next.status();
-      absl::StatusOr<detail::TailState> tail = core_->HoldTail();
+      absl::StatusOr<detail::TailState> tail = core_->HoldTail(deadline_ns);
       if (!tail.ok()) return tail.status();
       const TailHold hold{core_.get()};
       if (options.expected.has_value() && *options.expected != tail->epoch) {
@@ -248,12 +262,47 @@ class Participant {
       if (absl::Status s = fn(current, *next); !s.ok()) return s;
       CommitOptions exactly = options;
       exactly.expected = tail->epoch;
+      core_->ReleaseTail();  // `expected` goes on from here
       absl::StatusOr<Ticket> ticket = Propose(*std::move(next), exactly);
       if (ticket.ok() || !absl::IsAborted(ticket.status())) return ticket;
     }
   }
 
-  // Acknowledges the committed epoch, without holding it. Returns it.
+  // One part of a transition that all voters make together: an all-gather that is atomic, durable
+  // where the region is, or did not happen. `tag` says what it is about, the same for all: the step
+  // of a checkpoint, say; it becomes the state's token. The parts, of at most kMaxContributionBytes
+  // each, become the state, in slot order (collective.h reads it). Blocks until it is decided.
+  // Errors: Aborted (a death, a withdrawal or another tag: names whose), DeadlineExceeded (names
+  // who is missing), AlreadyExists (that tag is what was committed last), OutOfRange (too large),
+  // FailedPrecondition (no voter; expelled; a pin is held and a fence asked for). After an error
+  // nothing was changed, for anybody.
+  absl::StatusOr<Epoch> CommitCollective(std::uint64_t tag, std::span<const std::byte> contribution,
+                                         const CollectiveOptions& options = {}) {
+    return detail::Gathering(*core_, tag, contribution, options).Commit();
+  }
+  absl::StatusOr<Epoch> CommitCollective(std::uint64_t tag, std::string_view contribution,
+                                         const CollectiveOptions& options = {}) {
+    return CommitCollective(tag, std::as_bytes(std::span(contribution)), options);
+  }
+
+  // What this voter says to proposals of others; without one it accepts whatever is whole. Called
+  // by Poll and by whatever waits, or by the listener's thread. It must not call this participant.
+  void SetValidator(Validator validator) { core_->voter().SetValidator(std::move(validator)); }
+
+  // The answer to a ballot for which the validator said Later. Any thread. Errors: Aborted (it is
+  // decided already), FailedPrecondition (not put off by this participant's validator).
+  absl::Status Vote(std::uint64_t ballot, const Answer& answer) {
+    return core_->voter().AnswerLater(ballot, answer);
+  }
+
+  // Starts a thread that answers votes, acknowledges, and tells an eventfd of what was committed,
+  // so that this participant holds up nobody while it does something else. Errors:
+  // FailedPrecondition (there is one already; expelled), ResourceExhausted (no thread, no
+  // descriptor). The listener must end before the participant does.
+  absl::StatusOr<Listener> Listen() { return Listener::Start(*core_); }
+
+  // Acknowledges the committed epoch, without holding it; answers a vote that waits for it. Returns
+  // the epoch.
   absl::StatusOr<Epoch> Poll() { return core_->Poll(); }
 
   // Declares this participant idle: it holds nothing and nobody waits for it. The next Pin, Poll
@@ -275,6 +324,9 @@ class Participant {
     if (core_->drafting()) {
       return absl::FailedPreconditionError("a draft is still held: drop it before leaving");
     }
+    if (core_->listening()) {
+      return absl::FailedPreconditionError("a listener still runs: stop it before leaving");
+    }
     core_->Leave();
     return absl::OkStatus();
   }
@@ -285,6 +337,9 @@ class Participant {
     }
     if (core_->drafting()) {
       return absl::FailedPreconditionError("a draft is still held: drop it before rejoining");
+    }
+    if (core_->listening()) {
+      return absl::FailedPreconditionError("a listener still runs: stop it before rejoining");
     }
     auto core = core_->Successor();
     if (!core.ok()) return core.status();

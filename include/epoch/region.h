@@ -25,7 +25,7 @@
 
 namespace epoch {
 
-using detail::Straggler;
+using detail::StragglerStatus;
 
 // A verified copy of one committed state.
 struct Snapshot {
@@ -121,7 +121,7 @@ class Region {
   absl::StatusOr<Snapshot> Read() const;
 
   // Live participants that have not acknowledged `epoch` and are not parked. O(slots ever taken).
-  std::vector<Straggler> Stragglers(Epoch epoch) const {
+  std::vector<StragglerStatus> Stragglers(Epoch epoch) const {
     return detail::StragglersOf(*mapping_, epoch);
   }
 
@@ -232,7 +232,9 @@ inline absl::StatusOr<Snapshot> Region::Read() const {
       return absl::DataLossError(absl::StrCat(path(), ": the epoch word names version ",
                                               head.version, " of ", view.geometry.versions));
     }
-    const detail::VersionCell& cell = view.cells[head.version];
+    const std::uint32_t index = detail::CommittedCell(view, head);
+    if (!view.ValidCell(index)) continue;
+    const detail::VersionCell& cell = view.cells[index];
     const auto owner = detail::OwnerWord::Unpack(cell.owner.Load());
     const Epoch epoch = cell.epoch.Load();
     const std::uint64_t length = cell.length_bytes.Load();
@@ -242,7 +244,7 @@ inline absl::StatusOr<Snapshot> Region::Read() const {
     bool matches = false;
     if (fits) {
       // May race with a writer that recycles the cell; then the checks below fail.
-      const std::byte* payload = view.PayloadOf(head.version);
+      const std::byte* payload = view.PayloadOf(index);
       try {
         snapshot.state.assign(payload, payload + length);
       } catch (const std::bad_alloc&) {

@@ -93,7 +93,7 @@ TEST(Usage, VersionNamesWhatThisBuildSpeaks) {
        {"version", "layout", "fingerprint", "journal_format", "backend", "io_uring"}) {
     EXPECT_TRUE(json.contains(field)) << field;
   }
-  EXPECT_EQ(json["layout"], "1.0");
+  EXPECT_EQ(json["layout"], "2.0");
   EXPECT_SUCCESS(Ctl({"--version"}));
 }
 

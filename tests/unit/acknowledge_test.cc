@@ -11,9 +11,9 @@
 namespace epoch::test {
 namespace {
 
-std::vector<std::string> NamesOf(const std::vector<Straggler>& stragglers) {
+std::vector<std::string> NamesOf(const std::vector<StragglerStatus>& stragglers) {
   std::vector<std::string> names;
-  for (const Straggler& straggler : stragglers) names.push_back(straggler.name);
+  for (const StragglerStatus& straggler : stragglers) names.push_back(straggler.name);
   return names;
 }
 

@@ -228,14 +228,23 @@ TEST_F(CommitTest, last_epoch_number_is_an_error_not_a_wrap) {
   EXPECT_EQ(region().epoch(), detail::kMaxEpoch);
 }
 
-TEST_F(CommitTest, commit_during_an_undecided_vote_is_refused) {
+TEST_F(CommitTest, a_vote_on_what_is_no_proposal_is_damage) {
   Participant self = Joined();
   auto& control = *region().mapping()->view().control;
   const auto tail = detail::StateWord::Unpack(control.tail.Load());
   control.tail.Store(detail::StateWord{detail::Phase::kVoting, tail.version, 1}.Pack());
-  EXPECT_FAILS(self.Commit("x"), kUnavailable, "vote");
-  EXPECT_FAILS(Increment(self), kUnavailable, "vote");
+  EXPECT_FAILS(self.Commit("x"), kDataLoss, "damaged");
+  EXPECT_FAILS(Increment(self), kDataLoss, "damaged");
   EXPECT_EQ(region().epoch(), 0u);
+}
+
+TEST_F(CommitTest, a_head_closed_for_no_proposal_is_damage) {
+  Participant self = Joined();
+  auto& control = *region().mapping()->view().control;
+  const auto head = detail::StateWord::Unpack(control.head.Load());
+  control.head.Store(detail::StateWord{detail::Phase::kClosed, head.version + 1, 0}.Pack());
+  EXPECT_FALSE(self.Pin().ok());
+  EXPECT_OK(self.status());
 }
 
 TEST_F(RegionTest, states_of_64_mebibytes_work) {

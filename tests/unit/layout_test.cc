@@ -6,14 +6,15 @@
 namespace epoch::detail {
 namespace {
 
-// Layout 1, for ever: a change of any of these needs a new layout number.
-static_assert(kLayoutMajor == 1);
+// Layout 2, for ever: a change of any of these needs a new layout number.
+static_assert(kLayoutMajor == 2);
 static_assert(sizeof(Superblock) == 4096 && sizeof(Slot) == 1024 && sizeof(VersionCell) == 256);
 static_assert(offsetof(Superblock, magic) == 0 && offsetof(Superblock, layout_major) == 8);
 static_assert(offsetof(Superblock, fingerprint) == 16 && offsetof(Superblock, checksum) == 4088);
 static_assert(offsetof(Control, head) == 0 && offsetof(Control, tail) == 128);
 static_assert(offsetof(Control, bell) == 256 && offsetof(Control, slot_limit) == 384);
 static_assert(offsetof(Slot, pin) == 128 && offsetof(Slot, vote) == 256);
+static_assert(offsetof(Slot, offer) == 416 && offsetof(Slot, contribution) == 512);
 static_assert(offsetof(VersionCell, epoch) == 128);
 static_assert(alignof(Control) == kHotStride && alignof(BatchWords) == kHotStride);
 
@@ -76,6 +77,19 @@ TEST(Shape, kind_and_previous_cell_come_back) {
   const std::uint64_t shape = PackShape(VersionKind::kDelta, kMaxVersions);
   EXPECT_EQ(KindOf(shape), VersionKind::kDelta);
   EXPECT_EQ(PreviousCellOf(shape), kMaxVersions);
+  EXPECT_FALSE(FenceOf(shape) || ExpelOf(shape) || VotersOf(shape));
+}
+
+TEST(Shape, each_flag_is_its_own) {
+  for (int flags = 0; flags < 8; ++flags) {
+    const bool fence = (flags & 1) != 0, expel = (flags & 2) != 0, voters = (flags & 4) != 0;
+    const std::uint64_t shape = PackShape(VersionKind::kFullState, 77, fence, expel, voters);
+    EXPECT_EQ(FenceOf(shape), fence);
+    EXPECT_EQ(ExpelOf(shape), expel);
+    EXPECT_EQ(VotersOf(shape), voters);
+    EXPECT_EQ(KindOf(shape), VersionKind::kFullState);
+    EXPECT_EQ(PreviousCellOf(shape), 77u);
+  }
 }
 
 }  // namespace

@@ -109,5 +109,33 @@ TEST(Words, phases_of_head_and_tail_are_told_apart) {
   EXPECT_EQ(words.size(), 5u);
 }
 
+TEST(OutcomeWord, every_field_comes_back) {
+  const OutcomeWord word{Decision::kAborted, true, AbortCause::kWithdrawn, kMaxParticipants,
+                         kBallotMask};
+  const OutcomeWord back = OutcomeWord::Unpack(word.Pack());
+  EXPECT_EQ(back.decision, word.decision);
+  EXPECT_TRUE(back.forced);
+  EXPECT_EQ(back.cause, word.cause);
+  EXPECT_EQ(back.culprit, word.culprit);
+  EXPECT_EQ(back.ballot, word.ballot);
+  EXPECT_FALSE(OutcomeWord::Unpack(0).forced) << "zero: published without a vote";
+}
+
+TEST(VoteWord, every_field_comes_back) {
+  const VoteWord word{0xffff, Verdict::kReject, kBallotMask};
+  const VoteWord back = VoteWord::Unpack(word.Pack());
+  EXPECT_EQ(back.generation, word.generation);
+  EXPECT_EQ(back.verdict, word.verdict);
+  EXPECT_EQ(back.ballot, word.ballot);
+}
+
+TEST(GatherWord, every_field_comes_back) {
+  const GatherWord word{AbortCause::kWithdrawn, kMaxParticipants, kNumberMask};
+  const GatherWord back = GatherWord::Unpack(word.Pack());
+  EXPECT_EQ(back.cause, word.cause);
+  EXPECT_EQ(back.culprit, word.culprit);
+  EXPECT_EQ(back.round, word.round);
+}
+
 }  // namespace
 }  // namespace epoch::detail

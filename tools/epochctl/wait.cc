@@ -16,9 +16,9 @@ struct Options {
   std::string region, epoch, timeout = "inf", stage = "committed";
 };
 
-std::string NamesOf(const std::vector<Straggler>& stragglers) {
+std::string NamesOf(const std::vector<StragglerStatus>& stragglers) {
   std::string names;
-  for (const Straggler& s : stragglers) {
+  for (const StragglerStatus& s : stragglers) {
     names += fmt::format("{}\"{}\" (slot {}, pid {}, {})", names.empty() ? "" : ", ", s.name,
                          s.slot, s.pid,
                          s.acknowledged.has_value() ? fmt::format("at epoch {}", *s.acknowledged)
@@ -47,7 +47,7 @@ absl::StatusOr<Epoch> Await(const Region& region, Epoch epoch, bool converged,
   detail::Slices slices(deadline_ns, 20'000, 5'000'000);
   for (;;) {
     const auto head = detail::StateWord::Unpack(view.control->head.Load());
-    std::vector<Straggler> stragglers;
+    std::vector<StragglerStatus> stragglers;
     if (head.epoch >= epoch) {
       if (converged) stragglers = region.Stragglers(epoch);
       if (stragglers.empty()) return head.epoch;

@@ -30,11 +30,16 @@ inline void Ring(Control& control) noexcept {
   }
 }
 
+// Says that somebody is about to sleep. Look again, then FutexWait for the value returned.
+inline std::uint32_t Arm(Control& control) noexcept {
+  return control.bell.FetchOr(1) | 1;  // B: pairs with the load in Ring
+}
+
 // Sleeps until the bell rings or `nanos` have passed, unless `done()` holds already.
 template <typename Done>
 void SleepUnless(Control& control, std::int64_t nanos, Done&& done) noexcept {
   if (nanos <= 0) return;
-  const std::uint32_t value = control.bell.FetchOr(1) | 1;  // B: pairs with the load in Ring
+  const std::uint32_t value = Arm(control);
   if (done()) return;
   seam::FutexWait(&control.bell, value, nanos);
 }

@@ -107,8 +107,9 @@ inline void AdvanceDurableHead(const RegionView& view) noexcept {
     if (w.state != BatchState::kWritten || !view.ValidCell(w.version)) continue;
     std::uint64_t word = view.control->head.Load();
     const StateWord head = StateWord::Unpack(word);
-    // One batch is in flight at a time, so a written batch beyond head directly follows head.
-    if (head.phase != Phase::kOpen || w.last <= head.epoch) continue;
+    // One batch is in flight at a time, so a written batch beyond head directly follows head. A
+    // closed head is no obstacle: what was written had drained, or the fence was given up.
+    if (head.phase == Phase::kPoisoned || w.last <= head.epoch) continue;
     if (view.control->head.CompareExchange(word,
                                            StateWord{Phase::kOpen, w.version, w.last}.Pack())) {
       Ring(*view.control);
@@ -121,7 +122,8 @@ inline void PoisonHead(const RegionView& view) noexcept {
   std::uint64_t word = view.control->head.Load();
   for (;;) {
     StateWord head = StateWord::Unpack(word);
-    if (head.phase != Phase::kOpen) return;
+    if (head.phase == Phase::kPoisoned) return;
+    head.version = CommittedCell(view, head);
     head.phase = Phase::kPoisoned;
     if (view.control->head.CompareExchange(word, head.Pack())) return;
   }

@@ -23,7 +23,7 @@
 namespace epoch::detail {
 
 inline constexpr std::uint64_t kRegionMagic = 0x4e474552484f5045ull;  // "EPOHREGN", little-endian
-inline constexpr std::uint32_t kLayoutMajor = 1;
+inline constexpr std::uint32_t kLayoutMajor = 2;
 inline constexpr std::uint32_t kLayoutMinor = 0;
 inline constexpr std::size_t kHotStride = 128;
 inline constexpr std::size_t kPageBytes = 4096;
@@ -84,7 +84,8 @@ struct Control {
   alignas(kHotStride) seam::Atomic<std::uint32_t> bell;
   // Slots from here on have never been taken; scans stop here. Only grows.
   alignas(kHotStride) seam::Atomic<std::uint32_t> slot_limit;
-  alignas(kHotStride) seam::Atomic<std::uint64_t> ballot;
+  alignas(kHotStride) seam::Atomic<std::uint64_t> ballot;  // the last one given out
+  alignas(kHotStride) seam::Atomic<std::uint64_t> gather;  // the collective round
   // Advice, never trusted for correctness: who froze the batch in flight {slot + 1, generation},
   // recent commit latency, and the errno that keeps the next segment from being made.
   alignas(kHotStride) seam::Atomic<std::uint64_t> flusher;
@@ -106,10 +107,10 @@ enum SlotFlag : std::uint32_t {
 //       | state | flags | pid | start time | pid namespace |  written by join, expel, leave
 //       | name[64]                                         |
 //   128 +--------------------------------------------------+
-//       | pin | ack | own | help                           |  written by the owner only
+//       | pin | ack | own | help | look | listen           |  written by the owner only
 //   256 +--------------------------------------------------+
 //       | vote | vote digest | tag | contribution length   |
-//       | reason[128]                                      |
+//       | reason[128] | offer                              |
 //   512 +--------------------------------------------------+
 //       | contribution[256]                                |
 //   768 +--------------------------------------------------+
@@ -123,17 +124,25 @@ struct alignas(1024) Slot {
 
   alignas(kHotStride) seam::Atomic<std::uint64_t> pin;
   seam::Atomic<std::uint64_t> ack;
-  seam::Atomic<std::uint64_t> own;
-  seam::Atomic<std::uint64_t> help;
+  // Guards: each keeps one cell from being recycled.
+  seam::Atomic<std::uint64_t> own;     // the owner's own proposal, or the version it updates
+  seam::Atomic<std::uint64_t> help;    // a proposal that it drives
+  seam::Atomic<std::uint64_t> look;    // a proposal that it validates
+  seam::Atomic<std::uint64_t> listen;  // the same two, in its listener's thread
 
   alignas(kHotStride) seam::Atomic<std::uint64_t> vote;
   seam::Atomic<std::uint64_t> vote_digest;
   seam::Atomic<std::uint64_t> tag;
   seam::Atomic<std::uint64_t> contribution_bytes;
   seam::Atomic<std::uint64_t> reason[kReasonBytes / 8];
+  seam::Atomic<std::uint64_t> offer;  // generation:16 | collective round:48
 
-  alignas(256) std::array<std::byte, kContributionBytes> contribution;
+  alignas(256) seam::Atomic<std::uint64_t> contribution[kContributionBytes / 8];
 };
+// The words that carry the owner's generation, and that are "none" when it is gone.
+inline std::array<seam::Atomic<std::uint64_t>*, 7> OwnedWordsOf(Slot& slot) {
+  return {&slot.pin, &slot.ack, &slot.own, &slot.help, &slot.look, &slot.listen, &slot.offer};
+}
 static_assert(sizeof(Slot) == 1024);
 static_assert(offsetof(Slot, pin) == 128 && offsetof(Slot, vote) == 256);
 static_assert(offsetof(Slot, contribution) == 512);
@@ -146,7 +155,7 @@ static_assert(offsetof(Slot, contribution) == 512);
 //       | owner | outcome                                  |
 //   128 +--------------------------------------------------+
 //       | epoch | ballot | length | digest | chain | token |
-//       | proposer | shape | deadline                      |
+//       | proposer | shape | deadline | round              |
 //   256 +--------------------------------------------------+
 struct alignas(256) VersionCell {
   seam::Atomic<std::uint64_t> owner;
@@ -159,8 +168,9 @@ struct alignas(256) VersionCell {
   seam::Atomic<std::uint64_t> chain;
   seam::Atomic<std::uint64_t> token;
   seam::Atomic<std::uint64_t> proposer;  // slot:16 | generation:48
-  seam::Atomic<std::uint64_t> shape;     // kind:8 | fence:1 | straggler policy:7 | previous cell:48
-  seam::Atomic<std::int64_t> deadline_ns;
+  seam::Atomic<std::uint64_t> shape;  // kind:8 | fence:1 | 0:5 | voters:1 | expel:1 | previous:48
+  seam::Atomic<std::int64_t> deadline_ns;  // of the vote, CLOCK_MONOTONIC
+  seam::Atomic<std::uint64_t> round;       // of a collective proposal; 0: it is none
 };
 static_assert(sizeof(VersionCell) == 256);
 static_assert(offsetof(VersionCell, epoch) == 128);
@@ -168,9 +178,15 @@ static_assert(offsetof(VersionCell, epoch) == 128);
 // What a version's payload is. A delta to its predecessor is foreseen by the format.
 enum class VersionKind : std::uint8_t { kFullState = 1, kDelta = 2 };
 
-constexpr std::uint64_t PackShape(VersionKind kind, std::uint64_t previous_cell) {
-  return (std::uint64_t{static_cast<std::uint8_t>(kind)} << 56) | previous_cell;
+constexpr std::uint64_t PackShape(VersionKind kind, std::uint64_t previous_cell, bool fence = false,
+                                  bool expel = false, bool voters = false) {
+  return (std::uint64_t{static_cast<std::uint8_t>(kind)} << 56) |
+         (std::uint64_t{fence ? 1u : 0u} << 55) | (std::uint64_t{voters ? 1u : 0u} << 49) |
+         (std::uint64_t{expel ? 1u : 0u} << 48) | previous_cell;
 }
+constexpr bool FenceOf(std::uint64_t shape) { return ((shape >> 55) & 1) != 0; }
+constexpr bool ExpelOf(std::uint64_t shape) { return ((shape >> 48) & 1) != 0; }
+constexpr bool VotersOf(std::uint64_t shape) { return ((shape >> 49) & 1) != 0; }
 constexpr VersionKind KindOf(std::uint64_t shape) { return static_cast<VersionKind>(shape >> 56); }
 constexpr std::uint32_t PreviousCellOf(std::uint64_t shape) {
   return static_cast<std::uint32_t>(shape & 0xffffffffu);
@@ -245,6 +261,13 @@ struct RegionView {
     return limit < geometry.participants ? limit : geometry.participants;
   }
 };
+
+// The cell of the committed version. A closed head names the proposal whose fence drains; that
+// one's predecessor is what everybody still reads. Right as long as head is that word.
+inline std::uint32_t CommittedCell(const RegionView& view, const StateWord& head) {
+  if (head.phase != Phase::kClosed || !view.ValidCell(head.version)) return head.version;
+  return PreviousCellOf(view.cells[head.version].shape.Load(std::memory_order_relaxed));
+}
 
 }  // namespace epoch::detail
 

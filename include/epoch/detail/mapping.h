@@ -267,9 +267,7 @@ class Mapping final : public ForkAware {
     for (std::uint32_t i = 0; i < geometry.participants; ++i) {
       Slot& slot = view.slots[i];
       slot.state.Store(SlotWord{SlotState::kFree, 0}.Pack(), kRelaxed);
-      for (auto* word : {&slot.pin, &slot.ack, &slot.own, &slot.help}) {
-        word->Store(NoneOf(0), kRelaxed);
-      }
+      for (auto* word : OwnedWordsOf(slot)) word->Store(NoneOf(0), kRelaxed);
     }
     for (std::uint32_t i = 0; i < geometry.versions; ++i) {
       view.cells[i].owner.Store(OwnerWord{CellState::kFree, 0, 0}.Pack(), kRelaxed);
@@ -292,6 +290,7 @@ class Mapping final : public ForkAware {
       batch.h.Store((std::uint64_t{0x10000u - kBatchRingSlots + i} << kNumberBits) | seed.epoch,
                     kRelaxed);
     }
+    view.control->gather.Store(GatherWord{AbortCause::kNobody, 0, 1}.Pack(), kRelaxed);
     view.control->tail.Store(StateWord{Phase::kAccepted, 0, seed.epoch}.Pack(), kRelaxed);
     view.control->head.Store(StateWord{Phase::kOpen, 0, seed.epoch}.Pack());
   }

@@ -9,6 +9,7 @@
 #ifndef EPOCH_DETAIL_PARTICIPANT_CORE_H_
 #define EPOCH_DETAIL_PARTICIPANT_CORE_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -26,6 +27,7 @@
 #include "epoch/detail/mapping.h"
 #include "epoch/detail/slots.h"
 #include "epoch/detail/transition.h"
+#include "epoch/detail/voter.h"
 #include "epoch/options.h"
 
 namespace epoch::detail {
@@ -42,6 +44,9 @@ struct TailState {
   const std::byte* bytes;
   std::size_t length;
 };
+
+// How long to look at a vote before sleeping: about as long as a sleep and a wake-up take.
+inline constexpr std::int64_t kSpin_ns = 30'000;
 
 class ParticipantCore final : public ForkAware {
  public:
@@ -82,13 +87,15 @@ class ParticipantCore final : public ForkAware {
         options_(options),
         claim_(claim),
         // Participants start their search for cells apart from each other.
-        cursor_(claim.slot * 7 % view_.geometry.versions) {
+        cursor_(claim.slot * 7 % view_.geometry.versions),
+        voter_(*mapping_, claim_) {
     nowhere_.pin.Store(unpinned_);
     Register();
   }
   ~ParticipantCore() {
     EPOCH_CHECK(!pinned(), "a Pin outlives its Participant");
     EPOCH_CHECK(drafts_ == 0, "a Draft outlives its Participant");
+    EPOCH_CHECK(!listening(), "a Listener outlives its Participant");
     Leave();
     Unregister();
   }
@@ -144,8 +151,8 @@ class ParticipantCore final : public ForkAware {
   Epoch HeadEpoch() const noexcept { return StateWord::Unpack(view_.control->head.Load()).epoch; }
 
   // The newest accepted state, protected by a guard until ReleaseTail. Lock-free: tail moves on
-  // under it only when another's transition was accepted.
-  absl::StatusOr<TailState> HoldTail() {
+  // under it only when another's transition was accepted. While a vote is undecided: blocking.
+  absl::StatusOr<TailState> HoldTail(std::int64_t deadline_ns) {
     if (holds_tail_) {
       return absl::FailedPreconditionError("an update inside of an update: propose it afterwards");
     }
@@ -153,12 +160,17 @@ class ParticipantCore final : public ForkAware {
     StateWord tail{};
     for (;;) {
       tail = StateWord::Unpack(word);
+      if (tail.phase == Phase::kVoting) {
+        ReleaseTail();
+        if (absl::Status s = AwaitDecision(deadline_ns); !s.ok()) return s;
+        word = view_.control->tail.Load();
+        continue;
+      }
       if (tail.phase != Phase::kAccepted || !view_.ValidCell(tail.version)) {
         ReleaseTail();
-        return Refused(tail.phase != Phase::kAccepted ? Refusal::kVoting : Refusal::kDamaged,
-                       tail.epoch);
+        return Refused(Refusal::kDamaged, tail.epoch);
       }
-      slot_->help.Exchange((unpinned_ & ~kNumberMask) | tail.version);
+      slot_->own.Exchange((unpinned_ & ~kNumberMask) | tail.version);
       holds_tail_ = true;
       EPOCH_POINT("update.announced");
       // G: pairs with C. Still named by tail, so not below any head that a reclaimer has seen
@@ -180,7 +192,7 @@ class ParticipantCore final : public ForkAware {
   void ReleaseTail() noexcept {
     if (!std::exchange(holds_tail_, false)) return;
     // Release: what was read under the guard is read before the cell may be recycled.
-    slot_->help.Store(unpinned_, std::memory_order_release);
+    slot_->own.Store(unpinned_, std::memory_order_release);
   }
 
   // --- drafting and committing -------------------------------------------------------------------
@@ -219,14 +231,21 @@ class ParticipantCore final : public ForkAware {
   std::uint64_t state_bytes() const noexcept { return view_.geometry.state_bytes; }
 
   absl::StatusOr<Epoch> Accept(const DraftedCell& cell, std::size_t size, std::uint64_t token,
-                               std::optional<Epoch> expected) {
+                               std::optional<Epoch> expected, absl::Duration timeout) {
     if (absl::Status s = Ready(); !s.ok()) return s;
     if (view_.durable) {
       // Before the tail CAS: after it, "accepted, outcome pending" is the only honest answer.
       if (absl::Status s = JournalReady(); !s.ok()) return s;
     }
     const std::uint64_t digest = Xxh64::Of(PayloadOf(cell), size);
-    const Acceptance accepted = detail::Accept(view_, claim_, cell, size, digest, token, expected);
+    Acceptance accepted = detail::Accept(view_, claim_, cell, size, digest, token, expected);
+    if (accepted.refusal == Refusal::kVoting) [[unlikely]] {
+      const std::int64_t deadline_ns = DeadlineAfter(timeout);
+      do {
+        if (absl::Status s = AwaitDecision(deadline_ns); !s.ok()) return s;
+        accepted = detail::Accept(view_, claim_, cell, size, digest, token, expected);
+      } while (accepted.refusal == Refusal::kVoting);
+    }
     if (accepted.refusal == Refusal::kAccepted) [[likely]] {
       --drafts_;
       // Whoever serves the journal may be asleep; a process that can flush does so itself.
@@ -237,6 +256,202 @@ class ParticipantCore final : public ForkAware {
       return ExpectedDiffers(*expected, accepted.at);
     }
     return Refused(accepted.refusal, accepted.at);
+  }
+
+  // As Accept, but the others decide. Blocks until they have; on success the transition is accepted
+  // and, in a volatile region, visible. `ballot` says what is asked of them; its number is given
+  // here.
+  absl::StatusOr<Epoch> Agree(const DraftedCell& draft, std::size_t size, std::uint64_t token,
+                              std::optional<Epoch> expected, Ballot ballot) {
+    if (absl::Status s = Ready(); !s.ok()) return s;
+    if (ballot.fence && pinned()) {
+      return absl::FailedPreconditionError(
+          "a fenced transition would wait for the pin that its proposer holds: release it first; "
+          "nothing was changed");
+    }
+    if (holds_tail_) {
+      return absl::FailedPreconditionError(
+          "a voted transition inside of an update: propose it afterwards");
+    }
+    if (view_.durable) {
+      if (absl::Status s = JournalReady(); !s.ok()) return s;
+    }
+    const std::uint64_t digest = Xxh64::Of(PayloadOf(draft), size);
+    ballot.number = view_.control->ballot.FetchAdd(1) + 1;
+    // Before the tail CAS, and until the outcome was read: nobody recycles the cell meanwhile.
+    slot_->own.Exchange((unpinned_ & ~kNumberMask) | draft.index);
+    EPOCH_POINT("vote.own_guarded");
+    const auto unguarded = [this](absl::Status status) {
+      slot_->own.Store(unpinned_, std::memory_order_release);
+      return status;
+    };
+    Acceptance accepted{};
+    for (;;) {
+      if (ballot.round != 0 &&
+          GatherWord::Unpack(view_.control->gather.Load()).round != ballot.round) {
+        return unguarded(absl::AbortedError("the collective round is over"));
+      }
+      accepted = detail::Accept(view_, claim_, draft, size, digest, token, expected, ballot);
+      if (accepted.refusal == Refusal::kAccepted) break;
+      if (accepted.refusal == Refusal::kExpectedDiffers) {
+        return unguarded(ExpectedDiffers(*expected, accepted.at));
+      }
+      if (accepted.refusal != Refusal::kVoting) {
+        return unguarded(Refused(accepted.refusal, accepted.at));
+      }
+      // What is up for decision may wait for this contributor, who answers it by itself.
+      if (ballot.round != 0) return unguarded(absl::CancelledError("another vote is undecided"));
+      if (absl::Status s = AwaitDecision(ballot.deadline_ns); !s.ok()) return unguarded(s);
+    }
+    VersionCell& cell = view_.cells[draft.index];
+    const std::uint64_t voting = StateWord{Phase::kVoting, draft.index, accepted.at}.Pack();
+    // Its own deadline ends it, so there is no other; and this can not fail.
+    DriveUntil(INT64_MAX, &cell, [&] {
+      return OutcomeWord::Unpack(cell.outcome.Load()).decision != Decision::kUndecided &&
+             view_.control->tail.Load() != voting;
+    }).IgnoreError();
+    const OutcomeWord outcome = OutcomeWord::Unpack(cell.outcome.Load());
+    // Marked Retired by now: to drop the draft changes nothing.
+    if (outcome.decision != Decision::kCommitted) {
+      return unguarded(WhyAborted(outcome, accepted.at));
+    }
+    --drafts_;
+    slot_->own.Store(unpinned_, std::memory_order_release);
+    return accepted.at;
+  }
+
+  // The words for an abort; names the culprit, and what it said.
+  absl::Status WhyAborted(const OutcomeWord& outcome, Epoch epoch) const {
+    const bool known = outcome.culprit < view_.geometry.participants;
+    const std::string who = known ? DescribeSlot(view_, outcome.culprit) : "somebody";
+    constexpr const char* kUnchanged = "; nothing was changed";
+    switch (outcome.cause) {
+      case AbortCause::kRejected: {
+        std::string reason;
+        if (known) {
+          const Slot& slot = view_.slots[outcome.culprit];
+          const std::uint64_t word = slot.vote.Load();
+          const VoteWord vote = VoteWord::Unpack(word);
+          if (vote.ballot == outcome.ballot && vote.verdict == Verdict::kReject) {
+            reason = ReadReason(slot, word);
+          }
+        }
+        return absl::AbortedError(absl::StrCat("epoch ", epoch, " was rejected by ", who,
+                                               reason.empty() ? "" : ": ", reason, kUnchanged));
+      }
+      case AbortCause::kDigestDiffers:
+        return absl::AbortedError(absl::StrCat("epoch ", epoch, ": ", who,
+                                               " found other bytes than were drafted", kUnchanged));
+      case AbortCause::kDeadline:
+        return absl::DeadlineExceededError(
+            absl::StrCat("epoch ", epoch, " was not agreed on in time: ", who,
+                         " did not answer, or did not let go of its pin", kUnchanged));
+      case AbortCause::kPoisoned:
+        return absl::UnavailableError(
+            absl::StrCat("epoch ", epoch, ": the journal has failed", kUnchanged));
+      case AbortCause::kDied:
+        return absl::AbortedError(
+            absl::StrCat(who, " died, left or was expelled meanwhile", kUnchanged));
+      case AbortCause::kTag:
+        return absl::AbortedError(absl::StrCat(who, " brought another tag", kUnchanged));
+      default:
+        return absl::AbortedError(absl::StrCat(who, " gave up", kUnchanged));
+    }
+  }
+
+  // --- voting ------------------------------------------------------------------------------------
+
+  Voter& voter() noexcept { return voter_; }
+  // The guards of this participant's thread, and of its listener's.
+  seam::Atomic<std::uint64_t>& look_guard() noexcept { return view_.slots[claim_.slot].look; }
+  seam::Atomic<std::uint64_t>& help_guard() noexcept { return view_.slots[claim_.slot].help; }
+  seam::Atomic<std::uint64_t>& listen_guard() noexcept { return view_.slots[claim_.slot].listen; }
+
+  bool listening() const noexcept { return listening_.load(std::memory_order_relaxed); }
+  void set_listening(bool listening) noexcept {
+    listening_.store(listening, std::memory_order_relaxed);
+  }
+
+  // Does what this participant can do for what is under way: answer, drive, make visible.
+  Standing Step() {
+    HelpAccepted(view_);
+    if (forked_ || left_) return {};
+    if (!listening() && voter_.Asked()) voter_.Answer(look_guard());
+    return DriveOnce();
+  }
+
+  // The same, and acknowledging, for the listener's thread.
+  Standing ListenOnce() {
+    if (forked_) return {};
+    HelpAccepted(view_);
+    voter_.Answer(listen_guard());
+    // Head before the pin: a pin taken since is of no earlier epoch than this.
+    const std::uint64_t head = view_.control->head.Load();
+    Slot& slot = view_.slots[claim_.slot];
+    if (active() && (slot.flags.Load() & kSlotParked) == 0 &&
+        !PinReading::Of(slot.pin.Load()).held) {
+      AcknowledgeIn(slot.ack, StateWord::Unpack(head).epoch);
+    }
+    Standing standing = Driver(*mapping_, claim_, listen_guard()).Drive();
+    if (!standing.waits() && view_.durable) standing = HelpStalledJournal(head, standing);
+    return standing;
+  }
+  bool active() const noexcept { return view_.slots[claim_.slot].state.Load() == active_; }
+
+  // Waits until nothing is up for decision any more.
+  absl::Status AwaitDecision(std::int64_t deadline_ns) {
+    return DriveUntil(deadline_ns, nullptr, [&] {
+      return StateWord::Unpack(view_.control->tail.Load()).phase != Phase::kVoting;
+    });
+  }
+
+  // `own`: this participant's proposal, up for decision; then there is no error.
+  template <typename Done>
+  absl::Status DriveUntil(std::int64_t deadline_ns, VersionCell* own, Done&& done) {
+    Slices slices(deadline_ns, 1'000'000, 1'000'000);  // a death is noticed within 2 ms
+    for (bool spun = false;;) {
+      const std::uint32_t armed = spun ? Arm(*view_.control) : 0;
+      const Standing standing = Step();
+      if (done()) return absl::OkStatus();
+      if (standing.found == Standing::Found::kDamaged) {
+        return absl::DataLossError(absl::StrCat(mapping_->path(),
+                                                ": what tail has up for a vote, or head is closed "
+                                                "for, is damaged"));
+      }
+      if (own == nullptr) {
+        if (absl::Status s = Status(); !s.ok()) return s;
+        if (standing.found == Standing::Found::kReader && standing.slot == claim_.slot) {
+          return absl::FailedPreconditionError(
+              "a fence waits for the pin that this participant holds: release it first; nothing "
+              "was changed");
+        }
+      }
+      if (!standing.waits()) continue;
+      std::int64_t nanos = slices.Next();
+      if (standing.found == Standing::Found::kDisk && view_.durable) {
+        Flushing flushing = FlushOnce(nanos);
+        if (!flushing.status.ok()) {
+          if (own == nullptr) return flushing.status;
+          DecideAborted(*own, own->ballot.Load(std::memory_order_relaxed), AbortCause::kPoisoned,
+                        0);
+        }
+        if (flushing.moved || !flushing.status.ok()) continue;
+      }
+      if (nanos <= 0) {
+        if (done()) return absl::OkStatus();
+        return absl::DeadlineExceededError(absl::StrCat("a vote is undecided: it waits for ",
+                                                        standing.found == Standing::Found::kDisk
+                                                            ? "the disk"
+                                                            : DescribeSlot(view_, standing.slot),
+                                                        "; nothing was changed"));
+      }
+      if (!spun) {
+        SpinWhileUnchanged();
+        spun = true;
+      } else {
+        seam::FutexWait(&view_.control->bell, armed, nanos);
+      }
+    }
   }
 
   // --- waiting -----------------------------------------------------------------------------------
@@ -250,7 +465,7 @@ class ParticipantCore final : public ForkAware {
     Slices slices(deadline_ns);
     std::string stalled;
     for (;;) {
-      HelpAccepted(view_);
+      const Standing standing = Step();
       const StateWord head = StateWord::Unpack(view_.control->head.Load());
       if (head.epoch >= epoch) return absl::OkStatus();
       if (head.phase == Phase::kPoisoned) {
@@ -261,27 +476,28 @@ class ParticipantCore final : public ForkAware {
       std::int64_t nanos = slices.Next();
       bool idle = true;
       const std::uint64_t tail_word = view_.control->tail.Load();
+      if (standing.waits()) {
+        if (standing.found == Standing::Found::kReader && standing.slot == claim_.slot) {
+          return absl::FailedPreconditionError(
+              "a fence waits for the pin that this participant holds: release it first");
+        }
+        nanos = std::min<std::int64_t>(nanos, 1'000'000);  // deaths and deadlines ring no bell
+      }
       if (view_.durable && StateWord::Unpack(tail_word).epoch > head.epoch) {
-        if (JournalPort* port = mapping_->port(); port != nullptr) {
-          absl::StatusOr<JournalPort::Outcome> flushed =
-              port->Flush(claim_.slot, claim_.generation);
-          if (absl::IsResourceExhausted(flushed.status())) {
-            stalled = absl::StrCat(" (", std::string(flushed.status().message()), ")");
-          } else if (!flushed.ok()) {
-            return flushed.status();
-          } else if (flushed->progress == JournalPort::Progress::kMoved && nanos > 0) {
-            slices = Slices(deadline_ns);
-            continue;
-          } else if (flushed->progress == JournalPort::Progress::kBusy) {
-            nanos = std::min(nanos, flushed->help_after_ns);
-            idle = false;
-          }
-        } else if (!SomebodyFlushes()) {
+        Flushing flushing = FlushOnce(nanos);
+        if (absl::IsUnavailable(flushing.status)) {
           return absl::UnavailableError(
               absl::StrCat("epoch ", epoch,
                            " is accepted, but nobody writes the journal now: "
                            "its outcome is pending"));
         }
+        if (!flushing.status.ok()) return flushing.status;
+        if (!flushing.stalled.empty()) stalled = absl::StrCat(" (", flushing.stalled, ")");
+        if (flushing.moved && nanos > 0) {
+          slices = Slices(deadline_ns);
+          continue;
+        }
+        idle = !flushing.busy;
       }
       if (nanos <= 0) {
         if (HeadEpoch() >= epoch) return absl::OkStatus();
@@ -327,7 +543,7 @@ class ParticipantCore final : public ForkAware {
 
   absl::StatusOr<Epoch> Poll() {
     if (absl::Status s = Ready(); !s.ok()) return s;
-    HelpAccepted(view_);
+    Step();
     // What is pinned is what this participant operates under, however far head has moved.
     const Epoch epoch = pinned() ? pinned_.epoch : HeadEpoch();
     Acknowledge(epoch);
@@ -383,6 +599,15 @@ class ParticipantCore final : public ForkAware {
     return absl::OkStatus();
   }
 
+  // Active, and not parked any more. (A forked or departed participant's slot_ is never Active.)
+  absl::Status Ready() {
+    if (slot_->state.Load() != active_) [[unlikely]]
+      return Status();
+    if (parked_) [[unlikely]]
+      Unpark();
+    return absl::OkStatus();
+  }
+
   void Leave() noexcept {
     if (forked_ || left_) return;
     left_ = true;
@@ -397,6 +622,7 @@ class ParticipantCore final : public ForkAware {
     return Join(mapping_, options_);
   }
 
+  const Mapping& mapping() const noexcept { return *mapping_; }
   const SlotClaim& claim() const noexcept { return claim_; }
   const std::string& name() const noexcept { return options_.name; }
 
@@ -409,6 +635,7 @@ class ParticipantCore final : public ForkAware {
     // the fork is remembered: the parent goes on, and its word with it.
     if (forked_) return;  // a child's child
     forked_ = true;
+    set_listening(false);  // its thread is not here
     if (!left_ && pin_at_fork_ == announced_) nowhere_.pin.Store(announced_);
     slot_ = &nowhere_;
   }
@@ -473,7 +700,13 @@ class ParticipantCore final : public ForkAware {
         slot_->pin.Store(unpinned_);  // withdraw: the fence waits for exactly this
         Ring(*view_.control);
         if (!may_wait || slot_->state.Load() != active_) return false;
-        SleepUnless(*view_.control, 1'000'000, [&] { return view_.control->head.Load() != word; });
+        // Whoever finds head closed drives: who closed it may be dead.
+        const Standing standing = DriveOnce();
+        if (standing.found == Standing::Found::kDamaged) return false;
+        if (standing.waits()) {
+          SleepUnless(*view_.control, 1'000'000,
+                      [&] { return view_.control->head.Load() != word; });
+        }
         word = view_.control->head.Load();
         attempt = -1;
         continue;
@@ -509,8 +742,81 @@ class ParticipantCore final : public ForkAware {
   void Acknowledge(Epoch epoch) noexcept {
     if (epoch == acknowledged_) return;
     acknowledged_ = epoch;
-    slot_->ack.Exchange((unpinned_ & ~kNumberMask) | epoch);  // full barrier, then look at the bell
-    Ring(*view_.control);
+    AcknowledgeIn(slot_->ack, epoch);
+  }
+  // Never back: the listener may have acknowledged a later one.
+  void AcknowledgeIn(seam::Atomic<std::uint64_t>& ack, Epoch epoch) noexcept {
+    const std::uint64_t word = (unpinned_ & ~kNumberMask) | epoch;
+    std::uint64_t found = ack.Load(std::memory_order_relaxed);
+    while (found == unpinned_ || OwnedWord::Unpack(found).number < epoch) {
+      if (ack.CompareExchange(found, word)) {  // full barrier, then look at the bell
+        Ring(*view_.control);
+        return;
+      }
+    }
+  }
+
+  Standing DriveOnce() noexcept {
+    if (forked_ || left_) return {};
+    const Phase tail = StateWord::Unpack(view_.control->tail.Load()).phase;
+    const Phase head = StateWord::Unpack(view_.control->head.Load()).phase;
+    if (tail != Phase::kVoting && head != Phase::kClosed) return {};
+    return Driver(*mapping_, claim_, help_guard()).Drive();
+  }
+
+  // For the listener: what is accepted, and nobody writes, is written by it.
+  Standing HelpStalledJournal(std::uint64_t head, Standing standing) {
+    const Epoch tail = StateWord::Unpack(view_.control->tail.Load()).epoch;
+    if (tail <= StateWord::Unpack(head).epoch || mapping_->port() == nullptr) {
+      stalled_at_ = 0;
+      return standing;
+    }
+    if (std::exchange(stalled_at_, head) == head) {  // no progress for a slice
+      mapping_->port()->Flush(claim_.slot, claim_.generation).IgnoreError();
+    }
+    return {Standing::Found::kDisk};
+  }
+
+  // The last voter finishes a vote by itself, mostly within microseconds.
+  void SpinWhileUnchanged() noexcept {
+    const std::uint64_t tail = view_.control->tail.Load();
+    const std::uint64_t head = view_.control->head.Load();
+    const std::int64_t until_ns = seam::MonotonicNanos() + kSpin_ns;
+    while (view_.control->tail.Load() == tail && view_.control->head.Load() == head &&
+           seam::MonotonicNanos() < until_ns) {
+      for (int i = 0; i < 8; ++i) seam::CpuRelax();
+    }
+  }
+
+  struct Flushing {
+    absl::Status status;
+    std::string stalled;  // the disk is full
+    bool moved = false;   // a batch became durable
+    bool busy = false;    // another writes
+  };
+  // Writes a batch of the journal, or sees who does. `nanos`: lowered to when help is due.
+  // Unavailable: nobody does.
+  Flushing FlushOnce(std::int64_t& nanos) {
+    Flushing flushing;
+    JournalPort* port = mapping_->port();
+    if (port == nullptr) {
+      if (!SomebodyFlushes(*mapping_)) {
+        flushing.status = absl::UnavailableError("nobody writes the journal now");
+      }
+      return flushing;
+    }
+    absl::StatusOr<JournalPort::Outcome> flushed = port->Flush(claim_.slot, claim_.generation);
+    if (absl::IsResourceExhausted(flushed.status())) {
+      flushing.stalled = std::string(flushed.status().message());
+    } else if (!flushed.ok()) {
+      flushing.status = flushed.status();
+    } else if (flushed->progress == JournalPort::Progress::kMoved) {
+      flushing.moved = true;
+    } else if (flushed->progress == JournalPort::Progress::kBusy) {
+      nanos = std::min(nanos, flushed->help_after_ns);
+      flushing.busy = true;
+    }
+    return flushing;
   }
 
   void Unpark() noexcept {
@@ -518,27 +824,6 @@ class ParticipantCore final : public ForkAware {
     SetFlags(slot_->flags.Load() & ~std::uint32_t{kSlotParked});
   }
   void SetFlags(std::uint32_t flags) noexcept { slot_->flags.Exchange(flags); }
-
-  // Active, and not parked any more. (A forked or departed participant's slot_ is never Active.)
-  absl::Status Ready() {
-    if (slot_->state.Load() != active_) [[unlikely]]
-      return Status();
-    if (parked_) [[unlikely]]
-      Unpark();
-    return absl::OkStatus();
-  }
-
-  bool SomebodyFlushes() const noexcept {
-    const std::uint32_t limit = view_.SlotLimit();
-    for (std::uint32_t i = 0; i < limit; ++i) {
-      const Slot& slot = view_.slots[i];
-      if (SlotWord::Unpack(slot.state.Load()).state == SlotState::kActive &&
-          (slot.flags.Load() & kSlotFlushes) != 0 && OwnerAlive(mapping_->probe_fd(), i)) {
-        return true;
-      }
-    }
-    return false;
-  }
 
   absl::Status JournalReady() {
     if (StateWord::Unpack(view_.control->head.Load()).phase == Phase::kPoisoned) {
@@ -549,7 +834,7 @@ class ParticipantCore final : public ForkAware {
     }
     JournalPort* port = mapping_->port();
     if (port == nullptr) {
-      if (SomebodyFlushes()) return absl::OkStatus();
+      if (SomebodyFlushes(*mapping_)) return absl::OkStatus();
       return absl::UnavailableError(
           "nobody writes the journal: link epoch::journal, or run a process that serves it; "
           "nothing was changed");
@@ -600,8 +885,6 @@ class ParticipantCore final : public ForkAware {
 
   absl::Status Refused(Refusal refusal, Epoch at) const {
     switch (refusal) {
-      case Refusal::kVoting:
-        return absl::UnavailableError(absl::StrCat("a vote on epoch ", at, " is undecided"));
       case Refusal::kExpelled:
         return Status();
       case Refusal::kFull:
@@ -635,6 +918,9 @@ class ParticipantCore final : public ForkAware {
   std::uint32_t drafts_ = 0;
   bool forked_ = false;
   bool left_ = false;
+  Voter voter_;
+  std::atomic<bool> listening_{false};  // a listener answers votes
+  std::uint64_t stalled_at_ = 0;        // the listener's: head when it last looked
   std::uint64_t pin_at_fork_ = 0;
   Slot nowhere_{};  // what slot_ points to when the shared slot is not ours (any more)
 };

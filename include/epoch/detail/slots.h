@@ -88,10 +88,9 @@ inline void Dismantle(const RegionView& view, std::uint32_t index,
   Slot& slot = view.slots[index];
   std::uint64_t expelled = SlotWord{SlotState::kExpelled, generation}.Pack();
   EPOCH_POINT("reap.expelled");
+  // Guards before drafts: a guard of the dead on its own draft would keep it for ever.
+  for (auto* word : OwnedWordsOf(slot)) ClearOwned(slot, expelled, *word);
   if (!FreeDraftsOf(view, index, expelled)) return;
-  for (auto* word : {&slot.pin, &slot.own, &slot.help, &slot.ack}) {
-    ClearOwned(slot, expelled, *word);
-  }
   EPOCH_POINT("reap.before_free_slot");
   slot.state.CompareExchange(expelled, SlotWord{SlotState::kFree, generation}.Pack());
   Ring(*view.control);
@@ -143,6 +142,20 @@ inline absl::Status ExpelSlot(const Mapping& mapping, std::uint32_t index) {
   return absl::OkStatus();
 }
 
+// Whether a live participant promises to write the journal for others.
+inline bool SomebodyFlushes(const Mapping& mapping) noexcept {
+  const RegionView& view = mapping.view();
+  const std::uint32_t limit = view.SlotLimit();
+  for (std::uint32_t i = 0; i < limit; ++i) {
+    const Slot& slot = view.slots[i];
+    if (SlotWord::Unpack(slot.state.Load()).state == SlotState::kActive &&
+        (slot.flags.Load() & kSlotFlushes) != 0 && OwnerAlive(mapping.probe_fd(), i)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 // Up to `most` holders, for messages about exhaustion.
 inline std::string NameHolders(const RegionView& view, std::size_t most = 5) {
   std::string names;
@@ -185,8 +198,7 @@ inline absl::StatusOr<bool> TryTakeSlot(const Mapping& mapping, std::uint32_t in
   slot.pid_namespace.Store(PidNamespace(), std::memory_order_relaxed);
   slot.flags.Store(flags, std::memory_order_relaxed);
   WriteName(slot, name);
-  for (auto* word : {&slot.pin, &slot.ack, &slot.own, &slot.help}) word->Store(NoneOf(generation));
-  slot.vote.Store(0);
+  for (auto* word : OwnedWordsOf(slot)) word->Store(NoneOf(generation));
   EPOCH_POINT("join.filled");
   std::uint64_t expected = joining;
   if (!slot.state.CompareExchange(expected, SlotWord{SlotState::kActive, generation}.Pack())) {
@@ -230,7 +242,7 @@ inline void ReturnSlot(Mapping& mapping, const SlotClaim& claim) noexcept {
   seam::SetByteLock(mapping.lock_fd(), seam::ByteLock::kNone, claim.slot);
 }
 
-struct Straggler {
+struct StragglerStatus {
   std::uint32_t slot;
   std::uint64_t generation;
   std::string name;
@@ -260,8 +272,8 @@ void ForEachStraggler(const Mapping& mapping, Epoch epoch, Visit&& visit) {
   }
 }
 
-inline std::vector<Straggler> StragglersOf(const Mapping& mapping, Epoch epoch) {
-  std::vector<Straggler> stragglers;
+inline std::vector<StragglerStatus> StragglersOf(const Mapping& mapping, Epoch epoch) {
+  std::vector<StragglerStatus> stragglers;
   const auto number = [](std::uint64_t word) -> std::optional<Epoch> {
     const std::uint64_t n = OwnedWord::Unpack(word).number;
     return n == kNone ? std::nullopt : std::optional<Epoch>(n);

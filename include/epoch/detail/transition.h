@@ -1,4 +1,5 @@
-// The unvoted transition: one CAS on tail decides who made e+1; head follows.
+// One CAS on tail decides whose proposal comes next. Unvoted, that is e+1, and head follows.
+// Voted or fenced, it is up for decision: ballot.h.
 //
 //   1. draft a version (versions.h)                     killed here: the draft is reaped
 //   2. load tail = (Accepted, u, e)
@@ -24,12 +25,13 @@ namespace epoch::detail {
 
 // Volatile regions: lets head follow the tail word given. Idempotent; anyone may call it.
 // Head is loaded after tail: if it is at e when tail was at (v, e+1), then v is e's one successor,
-// and the CAS from the exact head word can only succeed while that is still so.
+// and the CAS from the exact head word can only succeed while that is still so. A head closed at e
+// had drained for v, or was closed late for a proposal that was aborted before v was accepted.
 inline void HelpHead(const RegionView& view, std::uint64_t tail_word) noexcept {
   const StateWord tail = StateWord::Unpack(tail_word);
   std::uint64_t word = view.control->head.Load();
   const StateWord head = StateWord::Unpack(word);
-  if (tail.phase != Phase::kAccepted || head.phase != Phase::kOpen ||
+  if (tail.phase != Phase::kAccepted || head.phase == Phase::kPoisoned ||
       head.epoch + 1 != tail.epoch || !view.ValidCell(tail.version)) {
     return;
   }
@@ -61,23 +63,43 @@ enum class Refusal : std::uint8_t {
   kFull,     // epoch numbers are used up
 };
 
+// What is asked of others before a transition counts. Ballot 0: nothing.
+struct Ballot {
+  std::uint64_t number = 0;
+  std::int64_t deadline_ns = 0;
+  bool voters = false;  // all voters must accept
+  bool fence = false;   // all readers must let go
+  bool expel = false;   // whoever does not in time is expelled, rather than the proposal aborted
+  bool forced = false;  // somebody was expelled for it already
+  std::uint64_t round = 0;  // of a collective commit
+};
+
 struct Acceptance {
   Refusal refusal;
   Epoch at;  // the accepted epoch, or the one that stood in the way
 };
 
-// `payload_digest` is of the draft's final bytes. On success the cell belongs to the region.
+// `payload_digest` is of the draft's final bytes. On success the cell belongs to the region: as its
+// next state, or with a ballot, up for decision. Then it must be guarded by `own` beforehand.
 inline Acceptance Accept(const RegionView& view, const SlotClaim& claim, const DraftedCell& draft,
                          std::uint64_t length_bytes, std::uint64_t payload_digest,
-                         std::uint64_t token, std::optional<Epoch> expected) noexcept {
+                         std::uint64_t token, std::optional<Epoch> expected,
+                         const Ballot& ballot = {}) noexcept {
   constexpr auto kRelaxed = std::memory_order_relaxed;
   const std::uint64_t active = SlotWord{SlotState::kActive, claim.generation}.Pack();
   VersionCell& cell = view.cells[draft.index];
   cell.length_bytes.Store(length_bytes, kRelaxed);
   cell.digest.Store(payload_digest, kRelaxed);
   cell.token.Store(token, kRelaxed);
-  cell.ballot.Store(0, kRelaxed);
-  cell.deadline_ns.Store(0, kRelaxed);
+  cell.ballot.Store(ballot.number, kRelaxed);
+  cell.deadline_ns.Store(ballot.deadline_ns, kRelaxed);
+  cell.round.Store(ballot.round, kRelaxed);
+  const bool voted = ballot.number != 0;
+  cell.outcome.Store(voted ? OutcomeWord{Decision::kUndecided, ballot.forced, AbortCause::kNobody,
+                                         0, ballot.number}
+                                 .Pack()
+                           : 0,
+                     kRelaxed);
   cell.proposer.Store((std::uint64_t{claim.slot} << kNumberBits) | (claim.generation & kNumberMask),
                       kRelaxed);
   for (;;) {
@@ -100,17 +122,24 @@ inline Acceptance Accept(const RegionView& view, const SlotClaim& claim, const D
                          .kind = static_cast<std::uint64_t>(VersionKind::kFullState)};
     cell.epoch.Store(tail.epoch + 1, kRelaxed);
     cell.chain.Store(ChainDigest(link), kRelaxed);
-    cell.shape.Store(PackShape(VersionKind::kFullState, tail.version), kRelaxed);
+    cell.shape.Store(
+        PackShape(VersionKind::kFullState, tail.version, ballot.fence, ballot.expel, ballot.voters),
+        kRelaxed);
     // After tail was loaded: once another epoch is committed after an expulsion, this CAS fails;
     // and if the expulsion is already visible, it is not even tried.
     if (view.slots[claim.slot].state.Load() != active) return {Refusal::kExpelled, tail.epoch};
     EPOCH_POINT("publish.before_tail");
     // The CAS publishes payload and header (release) to whoever loads tail or head (acquire).
-    if (!view.control->tail.CompareExchange(
-            tail_word, StateWord{Phase::kAccepted, draft.index, tail.epoch + 1}.Pack())) {
+    const Phase phase = voted ? Phase::kVoting : Phase::kAccepted;
+    if (!view.control->tail.CompareExchange(tail_word,
+                                            StateWord{phase, draft.index, tail.epoch + 1}.Pack())) {
       continue;
     }
     EPOCH_POINT("publish.accepted");
+    if (voted) {
+      Ring(*view.control);
+      return {Refusal::kAccepted, tail.epoch + 1};
+    }
     std::uint64_t owner = draft.owner;
     cell.owner.CompareExchange(owner, OwnerWord::Unpack(owner).With(CellState::kPublished));
     if (!view.durable) {

@@ -10,9 +10,9 @@
 // Invariants:
 //  1. A cell that head or tail names, or whose epoch is not below head's, is never freed.
 //  2. A cell is freed only when no pin protects its epoch and no guard names it.
-//  3. Nobody moves tail off a version before that version is marked Published; so a Drafted cell
-//     that neither head nor tail names was never accepted, and may be freed once its drafter is
-//     dead.
+//  3. Nobody moves tail off a version before that version is marked Published or, if it was a
+//     proposal that was aborted, Retired; so a Drafted cell that neither head nor tail names was
+//     never accepted, and may be freed once its drafter is dead.
 #ifndef EPOCH_DETAIL_VERSIONS_H_
 #define EPOCH_DETAIL_VERSIONS_H_
 
@@ -33,7 +33,7 @@ struct DraftedCell {
 // Marks the version that `tail_word` names Published. Idempotent; anyone may do it.
 inline void MarkPublished(const RegionView& view, std::uint64_t tail_word) noexcept {
   const StateWord tail = StateWord::Unpack(tail_word);
-  if (!view.ValidCell(tail.version)) return;
+  if (tail.phase != Phase::kAccepted || !view.ValidCell(tail.version)) return;
   VersionCell& cell = view.cells[tail.version];
   std::uint64_t owner = cell.owner.Load();
   if (OwnerWord::Unpack(owner).state != CellState::kDrafted) return;
@@ -50,7 +50,8 @@ class GuardSet {
     std::fill_n(words_.begin(), versions_ / 64 + 1, std::uint64_t{0});
     const std::uint32_t limit = view.SlotLimit();
     for (std::uint32_t i = 0; i < limit; ++i) {
-      for (const auto* guard : {&view.slots[i].own, &view.slots[i].help}) {
+      const Slot& slot = view.slots[i];
+      for (const auto* guard : {&slot.own, &slot.help, &slot.look, &slot.listen}) {
         const std::uint64_t cell = OwnedWord::Unpack(guard->Load()).number;
         if (cell < versions_) words_[cell / 64] |= std::uint64_t{1} << (cell % 64);
       }
@@ -94,7 +95,16 @@ inline bool Names(std::uint64_t state_word, std::uint32_t cell) noexcept {
   return StateWord::Unpack(state_word).version == cell;
 }
 
-// Frees every superseded version that nothing protects. Returns how many.
+// Whether nobody can come back to the cell, which was a draft or an aborted proposal. In this
+// order: tail, guards, head, guards. A driver that holds a guard may still let head name it, and a
+// helper may set its guard while head does; both shorter orders have a counterexample.
+inline bool Abandoned(const RegionView& view, std::uint32_t cell) noexcept {
+  return !Names(view.control->tail.Load(), cell) && !GuardSet(view).Has(cell) &&
+         !Names(view.control->head.Load(), cell) && !GuardSet(view).Has(cell);
+}
+
+// Frees every superseded version, and every aborted proposal, that nothing protects. Returns how
+// many.
 inline std::uint32_t Reclaim(const RegionView& view) noexcept {
   // C: head (seq_cst) before pins and guards; a pin announced after its slot was read here re-reads
   // head (Participant::Pin, A) and finds an epoch no lower than this; a guard announced after that
@@ -106,7 +116,14 @@ inline std::uint32_t Reclaim(const RegionView& view) noexcept {
   for (std::uint32_t i = 0; i < view.geometry.versions; ++i) {
     VersionCell& cell = view.cells[i];
     std::uint64_t owner = cell.owner.Load();
-    if (OwnerWord::Unpack(owner).state != CellState::kPublished) continue;
+    const CellState state = OwnerWord::Unpack(owner).state;
+    if (state == CellState::kRetired) {
+      if (!Abandoned(view, i)) continue;
+      EPOCH_POINT("reclaim.before_free_retired");
+      if (cell.owner.CompareExchange(owner, OwnerWord::Unpack(owner).Freed())) ++freed;
+      continue;
+    }
+    if (state != CellState::kPublished) continue;
     // If the cell is recycled from here on, the CAS below fails: the use counter differs.
     const Epoch epoch = cell.epoch.Load(std::memory_order_relaxed);
     if (epoch >= head || pins.Has(epoch) || guards.Has(i)) continue;
@@ -160,13 +177,12 @@ inline bool FreeDraftsOf(const RegionView& view, std::uint32_t slot,
     if (view.slots[slot].state.Load() != expelled) return false;
     const std::uint64_t tail = view.control->tail.Load();
     if (Names(tail, i)) {
-      MarkPublished(view, tail);  // it was accepted: its drafter died before marking it
+      // Accepted: its drafter died before marking it. Or voted on: whoever finishes that marks it,
+      // before tail lets go of it.
+      MarkPublished(view, tail);
       continue;
     }
-    // Order: tail, guards, head, guards again. Each shorter order has a counterexample once
-    // proposals can be aborted.
-    if (GuardSet(view).Has(i) || Names(view.control->head.Load(), i)) return false;
-    if (GuardSet(view).Has(i)) return false;
+    if (!Abandoned(view, i)) return false;
     EPOCH_POINT("reap.before_free_draft");
     cell.owner.CompareExchange(owner, word.Freed());
   }

@@ -116,6 +116,78 @@ struct OwnedWord {
   }
 };
 
+// What became of a voted transition: the cell's `outcome` word, decided once, by CAS from the exact
+// undecided word of that ballot. Zero: the version was published without a vote.
+enum class Decision : std::uint8_t { kUndecided = 1, kCommitted = 2, kAborted = 3 };
+
+enum class AbortCause : std::uint8_t {
+  kNobody = 0,
+  kRejected = 1,       // the culprit voted against it
+  kDigestDiffers = 2,  // the culprit found other bytes than the proposer had drafted
+  kDeadline = 3,       // the culprit did not answer, or did not let go of its pin, in time
+  kPoisoned = 4,       // the journal failed
+  kDied = 5,           // collective only: the culprit died, left or was expelled
+  kTag = 6,            // collective only: the culprit brought another tag
+  kWithdrawn = 7,      // collective only: the culprit gave up
+};
+
+constexpr std::uint64_t kBallotMask = (std::uint64_t{1} << 45) - 1;
+
+struct OutcomeWord {
+  Decision decision;
+  bool forced;  // somebody was expelled for its sake; set before that
+  AbortCause cause;
+  std::uint32_t culprit;  // slot
+  std::uint64_t ballot;
+
+  static constexpr OutcomeWord Unpack(std::uint64_t word) {
+    return {static_cast<Decision>(word >> 62), ((word >> 61) & 1) != 0,
+            static_cast<AbortCause>((word >> 58) & 7),
+            static_cast<std::uint32_t>((word >> 45) & kIndexMask), word & kBallotMask};
+  }
+  constexpr std::uint64_t Pack() const {
+    return (std::uint64_t{static_cast<std::uint8_t>(decision)} << 62) |
+           (std::uint64_t{forced ? 1u : 0u} << 61) |
+           (std::uint64_t{static_cast<std::uint8_t>(cause)} << 58) |
+           (std::uint64_t{culprit} << 45) | (ballot & kBallotMask);
+  }
+};
+
+enum class Verdict : std::uint8_t { kUnsaid = 0, kAccept = 1, kReject = 2 };
+
+// A slot's answer. The generation keeps the vote of a slot's last owner from counting for the next.
+struct VoteWord {
+  std::uint16_t generation;
+  Verdict verdict;
+  std::uint64_t ballot;
+
+  static constexpr VoteWord Unpack(std::uint64_t word) {
+    return {static_cast<std::uint16_t>(word >> kNumberBits), static_cast<Verdict>((word >> 45) & 7),
+            word & kBallotMask};
+  }
+  constexpr std::uint64_t Pack() const {
+    return (std::uint64_t{generation} << kNumberBits) |
+           (std::uint64_t{static_cast<std::uint8_t>(verdict)} << 45) | (ballot & kBallotMask);
+  }
+};
+
+// Control's `gather`: the number of the collective round that contributions are for now, and how
+// the round before it ended.
+struct GatherWord {
+  AbortCause cause;       // kNobody: it was committed, or there was none
+  std::uint32_t culprit;  // slot
+  std::uint64_t round;    // counts from 1
+
+  static constexpr GatherWord Unpack(std::uint64_t word) {
+    return {static_cast<AbortCause>(word >> 61),
+            static_cast<std::uint32_t>((word >> kNumberBits) & kIndexMask), word & kNumberMask};
+  }
+  constexpr std::uint64_t Pack() const {
+    return (std::uint64_t{static_cast<std::uint8_t>(cause)} << 61) |
+           (std::uint64_t{culprit} << kNumberBits) | round;
+  }
+};
+
 // What a pin word says.
 struct PinReading {
   bool held;

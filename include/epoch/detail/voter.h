@@ -1,0 +1,211 @@
+// A participant's side of a vote: find the proposal, look at its bytes under a guard, answer once.
+//
+// Thread safety: all functions may be called from the participant's thread and from its listener's.
+// A mutex lets one of them vote at a time; it is held while the validator runs, and nothing that
+// must not wait takes it. Progress: blocking on the validator, nothing else.
+// Invariant: a vote is final for its ballot. Before it a reject has its reason and digest written.
+// Barrier K: the exchange that casts a vote publishes digest and reason; pairs with J in Driver.
+#ifndef EPOCH_DETAIL_VOTER_H_
+#define EPOCH_DETAIL_VOTER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "epoch/detail/ballot.h"
+#include "epoch/vote.h"
+
+namespace epoch::detail {
+
+// The reason that `slot` gave with exactly this vote; empty if it has voted again since.
+inline std::string ReadReason(const Slot& slot, std::uint64_t vote) {
+  if (slot.vote.Load() != vote) return {};
+  std::string reason;
+  for (std::size_t at = 0; at + 1 < kReasonBytes; ++at) {
+    const std::uint64_t word = slot.reason[at / 8].Load(std::memory_order_relaxed);
+    const char c = static_cast<char>(word >> (8 * (at % 8)));
+    if (c == '\0') break;
+    reason += (c >= ' ' && c <= '~') || (c & 0x80) != 0 ? c : ' ';
+  }
+  seam::AcquireFence();  // pairs with the release stores of the next reason
+  return slot.vote.Load() == vote ? reason : std::string();
+}
+
+class Voter {
+ public:
+  Voter(const Mapping& mapping, const SlotClaim& claim)
+      : view_(mapping.view()), claim_(claim), slot_(view_.slots[claim.slot]), mapping_(mapping) {}
+
+  void SetValidator(Validator validator) {
+    const std::lock_guard lock(mutex_);
+    validator_ = std::move(validator);
+  }
+
+  // Whether tail has something up for decision that was not answered yet. Two loads.
+  bool Asked() const noexcept {
+    const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
+    if (tail.phase != Phase::kVoting || !view_.ValidCell(tail.version)) return false;
+    // Unguarded, so perhaps of another life of the cell: then it is looked at once too often.
+    return view_.cells[tail.version].ballot.Load(std::memory_order_relaxed) !=
+           answered_.load(std::memory_order_relaxed);
+  }
+
+  // Answers what tail has up for decision, if this participant has a say and did not answer yet.
+  // `guard` as for Driver. True: a vote was cast.
+  bool Answer(seam::Atomic<std::uint64_t>& guard) {
+    if (!Asked()) return false;
+    // Not waiting: the other thread is answering already.
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock() || busy_) return false;
+    Driver driver(mapping_, claim_, guard);
+    std::uint64_t word = 0;
+    if (!driver.Hold(view_.control->tail, Phase::kVoting, word)) return false;
+    const bool cast = AnswerHeld(StateWord::Unpack(word));
+    driver.Release();
+    return cast;
+  }
+
+  // The answer to a proposal for which the validator said Later.
+  absl::Status AnswerLater(std::uint64_t ballot, const epoch::Answer& answer) {
+    if (!answer.accepts() && !answer.rejects()) {
+      return absl::InvalidArgumentError("a vote is Accept or Reject");
+    }
+    const std::lock_guard lock(mutex_);
+    if (busy_) return absl::FailedPreconditionError("a vote inside of a validator: return it");
+    if (ballot != later_) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("ballot ", ballot, " was not put off by this participant's validator"));
+    }
+    later_ = 0;
+    // No guard: nothing of the cell is touched, and a vote for another ballot counts for nothing.
+    const std::uint64_t word = view_.control->tail.Load();
+    const StateWord tail = StateWord::Unpack(word);
+    if (tail.phase != Phase::kVoting || !view_.ValidCell(tail.version) ||
+        view_.cells[tail.version].ballot.Load(std::memory_order_relaxed) != ballot ||
+        view_.control->tail.Load() != word) {
+      return absl::AbortedError(absl::StrCat("ballot ", ballot, " is decided already"));
+    }
+    Cast(nullptr, ballot, answer.accepts() ? Verdict::kAccept : Verdict::kReject, later_digest_,
+         answer.reason());
+    return absl::OkStatus();
+  }
+
+  // For a collective proposal whose contributor answers by itself (gathering.h). `cell`: if the
+  // caller holds the proposal, so that a reject can decide it at once.
+  void Cast(VersionCell* cell, std::uint64_t ballot, Verdict verdict, std::uint64_t digest,
+            std::string_view reason) {
+    const std::lock_guard lock(mutex_);
+    const auto generation = static_cast<std::uint16_t>(claim_.generation);
+    if (verdict == Verdict::kReject) {
+      // Takes the last vote back first: its reason is about to go.
+      slot_.vote.Exchange(VoteWord{generation, Verdict::kUnsaid, ballot}.Pack());
+      for (std::size_t word = 0; word < kReasonBytes / 8; ++word) {
+        std::uint64_t packed = 0;
+        for (std::size_t i = 0; i < 8; ++i) {
+          const std::size_t at = word * 8 + i;
+          if (at < reason.size() && at < kMaxReasonBytes) {
+            packed |= std::uint64_t{static_cast<unsigned char>(reason[at])} << (8 * i);
+          }
+        }
+        slot_.reason[word].Store(packed, std::memory_order_release);
+      }
+    }
+    slot_.vote_digest.Store(digest, std::memory_order_relaxed);
+    EPOCH_POINT("vote.before_cast");
+    slot_.vote.Exchange(VoteWord{generation, verdict, ballot}.Pack());  // K
+    EPOCH_POINT("vote.cast");
+    answered_.store(ballot, std::memory_order_relaxed);
+    // Whoever counts votes finds this one; but this participant may be gone by then.
+    if (verdict == Verdict::kReject && cell != nullptr && Active()) {
+      DecideAborted(*cell, ballot, AbortCause::kRejected, claim_.slot);
+    }
+    Ring(*view_.control);
+  }
+
+ private:
+  bool Active() const noexcept {
+    return slot_.state.Load() == SlotWord{SlotState::kActive, claim_.generation}.Pack();
+  }
+
+  bool AnswerHeld(const StateWord& tail) {
+    constexpr auto kRelaxed = std::memory_order_relaxed;
+    VersionCell& cell = view_.cells[tail.version];
+    const std::uint64_t ballot = cell.ballot.Load(kRelaxed);
+    const std::uint64_t shape = cell.shape.Load(kRelaxed);
+    const std::uint64_t length = cell.length_bytes.Load(kRelaxed);
+    const std::uint64_t proposer = cell.proposer.Load(kRelaxed);
+    const std::uint64_t mine =
+        (std::uint64_t{claim_.slot} << kNumberBits) | (claim_.generation & kNumberMask);
+    const std::uint32_t flags = slot_.flags.Load();
+    if (OutcomeWord::Unpack(cell.outcome.Load()).decision != Decision::kUndecided) return false;
+    if (!VotersOf(shape) || (flags & kSlotVoter) == 0 || proposer == mine || !Active()) {
+      answered_.store(ballot, kRelaxed);  // nobody waits for this one
+      return false;
+    }
+    if ((flags & kSlotParked) != 0) return false;
+    if (const std::uint64_t round = cell.round.Load(kRelaxed); round != 0) {
+      // A contributor answers where it waits, as it knows what it gave.
+      if (OwnedWord::Unpack(slot_.offer.Load()).number == round) return false;
+      if (GatherWord::Unpack(view_.control->gather.Load()).round != round) {
+        Cast(&cell, ballot, Verdict::kReject, 0, "the collective round is over");
+        return true;
+      }
+    }
+    // Its bytes first: a validator should not have to expect what nobody proposed.
+    if (length > view_.geometry.state_bytes) {
+      Cast(&cell, ballot, Verdict::kReject, 0, "the proposal claims an impossible length");
+      return true;
+    }
+    const std::span<const std::byte> state(view_.PayloadOf(tail.version), length);
+    const std::uint64_t digest = Digest(state);
+    if (digest != cell.digest.Load(kRelaxed)) {
+      Cast(&cell, ballot, Verdict::kReject, digest, "the proposal's bytes do not match its digest");
+      return true;
+    }
+    epoch::Answer answer = epoch::Answer::Accept();
+    if (validator_) {
+      const std::uint64_t slot = proposer >> kNumberBits;
+      const std::string name =
+          slot < view_.geometry.participants ? ReadName(view_.slots[slot]) : std::string();
+      busy_ = true;
+      answer = validator_({.epoch = tail.epoch,
+                           .ballot = ballot,
+                           .token = cell.token.Load(kRelaxed),
+                           .fence = FenceOf(shape),
+                           .proposer = name,
+                           .state = state});
+      busy_ = false;
+    }
+    EPOCH_POINT("vote.validated");
+    if (!answer.accepts() && !answer.rejects()) {
+      later_ = ballot;
+      later_digest_ = digest;
+      answered_.store(ballot, kRelaxed);
+      return false;
+    }
+    Cast(&cell, ballot, answer.accepts() ? Verdict::kAccept : Verdict::kReject, digest,
+         answer.reason());
+    return true;
+  }
+
+  const RegionView& view_;
+  const SlotClaim& claim_;
+  Slot& slot_;
+  const Mapping& mapping_;
+  std::recursive_mutex mutex_;  // a validator may call back, and is turned away
+  Validator validator_;
+  bool busy_ = false;  // a validator that calls back
+  // What needs no further look. Plain std::atomic: of this process alone.
+  std::atomic<std::uint64_t> answered_{0};
+  std::uint64_t later_ = 0;
+  std::uint64_t later_digest_ = 0;
+};
+
+}  // namespace epoch::detail
+
+#endif  // EPOCH_DETAIL_VOTER_H_

@@ -1,0 +1,132 @@
+// Listener: a thread that takes part for a participant whose own thread does something else. It
+// answers votes, acknowledges what is committed, drives what is held up, reaps the dead, and makes
+// a descriptor readable when there is something new.
+//
+// Without one no thread is ever started. It sleeps on the bell; while a vote or a fence is under
+// way it looks every millisecond, otherwise 16 times a second.
+//
+// Thread safety: fd() and Drain() may be used by any thread; Stop and destruction belong to the
+// participant's. The validator runs in the listener's thread.
+#ifndef EPOCH_LISTENER_H_
+#define EPOCH_LISTENER_H_
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "epoch/detail/participant_core.h"
+
+namespace epoch {
+
+class Listener {
+ public:
+  Listener(Listener&&) noexcept = default;
+  Listener& operator=(Listener&& other) noexcept {
+    Stop();
+    state_ = std::move(other.state_);
+    return *this;
+  }
+  ~Listener() { Stop(); }
+
+  // An eventfd, for epoll and its kin: readable when an epoch was committed, or this participant
+  // was expelled, since the last Drain(). Non-blocking. Closed with the listener.
+  int fd() const { return state_->fd.get(); }
+  // Makes the descriptor unreadable again. Look at the region after that, not before.
+  void Drain() const {
+    std::uint64_t count = 0;
+    [[maybe_unused]] const ssize_t got = read(fd(), &count, sizeof count);
+  }
+
+  // Ends the thread. Waits for a validator that is running. Idempotent.
+  void Stop() {
+    if (state_ == nullptr) return;
+    // In a fork child there is no thread to wait for.
+    if (state_->pid != getpid()) {
+      static_cast<void>(state_->thread.release());  // a joinable one can not be destroyed
+      state_.reset();
+      return;
+    }
+    state_->stop.store(true);
+    detail::Control& control = *state_->core.mapping().view().control;
+    detail::Arm(control);
+    detail::Ring(control);
+    state_->thread->join();
+    state_->core.set_listening(false);
+    state_.reset();
+  }
+
+ private:
+  friend class Participant;
+
+  struct State {
+    State(detail::ParticipantCore& participant, int eventfd_)
+        : core(participant), fd(eventfd_), told(participant.HeadEpoch()) {}
+    detail::ParticipantCore& core;
+    detail::Fd fd;
+    Epoch told;  // the newest that the descriptor told of
+    std::atomic<bool> stop{false};
+    const pid_t pid = getpid();
+    std::unique_ptr<std::thread> thread;
+  };
+
+  explicit Listener(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+  static absl::StatusOr<Listener> Start(detail::ParticipantCore& core) {
+    if (absl::Status s = core.Ready(); !s.ok()) return s;
+    if (core.listening()) {
+      return absl::FailedPreconditionError("this participant has a listener already");
+    }
+    const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) return detail::ErrnoStatus(errno, "can not make an eventfd");
+    auto state = std::make_unique<State>(core, fd);
+    core.set_listening(true);
+    try {
+      state->thread = std::make_unique<std::thread>([s = state.get()] { Run(*s); });
+    } catch (const std::system_error& e) {
+      core.set_listening(false);
+      return absl::ResourceExhaustedError(std::string("can not start a thread: ") + e.what());
+    }
+    return Listener(std::move(state));
+  }
+
+  static void Run(State& state) {
+    detail::Control& control = *state.core.mapping().view().control;
+    constexpr std::int64_t kBusy_ns = 1'000'000, kIdle_ns = 64'000'000;
+    bool told_expelled = false;
+    std::int64_t reap_ns = 0;
+    while (!state.stop.load()) {
+      const std::uint32_t armed = detail::Arm(control);
+      const detail::Standing standing = state.core.ListenOnce();
+      const Epoch head = state.core.HeadEpoch();
+      const bool expelled = !state.core.active();
+      if (head != state.told || (expelled && !told_expelled)) {
+        state.told = head;
+        told_expelled = expelled;
+        const std::uint64_t one = 1;
+        [[maybe_unused]] const ssize_t put = write(state.fd.get(), &one, sizeof one);
+      }
+      const std::int64_t now_ns = seam::MonotonicNanos();
+      if (now_ns >= reap_ns) {
+        reap_ns = now_ns + kIdle_ns;
+        detail::ReapAll(state.core.mapping());
+      }
+      if (state.stop.load() || standing.found == detail::Standing::Found::kFinished) continue;
+      seam::FutexWait(&control.bell, armed, standing.waits() ? kBusy_ns : kIdle_ns);
+    }
+  }
+
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace epoch
+
+#endif  // EPOCH_LISTENER_H_
