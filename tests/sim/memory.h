@@ -95,6 +95,12 @@ class Memory {
     Settle(self);
   }
   void LateLoads(bool on) { late_loads_ = on; }
+  std::uint64_t time() const { return time_; }
+  // Whether a look of `self` at something may come before what was done at `time`.
+  bool MayComeBefore(int self, std::uint64_t time) const {
+    const auto me = static_cast<std::size_t>(self);
+    return late_[me] && floor_[me] < time;
+  }
   // What the kernel reads for a futex call: the newest.
   std::uint64_t Newest(const void* at, std::uint64_t in_memory) {
     return Find(at, in_memory).stores.back().value;

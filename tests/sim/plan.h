@@ -55,7 +55,9 @@ struct Plan {
   std::size_t size() const;
 };
 
-enum class Mode { kMixed, kVolatile, kDurable };
+// kReaders: volatile, too; some only pin, the others only commit, undisturbed. A pin is then often
+// taken while head moves under it, and cells are recycled between one pin and the next.
+enum class Mode { kMixed, kVolatile, kDurable, kReaders };
 
 Plan PlanFor(std::uint64_t seed, Mode mode = Mode::kMixed);
 

@@ -172,7 +172,7 @@ const std::vector<BarrierSite>& BarrierSites() {
       {"C", "versions.h:PinSet:pin.Load", 1, Mode::kVolatile},
       {"C", "versions.h:GuardSet:guard.Load", 1, Mode::kVolatile},
       {"D", "slots.h:ReapSlot:state.Load", 1, Mode::kVolatile},
-      {"E", "participant_core.h:PinSlowly:pin.Store#3", 1, Mode::kVolatile},
+      {"E", "participant_core.h:PinSlowly:pin.Store#3", 1, Mode::kReaders},
       {"G", "participant_core.h:HoldTail:help.Exchange", 1, Mode::kVolatile},
       {"G", "participant_core.h:HoldTail:tail.Load#2", 1, Mode::kVolatile},
   };
