@@ -397,10 +397,14 @@ void Engine::MaySleepOn(const void* word) {
   if (current_ >= 0 && memory_.Shared(word)) memory_.BeginRecheck(current_, word);
 }
 
-void Engine::AcquireFence() {
+void Engine::AcquireFence(bool orders) {
   if (current_ < 0) return;
   Step();
-  memory_.AcquireFence(current_);
+  if (orders) {
+    memory_.AcquireFence(current_);
+  } else {
+    memory_.PlainReadsAreLate(current_);
+  }
 }
 
 void Engine::Point(const char* label) {

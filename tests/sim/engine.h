@@ -104,7 +104,7 @@ class Engine {
   void AfterModify(const void* at, std::uint64_t value, std::memory_order order);
   // The process has set the sleepers' bit of a bell.
   void MaySleepOn(const void* word);
-  void AcquireFence();
+  void AcquireFence(bool orders);
   void Point(const char* label);
   void Relax();
   std::int64_t Now();

@@ -94,6 +94,8 @@ class Memory {
     Learn(clocks_[static_cast<std::size_t>(self)], fenced_[static_cast<std::size_t>(self)]);
     Settle(self);
   }
+  // Where a fence is missing: the plain reads before it may come after the loads behind it.
+  void PlainReadsAreLate(int self) { late_[static_cast<std::size_t>(self)] = late_loads_; }
   void LateLoads(bool on) { late_loads_ = on; }
   std::uint64_t time() const { return time_; }
   // Whether a look of `self` at something may come before what was done at `time`.

@@ -174,10 +174,10 @@ void ReadersAndWriters(Plan& plan, Random& random) {
   plan.operations.resize(kMaxProcesses);
   for (int p = 0; p < s.processes; ++p) {
     const bool reads = p == 0 || (p > 1 && random.OneIn(2));
+    const OpKind how = random.OneIn(3) ? OpKind::kRead : OpKind::kPin;
     for (std::uint64_t i = 4 + random.Below(reads ? 12 : 24); i > 0; --i) {
       const OpKind writes = random.OneIn(4) ? OpKind::kUpdate : OpKind::kCommit;
-      plan.operations[static_cast<std::size_t>(p)].push_back(
-          {reads ? OpKind::kPin : writes, random.Next()});
+      plan.operations[static_cast<std::size_t>(p)].push_back({reads ? how : writes, random.Next()});
     }
   }
 }

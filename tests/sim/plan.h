@@ -55,7 +55,7 @@ struct Plan {
   std::size_t size() const;
 };
 
-// kReaders: volatile, too; some only pin, the others only commit, undisturbed. A pin is then often
+// kReaders: volatile, too; some only pin, or read, the others only commit, undisturbed. A pin is then often
 // taken while head moves under it, and cells are recycled between one pin and the next.
 enum class Mode { kMixed, kVolatile, kDurable, kReaders };
 

@@ -34,8 +34,11 @@ class Atomic {
   T Load(std::memory_order order = std::memory_order_seq_cst,
          Place at = Place::current()) const noexcept {
     if (auto* e = sim::Engine::active()) {
-      return static_cast<T>(
+      const auto value = static_cast<T>(
           e->Load(this, static_cast<std::uint64_t>(value_), sim::OrderAt(at, order)));
+      // Plain reads behind this one come later; where a fence is missing, that matters.
+      if (sim::weakened_site.is_fence && order == std::memory_order_seq_cst) e->Step();
+      return value;
     }
     return value_;
   }
@@ -114,7 +117,7 @@ class Atomic {
 #define EPOCH_FAULT(label) (std::string_view(label) == "uring.setup" ? ENOSYS : 0)
 
 inline void AcquireFence(Place at = Place::current()) noexcept {
-  if (auto* e = sim::Engine::active(); e != nullptr && !sim::IsWeakened(at)) e->AcquireFence();
+  if (auto* e = sim::Engine::active()) e->AcquireFence(!sim::IsWeakened(at));
 }
 inline void CpuRelax() noexcept {
   if (auto* e = sim::Engine::active()) e->Relax();

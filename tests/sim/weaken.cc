@@ -52,7 +52,7 @@ void ListSites() {
 bool Weaken(const std::string& name) {
   for (const Site& site : Sites()) {
     if (site.name != name) continue;
-    weakened_site = {site.first_line, site.last_line, site.file};
+    weakened_site = {site.first_line, site.last_line, site.file, site.order == "acquire"};
     return true;
   }
   return false;

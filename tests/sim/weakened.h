@@ -14,6 +14,7 @@ struct WeakenedSite {
   std::uint32_t first_line = UINT32_MAX;  // none
   std::uint32_t last_line = 0;
   std::string_view file{};  // below the root of the tree; outlives the run
+  bool is_fence = false;
 };
 inline WeakenedSite weakened_site;
 
