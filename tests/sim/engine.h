@@ -54,7 +54,7 @@ struct Settings {
   std::uint64_t expected_steps = 2000;  // where PCT's change points lie
   std::uint64_t step_limit = 300'000;   // more is a livelock
   bool late_death = true;               // a lock may look held for a while after its holder's death
-  bool late_loads = false;          // relaxed loads may come after later loads
+  bool late_loads = false;              // relaxed loads may come after later loads
   bool trace = false;
   Script* script = nullptr;  // kScripted
   int preemptions = 2;       // kScripted: at most so many

@@ -60,18 +60,20 @@ int main(int argc, char** argv) {
   app.add_option("--try", attempt, "play this seed before the others");
   app.add_option("--jobs", budget.jobs, "so many at a time (1)");
   app.add_option("--state", budget.state_path, "a file: go on where the last call ended");
-  app.add_option("--mode", budget.mode, "mixed (default), volatile, durable or readers")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, Mode>{
-          {"mixed", Mode::kMixed},
-                                                           {"volatile", Mode::kVolatile},
-                                                           {"durable", Mode::kDurable},
-                                                           {"readers", Mode::kReaders}}));
+  app.add_option("--mode", budget.mode, "mixed (default), volatile, durable, readers or writers")
+      ->transform(
+          CLI::CheckedTransformer(std::map<std::string, Mode>{{"mixed", Mode::kMixed},
+                                                              {"volatile", Mode::kVolatile},
+                                                              {"durable", Mode::kDurable},
+                                                              {"readers", Mode::kReaders},
+                                                              {"writers", Mode::kWriters}}));
   app.add_flag("--trace", trace, "with --seed: print every step, and what each load saw");
   app.add_flag("--shrink", shrink, "with --seed: find what the failure needs");
   app.add_flag("--progress", budget.progress, "say now and then how far it is");
   app.add_flag("--exhaustive", exhaustive, "play all schedules of small cases");
-  app.add_option("--weaken", weaken,
-                 "take an order away: a barrier's letter, the name of a site, all; list: print them");
+  app.add_option(
+      "--weaken", weaken,
+      "take an order away: a barrier's letter, the name of a site, all; list: print them");
   CLI11_PARSE(app, argc, argv);
   if (weaken == "list") {
     epoch::sim::ListSites();

@@ -66,8 +66,8 @@ class Memory {
     }
     ++time_;
     if (order == std::memory_order_seq_cst) {
-      oldest = std::max(oldest, late_[me] ? LastSeqCst(location, floor_[me])
-                                          : location.last_seq_cst);
+      oldest =
+          std::max(oldest, late_[me] ? LastSeqCst(location, floor_[me]) : location.last_seq_cst);
     }
     const std::uint64_t chosen = oldest == newest ? newest : oldest + choose(newest - oldest + 1);
     stale = chosen != newest;
@@ -201,7 +201,7 @@ class Memory {
   std::vector<Location> locations_;
   std::array<Clock, kMaxProcesses> clocks_{};
   std::array<Clock, kMaxProcesses> fenced_{};  // what relaxed loads have seen: for the next fence
-  std::array<bool, kMaxProcesses> late_{};            // a relaxed load may still be under way
+  std::array<bool, kMaxProcesses> late_{};     // a relaxed load may still be under way
   std::array<std::uint64_t, kMaxProcesses> floor_{};  // ...but loads come after this time
   std::array<Rechecking, kMaxProcesses> rechecks_{};
   std::map<const void*, Plain> plain_;

@@ -16,6 +16,7 @@ namespace {
 // Names of streams. The seeds that the planted bugs are known by have no late loads.
 constexpr std::uint64_t kLateLoads = 3;
 constexpr std::uint64_t kReaders = 0x524541;
+constexpr std::uint64_t kWriters = 0x575249;
 
 OpKind AnyOperation(Random& random, bool members) {
   // Some plans are about who is in: slots that change hands while others still tidy up.
@@ -182,6 +183,30 @@ void ReadersAndWriters(Plan& plan, Random& random) {
   }
 }
 
+void WritersStopped(Plan& plan, Random& random) {
+  static constexpr const char* kPoints[] = {
+      "journal.ring_read", "journal.frozen", "journal.before_hint",  "journal.before_end",
+      "journal.collected", "journal.built",  "journal.before_submit"};
+  Settings& s = plan.settings;
+  s.processes = 2 + static_cast<int>(random.Below(3));
+  s.expected_steps = 2000 + random.Below(3000);
+  plan.durable = true;
+  plan.versions = static_cast<std::uint32_t>(6 + random.Below(3));
+  plan.latest = random.OneIn(2);
+  plan.spare_blocks = random.Below(6);
+  plan.operations.resize(kMaxProcesses);
+  for (int p = 0; p < s.processes; ++p) {
+    for (std::uint64_t i = 6 + random.Below(14); i > 0; --i) {
+      const OpKind how = random.OneIn(4) ? OpKind::kUpdate : OpKind::kCommit;
+      plan.operations[static_cast<std::size_t>(p)].push_back({how, random.Next()});
+    }
+    for (std::uint64_t i = random.Below(3); i > 0; --i) {
+      s.faults.push_back({FaultKind::kStopAtPoint, p, 1 + random.Below(8), 0,
+                          kPoints[random.Below(std::size(kPoints))]});
+    }
+  }
+}
+
 }  // namespace
 
 Plan PlanFor(std::uint64_t seed, Mode mode) {
@@ -194,6 +219,10 @@ Plan PlanFor(std::uint64_t seed, Mode mode) {
   plan.settings.schedule = seed;
   if (mode == Mode::kReaders || (mode == Mode::kMixed && Random(seed ^ kReaders).OneIn(16))) {
     ReadersAndWriters(plan, random);
+    return plan;
+  }
+  if (mode == Mode::kWriters || (mode == Mode::kMixed && Random(seed ^ kWriters).OneIn(16))) {
+    WritersStopped(plan, random);
     return plan;
   }
   plan.durable = mode == Mode::kMixed ? random.OneIn(2) : mode == Mode::kDurable;

@@ -36,8 +36,7 @@ class Atomic {
     if (auto* e = sim::Engine::active()) {
       const auto value = static_cast<T>(
           e->Load(this, static_cast<std::uint64_t>(value_), sim::OrderAt(at, order)));
-      // Plain reads behind this one come later; where a fence is missing, that matters.
-      if (sim::weakened_site.is_fence && order == std::memory_order_seq_cst) e->Step();
+      if (sim::IsBeforeMissingFence(at)) e->Step();  // what is read behind this is read later
       return value;
     }
     return value_;
@@ -64,12 +63,16 @@ class Atomic {
         .first;
   }
   T FetchAdd(T delta, Place at = Place::current()) noexcept {
-    return Modify(at, [&](T found) { return std::pair{true, static_cast<T>(found + delta)}; })
+    return Modify(at,
+                  [&](T found) {
+                    return std::pair{true, static_cast<T>(found + delta)};
+                  })
         .second;
   }
   T FetchOr(T bits, Place at = Place::current()) noexcept {
-    const T found =
-        Modify(at, [&](T word) { return std::pair{true, static_cast<T>(word | bits)}; }).second;
+    const T found = Modify(at, [&](T word) {
+                      return std::pair{true, static_cast<T>(word | bits)};
+                    }).second;
     // What is read from here on may be what decides whether to sleep on this word.
     if (auto* e = sim::Engine::active()) e->MaySleepOn(this);
     return found;

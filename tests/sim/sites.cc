@@ -51,9 +51,9 @@ class Source {
   }
 
  private:
-  static constexpr std::string_view kCalls[] = {
-      ".Load(",    "->Load(",    ".Store(",    "->Store(",    ".CompareExchange(",
-      ".FetchOr(", ".FetchAdd(", ".Exchange(", "AcquireFence("};
+  static constexpr std::string_view kCalls[] = {".Load(",     "->Load(",           ".Store(",
+                                                "->Store(",   ".CompareExchange(", ".FetchOr(",
+                                                ".FetchAdd(", ".Exchange(",        "AcquireFence("};
 
   // Calls that share a line are one site: they can not be told apart.
   void Add(std::size_t line, std::size_t at, std::string_view call,
@@ -67,15 +67,14 @@ class Source {
     if (absl::StrContains(arguments, "memory_order_release")) order = "release";
     if (absl::StrContains(arguments, "elaxed")) return;
     const std::string word = WordBefore(lines_[line], EndOfWord(lines_[line], at));
-    const std::string name =
-        what == "AcquireFence" ? what : absl::StrCat(word, ".", what);
+    const std::string name = what == "AcquireFence" ? what : absl::StrCat(word, ".", what);
     if (site.has_value()) {
       absl::StrAppend(&site->name, "+", name);
       site->last_line = static_cast<std::uint32_t>(last + 1);
       return;
     }
-    site = {absl::StrCat(std::filesystem::path(file_).filename().string(), ":", Function(line),
-                         ":", name),
+    site = {absl::StrCat(std::filesystem::path(file_).filename().string(), ":", Function(line), ":",
+                         name),
             file_, static_cast<std::uint32_t>(line + 1), static_cast<std::uint32_t>(last + 1),
             order};
   }
@@ -116,8 +115,8 @@ class Source {
     if (indent > 2 || parenthesis == std::string::npos) return "";
     const std::string name = WordBefore(line, parenthesis);
     const std::string type = line.substr(indent, parenthesis - name.size() - indent);
-    if (type.empty() || (type.back() != ' ' && type.back() != ':') || absl::StrContains(type, "=") || name == "if" ||
-        type == "return " || type == "else ") {
+    if (type.empty() || (type.back() != ' ' && type.back() != ':') ||
+        absl::StrContains(type, "=") || name == "if" || type == "return " || type == "else ") {
       return "";
     }
     for (std::size_t at = parenthesis; i < lines_.size(); ++i, at = 0) {

@@ -23,6 +23,12 @@ inline bool IsWeakened(const std::source_location& at) {
   return at.line() >= weakened_site.first_line && at.line() <= weakened_site.last_line &&
          std::string_view(at.file_name()).ends_with(weakened_site.file);
 }
+// Just above a fence that is missing: the plain reads that it would order are in between.
+inline bool IsBeforeMissingFence(const std::source_location& at) {
+  return weakened_site.is_fence && at.line() < weakened_site.first_line &&
+         at.line() + 30 > weakened_site.first_line &&
+         std::string_view(at.file_name()).ends_with(weakened_site.file);
+}
 inline std::memory_order OrderAt(const std::source_location& at, std::memory_order order) {
   return IsWeakened(at) ? std::memory_order_relaxed : order;
 }
