@@ -407,6 +407,12 @@ void Engine::AcquireFence(bool orders) {
   }
 }
 
+void Engine::Linger() {
+  if (current_ < 0) return;
+  if (random_.OneIn(32)) Stop(current_);
+  Step();
+}
+
 void Engine::Point(const char* label) {
   if (current_ < 0) return;
   if (settings_.trace) Trace("-- %s", label);

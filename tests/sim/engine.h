@@ -105,6 +105,8 @@ class Engine {
   // The process has set the sleepers' bit of a bell.
   void MaySleepOn(const void* word);
   void AcquireFence(bool orders);
+  // A scheduling point where the process is now and then stopped for long.
+  void Linger();
   void Point(const char* label);
   void Relax();
   std::int64_t Now();

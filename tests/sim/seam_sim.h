@@ -36,7 +36,7 @@ class Atomic {
     if (auto* e = sim::Engine::active()) {
       const auto value = static_cast<T>(
           e->Load(this, static_cast<std::uint64_t>(value_), sim::OrderAt(at, order)));
-      if (sim::IsBeforeMissingFence(at)) e->Step();  // what is read behind this is read later
+      if (sim::IsBeforeMissingFence(at)) e->Linger();  // what is read behind this is read later
       return value;
     }
     return value_;

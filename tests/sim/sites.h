@@ -24,8 +24,8 @@ struct Site {
 // read.
 const std::vector<Site>& Sites();
 
-// A site that belongs to a barrier (or to none, but must be found all the same: letter "-"), and a
-// seed that shows what happens without it.
+// A site that belongs to a barrier ("other": to none, but to miss its order must be noticed all the
+// same), and a seed that shows what happens without it.
 struct BarrierSite {
   const char* letter;
   const char* site;

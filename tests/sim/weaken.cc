@@ -44,7 +44,7 @@ bool AllAreThere(const std::string& letter, std::size_t found) {
 void ListSites() {
   for (const Site& site : Sites()) {
     const BarrierSite* barrier = BarrierAt(site);
-    std::printf("%-2s %-58s %-8s %s:%u\n", barrier != nullptr ? barrier->letter : "",
+    std::printf("%-5s %-58s %-8s %s:%u\n", barrier != nullptr ? barrier->letter : "",
                 site.name.c_str(), site.order.c_str(), site.file.c_str(), site.first_line);
   }
 }
