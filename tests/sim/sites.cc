@@ -200,6 +200,17 @@ const std::vector<BarrierSite>& BarrierSites() {
       {"other", "region.h:Read:AcquireFence", 944, Mode::kReaders},
       {"other", "writer.cc:Roll:AcquireFence", 45, Mode::kWriters},
       {"other", "writer.cc:Write:AcquireFence", 13, Mode::kWriters},
+      {"other", "ring.h:Of:w.Load+e.Load+h.Load", 1170, Mode::kWriters},
+      {"other", "writer.cc:Write:w.Load", 7, Mode::kWriters},
+      {"other", "versions.h:MarkPublished:owner.CompareExchange", 4297, Mode::kVolatile},
+      {"other", "versions.h:Reclaim:owner.Load", 485, Mode::kVolatile},
+      {"other", "versions.h:Reclaim:owner.CompareExchange", 247, Mode::kVolatile},
+      {"other", "versions.h:DraftCell:owner.CompareExchange", 2, Mode::kVolatile},
+      {"other", "versions.h:DropDraft:owner.CompareExchange", 2, Mode::kVolatile},
+      {"other", "versions.h:FreeDraftsOf:owner.CompareExchange", 1630, Mode::kVolatile},
+      {"other", "region.h:Read:head.Load", 733, Mode::kReaders},
+      {"other", "region.h:Read:owner.Load", 25731, Mode::kReaders},
+      {"other", "region.h:Read:head.Load#2", 2189, Mode::kReaders},
   };
   return sites;
 }
