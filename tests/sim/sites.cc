@@ -172,6 +172,9 @@ const std::vector<BarrierSite>& BarrierSites() {
       {"B", "slots.h:ForEachStraggler:ack.Load", 3398, Mode::kVolatile},
       {"B", "slots.h:ExpelSlot:state.CompareExchange", 904, Mode::kVolatile},
       {"B", "slots.h:Dismantle:state.CompareExchange", 384, Mode::kVolatile},
+      {"B", "participant_core.h:AwaitCommitted:head.Load#2", 373, Mode::kWriters},
+      {"B", "participant_core.h:Park:flags.FetchOr", 79082, Mode::kVolatile},
+      {"B", "slots.h:ForEachStraggler:flags.Load", 79082, Mode::kVolatile},
       {"C", "versions.h:Reclaim:head.Load", 8003, Mode::kVolatile},
       {"C", "versions.h:PinSet:pin.Load", 68, Mode::kVolatile},
       {"C", "versions.h:GuardSet:guard.Load", 295, Mode::kVolatile},
@@ -211,6 +214,10 @@ const std::vector<BarrierSite>& BarrierSites() {
       {"other", "region.h:Read:head.Load", 733, Mode::kReaders},
       {"other", "region.h:Read:owner.Load", 25731, Mode::kReaders},
       {"other", "region.h:Read:head.Load#2", 2189, Mode::kReaders},
+      {"other", "participant_core.h:SetFlags:flags.Exchange", 48057, Mode::kVolatile},
+      {"other", "writer.cc:Write:w.CompareExchange", 56, Mode::kWriters},
+      {"other", "journal_hook.h:AdvanceDurableHead:w.Load", 2427, Mode::kWriters},
+      {"other", "slots.h:TryTakeSlot:state.CompareExchange#2", 75803, Mode::kVolatile},
   };
   return sites;
 }
