@@ -218,6 +218,7 @@ const std::vector<BarrierSite>& BarrierSites() {
       {"other", "writer.cc:Write:w.CompareExchange", 56, Mode::kWriters},
       {"other", "journal_hook.h:AdvanceDurableHead:w.Load", 2427, Mode::kWriters},
       {"other", "slots.h:TryTakeSlot:state.CompareExchange#2", 75803, Mode::kVolatile},
+      {"other", "region.h:Read:owner.Load#2", 92028, Mode::kReaders},
   };
   return sites;
 }
