@@ -331,6 +331,34 @@ TEST_F(VoteTest, a_fence_may_expel_the_reader_whose_version_stays) {
   EXPECT_FAILS(reader.status(), kFailedPrecondition, "expelled");
 }
 
+TEST_F(VoteTest, a_head_closed_late_for_an_aborted_proposal_is_opened_by_whoever_meets_it) {
+  Participant self = Joined(), reader = Joined("reader");
+  Pin pin = reader.Pin();
+  EXPECT_FAILS(self.Commit("x", Fenced(absl::Milliseconds(5))), kDeadlineExceeded, "reader");
+  pin.Release();
+  // What a driver leaves that was stopped just before it closed head, and is killed right after it.
+  const auto& view = region().mapping()->view();
+  std::uint32_t aborted = 0;
+  while (detail::OwnerWord::Unpack(view.cells[aborted].owner.Load()).state !=
+         detail::CellState::kRetired) {
+    ASSERT_LT(++aborted, view.geometry.versions);
+  }
+  std::uint64_t open = view.control->head.Load();
+  const auto closed = detail::StateWord{detail::Phase::kClosed, aborted, 0}.Pack();
+  ASSERT_TRUE(view.control->head.CompareExchange(open, closed));
+  detail::Reclaim(view);
+  EXPECT_EQ(detail::OwnerWord::Unpack(view.cells[aborted].owner.Load()).state,
+            detail::CellState::kRetired)
+      << "head names it";
+  EXPECT_EQ(region().Read()->epoch, 0u);
+  EXPECT_TRUE(reader.Pin().ok());
+  EXPECT_EQ(view.control->head.Load(), open);
+  ASSERT_TRUE(view.control->head.CompareExchange(open, closed));
+  EXPECT_OK(self.Commit("past it"));
+  EXPECT_EQ(reader.Pin().text(), "past it");
+  ExpectNothingLeaked(region(), 2);
+}
+
 // --- collective commits --------------------------------------------------------------------------
 
 class CollectiveTest : public VoteTest {
