@@ -1,7 +1,6 @@
 // Costs in memory. Counters are medians, in nanoseconds unless the name says otherwise.
 #include <benchmark/benchmark.h>
 #include <sched.h>
-#include <sys/mman.h>
 
 #include <array>
 #include <atomic>
@@ -20,14 +19,7 @@ constexpr int kBurst = 2'000;
 // A word on a page that is shared between processes, as a slot's pin word is.
 class SharedWord {
  public:
-  SharedWord()
-      : page_(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) {
-    if (page_ == MAP_FAILED) std::abort();
-    word_ = ::new (page_) std::atomic<std::uint64_t>(1);
-  }
-  ~SharedWord() { munmap(page_, 4096); }
-  SharedWord(const SharedWord&) = delete;
-  SharedWord& operator=(const SharedWord&) = delete;
+  SharedWord() { word_->store(1); }
 
   // The least that an announcement can be: lock cmpxchg, then a release store.
   void CasAndStore() {
@@ -43,8 +35,7 @@ class SharedWord {
   }
 
  private:
-  void* page_;
-  std::atomic<std::uint64_t>* word_ = nullptr;
+  SharedPage<std::atomic<std::uint64_t>> word_;
 };
 
 // Bursts of `ours` and of `baseline` in turns; reports both medians and that of the ratios.

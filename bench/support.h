@@ -6,7 +6,9 @@
 #ifndef EPOCH_BENCH_SUPPORT_H_
 #define EPOCH_BENCH_SUPPORT_H_
 
+#include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -16,6 +18,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -59,6 +62,47 @@ T Require(absl::StatusOr<T> result) {
   return *std::move(result);
 }
 
+// Keeps this thread on the `nth` CPU (from 0) of those that this process may use. Aborts if there
+// is none: what is measured between two CPUs means nothing on one.
+inline void StayOnCpu(int nth) {
+  static const cpu_set_t allowed = [] {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) std::abort();
+    return set;
+  }();
+  for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed) || nth-- > 0) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (sched_setaffinity(0, sizeof one, &one) != 0) std::abort();
+    return;
+  }
+  std::fprintf(stderr, "epoch_bench: this needs another CPU\n");
+  std::abort();
+}
+
+// A T on a page that this process shares with those that it forks.
+template <typename T>
+class SharedPage {
+ public:
+  SharedPage()
+      : page_(mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) {
+    if (page_ == MAP_FAILED) std::abort();
+    value_ = ::new (page_) T();
+  }
+  ~SharedPage() { munmap(page_, sizeof(T)); }
+  SharedPage(const SharedPage&) = delete;
+  SharedPage& operator=(const SharedPage&) = delete;
+
+  T* operator->() const { return value_; }
+  T& operator*() const { return *value_; }
+
+ private:
+  void* page_;
+  T* value_ = nullptr;
+};
+
 // A region that is removed again.
 class ScratchRegion {
  public:
@@ -84,7 +128,8 @@ class ScratchRegion {
 class Companion {
  public:
   template <typename Body>
-  Companion(const std::string& name, Body&& body) {
+  Companion(const std::string& name, Body&& body,
+            const JoinOptions& options = {.name = "companion"}) {
     int ready[2];
     if (pipe(ready) != 0) std::abort();
     const pid_t parent = getpid();
@@ -94,7 +139,7 @@ class Companion {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (getppid() != parent) _exit(1);
       Region region = Require(Region::Open(name));
-      Participant self = Require(Participant::Join(region, {.name = "companion"}));
+      Participant self = Require(Participant::Join(region, options));
       if (write(ready[1], "r", 1) != 1) _exit(1);
       body(self);
       _exit(0);
@@ -107,6 +152,8 @@ class Companion {
   ~Companion() { Stop(); }
   Companion(const Companion&) = delete;
   Companion& operator=(const Companion&) = delete;
+
+  pid_t pid() const { return pid_; }
 
   // Kills it. Returns the CPU time that it has used in its life, seconds.
   double Stop() {

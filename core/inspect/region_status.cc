@@ -1,9 +1,10 @@
 #include "core/inspect/region_status.h"
 
+#include <algorithm>
 #include <set>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "epoch/detail/slots.h"
 
 namespace epoch::inspect {
 namespace {
@@ -24,22 +25,8 @@ std::optional<Epoch> EpochOf(std::uint64_t word) {
   return number == detail::kNone ? std::nullopt : std::optional<Epoch>(number);
 }
 
-// Only for a process that this one can see and that is certainly the slot's owner.
-bool IsStopped(const detail::Slot& slot) {
-  const std::uint32_t pid = slot.pid.Load();
-  const std::uint64_t started = slot.start_time_ticks.Load();
-  if (slot.pid_namespace.Load() != detail::PidNamespace() || started == 0 ||
-      detail::StartTimeTicks(pid) != started) {
-    return false;
-  }
-  const std::string stat = detail::ReadSmallFile(absl::StrCat("/proc/", pid, "/stat").c_str());
-  const std::size_t at = stat.rfind(") ");
-  return at != std::string::npos && at + 2 < stat.size() &&
-         (stat[at + 2] == 'T' || stat[at + 2] == 't');
-}
-
 ParticipantStatus InspectSlot(const detail::Mapping& mapping, std::uint32_t index, SlotWord word,
-                              Epoch head) {
+                              Epoch head, std::uint64_t pid_namespace) {
   const detail::Slot& slot = mapping.view().slots[index];
   const std::uint32_t flags = slot.flags.Load();
   ParticipantStatus p;
@@ -49,9 +36,13 @@ ParticipantStatus InspectSlot(const detail::Mapping& mapping, std::uint32_t inde
   p.name = detail::ReadName(slot);
   p.pid = slot.pid.Load();
   p.alive = detail::OwnerAlive(mapping.probe_fd(), index);
-  p.stopped = p.alive && IsStopped(slot);
+  p.stopped = p.alive && detail::OwnerStopped(slot, pid_namespace);
   p.voter = (flags & detail::kSlotVoter) != 0;
   p.parked = (flags & detail::kSlotParked) != 0;
+  p.condition = !p.alive    ? detail::Condition::kDead
+                : p.parked  ? detail::Condition::kParked
+                : p.stopped ? detail::Condition::kStopped
+                            : detail::Condition::kRunning;
   p.flushes = (flags & detail::kSlotFlushes) != 0;
   p.ack_epoch = EpochOf(slot.ack.Load());
   const auto pin = detail::PinReading::Of(slot.pin.Load());
@@ -104,6 +95,48 @@ VersionCounts CountVersions(const RegionView& view, Epoch head,
   return counts;
 }
 
+// Whether the vote waits for `p`: what Driver (ballot.h) would find, asked without a guard.
+bool Awaited(const RegionView& view, const VoteStatus& vote, const ParticipantStatus& p) {
+  // The dead are reaped by whoever counts the votes.
+  if (!p.alive || p.state != SlotState::kActive) return false;
+  if (vote.draining && p.pin_epoch.has_value()) return true;
+  if (!vote.voters || !p.voter || p.parked || p.slot == vote.proposer) return false;
+  const auto said = detail::VoteWord::Unpack(view.slots[p.slot].vote.Load());
+  return said.verdict == detail::Verdict::kUnsaid ||
+         said.ballot != (vote.ballot & detail::kBallotMask) ||
+         said.generation != static_cast<std::uint16_t>(p.generation);
+}
+
+// What tail, being `word`, has up for decision. Empty: it is decided, or another already.
+std::optional<VoteStatus> InspectVote(const RegionView& view, std::uint64_t word) {
+  const StateWord tail = StateWord::Unpack(word);
+  if (tail.phase != Phase::kVoting || !view.ValidCell(tail.version)) return std::nullopt;
+  const detail::VersionCell& cell = view.cells[tail.version];
+  const auto outcome = detail::OutcomeWord::Unpack(cell.outcome.Load());
+  const std::uint64_t shape = cell.shape.Load();
+  const std::int64_t deadline_ns = cell.deadline_ns.Load();
+  VoteStatus vote;
+  vote.epoch = tail.epoch;
+  vote.ballot = cell.ballot.Load();
+  vote.token = cell.token.Load();
+  vote.proposer = static_cast<std::uint32_t>(cell.proposer.Load() >> detail::kNumberBits);
+  vote.voters = detail::VotersOf(shape);
+  vote.fence = detail::FenceOf(shape);
+  vote.expel = detail::ExpelOf(shape);
+  vote.collective = cell.round.Load() != 0;
+  vote.forced = outcome.forced;
+  const StateWord head = StateWord::Unpack(view.control->head.Load());
+  vote.draining = head.phase == Phase::kClosed && head.version == tail.version;
+  if (deadline_ns != INT64_MAX) {
+    vote.left_ns = std::max<std::int64_t>(0, deadline_ns - seam::MonotonicNanos());
+  }
+  const bool undecided = outcome.decision == detail::Decision::kUndecided &&
+                         outcome.ballot == (vote.ballot & detail::kBallotMask);
+  // A proposal's cell is not recycled while tail names it.
+  if (!undecided || view.control->tail.Load() != word) return std::nullopt;
+  return vote;
+}
+
 }  // namespace
 
 RegionStatus InspectRegion(const detail::Mapping& mapping) {
@@ -137,15 +170,20 @@ RegionStatus InspectRegion(const detail::Mapping& mapping) {
     status.forced = detail::OutcomeWord::Unpack(cell.outcome.Load()).forced;
     if (view.control->head.Load() == word) break;
   }
-  const StateWord tail = StateWord::Unpack(view.control->tail.Load());
+  const std::uint64_t tail_word = view.control->tail.Load();
+  const StateWord tail = StateWord::Unpack(tail_word);
   status.tail_epoch = tail.epoch;
   status.tail_phase = tail.phase;
+  status.vote = InspectVote(view, tail_word);
 
+  const std::uint64_t pid_namespace = detail::PidNamespace();
   const std::uint32_t limit = view.SlotLimit();
   for (std::uint32_t i = 0; i < limit; ++i) {
     const SlotWord word = SlotWord::Unpack(view.slots[i].state.Load());
     if (word.state == SlotState::kFree) continue;
-    status.participants.push_back(InspectSlot(mapping, i, word, status.epoch));
+    ParticipantStatus p = InspectSlot(mapping, i, word, status.epoch, pid_namespace);
+    p.awaited = status.vote.has_value() && Awaited(view, *status.vote, p);
+    status.participants.push_back(std::move(p));
   }
   status.versions = CountVersions(view, status.epoch, status.participants);
   return status;
@@ -183,6 +221,20 @@ std::string_view NameOf(SlotState state) {
 
 std::string_view NameOf(detail::History history) {
   return history == detail::History::kLatest ? "latest" : "all";
+}
+
+std::string_view NameOf(detail::Condition condition) {
+  switch (condition) {
+    case detail::Condition::kRunning:
+      return "running";
+    case detail::Condition::kStopped:
+      return "stopped";
+    case detail::Condition::kDead:
+      return "dead";
+    case detail::Condition::kParked:
+      return "parked";
+  }
+  return "damaged";
 }
 
 }  // namespace epoch::inspect

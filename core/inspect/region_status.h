@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "epoch/detail/mapping.h"
+#include "epoch/detail/slots.h"
 
 namespace epoch::inspect {
 
@@ -28,9 +28,26 @@ struct ParticipantStatus {
   bool parked = false;
   bool flushes = false;  // writes the journal for others
   bool straggler = false;
+  bool awaited = false;  // the vote under way waits for its answer, or for it to let go of its pin
+  detail::Condition condition{};
   std::optional<Epoch> ack_epoch;
   std::optional<Epoch> pin_epoch;
   std::uint64_t lag = 0;  // epochs between its acknowledgment and head
+};
+
+// What tail has up for decision.
+struct VoteStatus {
+  Epoch epoch = 0;  // what it would become
+  std::uint64_t ballot = 0;
+  std::uint64_t token = 0;
+  std::uint32_t proposer = 0;  // slot
+  bool voters = false;         // all voters must accept
+  bool fence = false;          // all readers must let go
+  bool expel = false;          // whoever does not in time is expelled
+  bool collective = false;
+  bool forced = false;                  // somebody was expelled for it already
+  bool draining = false;                // the fence is closed: nobody can pin now
+  std::optional<std::int64_t> left_ns;  // until its deadline, if it has one; 0: it has passed
 };
 
 // Every cell is counted once, so these sum up to `total`.
@@ -64,6 +81,7 @@ struct RegionStatus {
   detail::History history{};
   std::string journal;  // directory; empty in a volatile region
   bool forced = false;  // an unresponsive voter was expelled to get to this epoch
+  std::optional<VoteStatus> vote;
   std::vector<ParticipantStatus> participants;
   VersionCounts versions;
 
@@ -75,6 +93,7 @@ RegionStatus InspectRegion(const detail::Mapping& mapping);
 std::string_view NameOf(detail::Phase phase);
 std::string_view NameOf(detail::SlotState state);
 std::string_view NameOf(detail::History history);
+std::string_view NameOf(detail::Condition condition);
 
 }  // namespace epoch::inspect
 

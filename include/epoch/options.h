@@ -40,6 +40,9 @@ struct RegionOptions {
 struct JoinOptions {
   std::string name{};  // shown by the tools, at most 63 bytes
   bool voter = false;  // counts in voted transitions
+  // Neither a pin nor Poll nor a listener acknowledges: only Participant::Acknowledge does. For one
+  // that has not adopted a state yet when it has seen it.
+  bool acknowledges_by_hand = false;
 };
 
 // Who has to agree before a transition counts.

@@ -313,6 +313,11 @@ class Participant {
   // the epoch.
   absl::StatusOr<Epoch> Poll() { return core_->Poll(); }
 
+  // Acknowledges `epoch`: this participant has adopted it. Needed only if it joined with
+  // `acknowledges_by_hand`. An earlier one than before changes nothing. Errors: OutOfRange (not
+  // committed yet), FailedPrecondition (expelled).
+  absl::Status Acknowledge(Epoch epoch) { return core_->AcknowledgeByHand(epoch); }
+
   // Declares this participant idle: it holds nothing and nobody waits for it. The next Pin, Poll
   // or commit ends that. FailedPrecondition while it holds a pin.
   absl::Status Park() { return core_->Park(); }

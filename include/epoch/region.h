@@ -25,6 +25,7 @@
 
 namespace epoch {
 
+using detail::Condition;
 using detail::StragglerStatus;
 
 // A verified copy of one committed state.
@@ -120,7 +121,9 @@ class Region {
   // digest), Unavailable (it kept changing under the copy: join and pin instead).
   absl::StatusOr<Snapshot> Read() const;
 
-  // Live participants that have not acknowledged `epoch` and are not parked. O(slots ever taken).
+  // Live participants that have not acknowledged `epoch` and are not parked; whether they run or
+  // are stopped, and what they pin. One look at each slot that was ever taken, and for each one
+  // that is behind two questions to the kernel (7 us).
   std::vector<StragglerStatus> Stragglers(Epoch epoch) const {
     return detail::StragglersOf(*mapping_, epoch);
   }

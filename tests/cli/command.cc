@@ -84,8 +84,25 @@ Command::~Command() {
 
 void Command::Signal(int number) const { kill(pid_, number); }
 
+std::string Command::Hear() {
+  for (;;) {
+    if (const std::size_t end = heard_.find('\n'); end != std::string::npos) {
+      const std::string line = heard_.substr(0, end);
+      heard_.erase(0, end + 1);
+      return line;
+    }
+    pollfd ready{.fd = out_, .events = POLLIN, .revents = 0};
+    if (poll(&ready, 1, 30'000) == 0) return "<silent>";
+    char chunk[4096];
+    const ssize_t got = read(out_, chunk, sizeof chunk);
+    if (got <= 0) return "<gone>";
+    heard_.append(chunk, static_cast<std::size_t>(got));
+  }
+}
+
 Result Command::Finish() {
   Result result;
+  result.out = std::exchange(heard_, "");
   std::size_t sent = 0;
   struct sigaction ignore {
   }, before{};

@@ -40,12 +40,17 @@ class Command {
   ~Command();
 
   void Signal(int number) const;
+  pid_t pid() const { return pid_; }
+  // The next line of its standard output, without its end; Finish returns what comes after it.
+  // "<silent>" if there is none for half a minute, "<gone>" if there will be none.
+  std::string Hear();
   // Reads all output and waits for the end; kills it after half a minute.
   Result Finish();
 
  private:
   pid_t pid_ = -1;
   std::string input_;
+  std::string heard_;  // of the output, not handed out yet
   int in_ = -1, out_ = -1, err_ = -1;
 };
 

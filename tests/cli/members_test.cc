@@ -54,11 +54,15 @@ TEST_F(CliMembers, StatusShowsWhatEachHolds) {
   EXPECT_EQ(participants[0]["lag"], 2);
   EXPECT_EQ(participants[1]["voter"], true);
   EXPECT_EQ(participants[1]["parked"], true);
+  EXPECT_EQ(participants[0]["condition"], "running");
+  EXPECT_EQ(participants[1]["condition"], "parked");
   EXPECT_EQ(participants[2]["ack_epoch"], 2);
   EXPECT_TRUE(participants[2]["pin_epoch"].is_null());
   EXPECT_EQ(participants[2]["lag"], 0);
   ASSERT_EQ(json["stragglers"].size(), 1u);
   EXPECT_EQ(json["stragglers"][0]["name"], "reader");
+  EXPECT_EQ(json["stragglers"][0]["condition"], "running");
+  EXPECT_EQ(json["stragglers"][0]["pin_epoch"], 0);
   const auto& versions = json["versions"];
   EXPECT_EQ(versions["pinned"], 1);  // epoch 0, and neither of the later ones
   EXPECT_EQ(versions["total"], kVersions);
@@ -82,6 +86,7 @@ TEST_F(CliMembers, AStoppedProcessIsAliveAndShownAsStopped) {
   const nlohmann::json member = Member(0);
   EXPECT_EQ(member["alive"], true);
   EXPECT_EQ(member["stopped"], true);
+  EXPECT_EQ(member["condition"], "stopped");
   EXPECT_EQ(CtlJson({"reap", name()})["reaped"], 0);
   child.Continue();
 }
@@ -92,6 +97,7 @@ TEST_F(CliMembers, TheDeadAreShownAndReaped) {
   const pid_t pid = child.pid();
   child.Kill();
   EXPECT_EQ(Member(0)["alive"], false);
+  EXPECT_EQ(Member(0)["condition"], "dead");
   EXPECT_THAT(Ctl({"status", name()}).out, HasSubstr("dead"));
   const Result checked = Ctl({"check", name()});  // a death is no damage
   EXPECT_SUCCESS(checked);

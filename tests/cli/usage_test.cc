@@ -9,8 +9,8 @@ using testing::HasSubstr;
 using testing::StartsWith;
 
 const std::vector<std::string> kVerbs = {"create", "list",  "status", "get",     "put",
-                                         "wait",   "check", "log",    "recover", "serve",
-                                         "reap",   "expel", "rm",     "version"};
+                                         "wait",   "check", "log",    "recover", "join",
+                                         "serve",  "reap",  "expel",  "rm",      "version"};
 
 TEST(Usage, EveryVerbHasHelpWithAnExample) {
   const Result all = Ctl({"--help"});
@@ -42,9 +42,10 @@ TEST(Usage, MistakesAreExplainedWithExitCode2) {
       {{"put", "a", "-", "--expect", "-1"}, "--expect"},
       {{"put", "a", "-", "--timeout", "5"}, "a duration with a unit"},
       {{"put", "a", "-", "--timeout", "-5s"}, "--timeout"},
-      {{"put", "a", "-", "--agree"}, "--agree is not supported"},
-      {{"put", "a", "-", "--fence"}, "--fence is not supported"},
-      {{"put", "a", "-", "--on-straggler", "abort"}, "--on-straggler is not supported"},
+      {{"put", "a", "-", "--on-straggler", "kill"}, "abort or expel"},
+      {{"put", "a", "-", "--on-straggler", "expel", "--timeout", "1s"}, "--agree or --fence"},
+      {{"put", "a", "-", "--agree", "--on-straggler", "expel"}, "--timeout"},
+      {{"join", "a"}, "--name is required"},
       {{"wait", "a"}, "--epoch"},
       {{"wait", "a", "--epoch", "1x"}, "--epoch \"1x\""},
       {{"wait", "a", "--epoch", "1", "--for", "ever"}, "committed or converged"},

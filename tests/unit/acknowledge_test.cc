@@ -181,5 +181,40 @@ TEST_F(AcknowledgeTest, serve_of_a_volatile_region_is_refused) {
   EXPECT_FAILS(self.Serve(absl::Seconds(1)), kFailedPrecondition, "volatile");
 }
 
+TEST_F(AcknowledgeTest, by_hand_only_what_is_acknowledged_counts) {
+  Participant writer = Joined("writer");
+  ASSERT_OK(writer.Commit("one"));
+  auto self = Participant::Join(region(), {.name = "self", .acknowledges_by_hand = true});
+  ASSERT_OK(self);
+  ASSERT_OK(writer.Poll());
+  auto listener = self->Listen();
+  ASSERT_OK(listener);
+  EXPECT_EQ(self->Pin().epoch(), 1u);
+  ASSERT_OK(self->Poll());
+  EXPECT_THAT(NamesOf(region().Stragglers(1)), ElementsAre("self"));
+  EXPECT_EQ(region().Stragglers(1)[0].acknowledged, std::nullopt) << "joining does not either";
+  EXPECT_FAILS(self->Await(1, Stage::kConverged), kFailedPrecondition, "wait for oneself");
+  EXPECT_FAILS(self->Acknowledge(2), kOutOfRange, "the region is at 1");
+  ASSERT_OK(self->Acknowledge(1));
+  EXPECT_THAT(region().Stragglers(1), IsEmpty());
+  EXPECT_OK(self->Await(1, Stage::kConverged));
+  ASSERT_OK(self->Acknowledge(0)) << "never back";
+  EXPECT_THAT(region().Stragglers(1), IsEmpty());
+}
+
+TEST_F(AcknowledgeTest, stragglers_are_shown_with_their_condition) {
+  Participant self = Joined("self");
+  ASSERT_OK(self.Commit("x"));
+  ASSERT_EQ(region().Stragglers(1).size(), 1u);
+  EXPECT_EQ(region().Stragglers(1)[0].condition, Condition::kRunning);
+  const auto& view = region().mapping()->view();
+  const std::uint64_t here = detail::PidNamespace();
+  EXPECT_FALSE(detail::OwnerStopped(view.slots[0], here));
+  ASSERT_OK(self.Park());
+  EXPECT_EQ(detail::ConditionOf(*region().mapping(), 0, here), Condition::kParked);
+  view.slots[1].state.Store(detail::SlotWord{detail::SlotState::kActive, 9}.Pack());
+  EXPECT_EQ(detail::ConditionOf(*region().mapping(), 1, here), Condition::kDead);
+}
+
 }  // namespace
 }  // namespace epoch::test

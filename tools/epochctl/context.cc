@@ -234,6 +234,11 @@ std::string Printable(std::string_view text) {
   return printable;
 }
 
+bool Removed(const Region& region) {
+  struct stat info {};
+  return fstat(region.mapping()->probe_fd(), &info) == 0 && info.st_nlink == 0;
+}
+
 std::string JoinPath(std::string_view directory, std::string_view name) {
   return fmt::format("{}/{}", directory, name);
 }

@@ -97,6 +97,9 @@ std::string Count(std::uint64_t count, std::string_view thing);
 // Control characters and invalid bytes as \xNN: nothing from outside drives the terminal.
 std::string Printable(std::string_view text);
 std::string JoinPath(std::string_view directory, std::string_view name);
+// Whether the region has lost its name; the name may stand for another file by now, and this one
+// would never change again.
+bool Removed(const Region& region);
 
 // Rows of text in columns; the first row is the heading.
 class Table {

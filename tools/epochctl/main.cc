@@ -109,7 +109,7 @@ int Main(int argc, char** argv) {
       "            5 corrupt or data loss, 6 refused, 7 timed out.");
   Context context(app);
   for (auto* add : {AddCreate, AddList, AddStatus, AddGet, AddPut, AddWait, AddCheck, AddLog,
-                    AddRecover, AddServe, AddReap, AddExpel, AddRemove, AddVersion}) {
+                    AddRecover, AddJoin, AddServe, AddReap, AddExpel, AddRemove, AddVersion}) {
     add(app, context);
   }
 #ifdef EPOCHCTL_DEMO

@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "core/inspect/region_status.h"
 #include "epoch/participant.h"
 #include "tools/epochctl/verbs.h"
 
@@ -44,14 +45,29 @@ absl::StatusOr<std::string> ReadAll(const std::string& file, std::uint64_t most)
   }
 }
 
-absl::Status Put(Context& context, Options given) {
-  if (given.agree || given.fence || !given.straggler.empty()) {
-    return absl::InvalidArgumentError(fmt::format(
-        "{} is not supported: this build has no voted transitions; leave it out to publish",
-        given.agree   ? "--agree"
-        : given.fence ? "--fence"
-                      : "--on-straggler"));
+absl::Status ReadAgreement(const Options& given, CommitOptions& options) {
+  options.agreement = given.agree ? Agreement::kAllVoters : Agreement::kNone;
+  options.fence = given.fence;
+  if (!given.timeout.empty()) {
+    const auto timeout = ParseDuration("--timeout", given.timeout);
+    if (!timeout.ok()) return timeout.status();
+    options.timeout = *timeout;
   }
+  if (given.straggler.empty()) return absl::OkStatus();
+  if (given.straggler != "abort" && given.straggler != "expel") {
+    return absl::InvalidArgumentError(
+        fmt::format("--on-straggler \"{}\": abort or expel", given.straggler));
+  }
+  if ((!given.agree && !given.fence) || options.timeout == absl::InfiniteDuration()) {
+    return absl::InvalidArgumentError(
+        "--on-straggler says what follows when --timeout passes before --agree or --fence is "
+        "done: it needs both");
+  }
+  if (given.straggler == "expel") options.on_straggler = Straggler::kExpel;
+  return absl::OkStatus();
+}
+
+absl::Status Put(Context& context, Options given) {
   if (absl::Status s = context.ShiftIfDefault(given.region, given.file, "FILE"); !s.ok()) return s;
   const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
   if (!name.ok()) return name.status();
@@ -61,11 +77,7 @@ absl::Status Put(Context& context, Options given) {
     if (!expected.ok()) return expected.status();
     options.expected = *expected;
   }
-  if (!given.timeout.empty()) {
-    const auto timeout = ParseDuration("--timeout", given.timeout);
-    if (!timeout.ok()) return timeout.status();
-    options.timeout = *timeout;
-  }
+  if (absl::Status s = ReadAgreement(given, options); !s.ok()) return s;
   if (!given.token.empty()) {
     const auto token = ParseNumber("--token", given.token);
     if (!token.ok()) return token.status();
@@ -81,9 +93,21 @@ absl::Status Put(Context& context, Options given) {
   if (!self.ok()) return self.status();
   const absl::StatusOr<Epoch> committed = self->Commit(std::string_view(*bytes), options);
   if (!committed.ok()) return committed.status();
+  // Whether somebody was expelled for it: to be read only while it is the committed one.
+  bool forced = false;
+  if (options.on_straggler == Straggler::kExpel) {
+    const inspect::RegionStatus status = inspect::InspectRegion(*region->mapping());
+    forced = status.epoch == *committed && status.forced;
+  }
+  if (forced) {
+    context.Message(
+        fmt::format("epoch {} was forced: who did not answer or let go is expelled", *committed));
+  }
   if (context.json()) {
-    context.PrintJson(
-        {{"schema", "epoch.put/1"}, {"region", region->path()}, {"epoch", *committed}});
+    context.PrintJson({{"schema", "epoch.put/1"},
+                       {"region", region->path()},
+                       {"epoch", *committed},
+                       {"forced", forced}});
   } else {
     context.Print(fmt::format("{}\n", *committed));
   }
@@ -95,20 +119,24 @@ absl::Status Put(Context& context, Options given) {
 void AddPut(CLI::App& app, Context& context) {
   auto given = std::make_shared<Options>();
   CLI::App* verb = context.AddVerb(app, "put", "Commits a file or standard input as the next state",
-                                   "epochctl put config config.json --expect 41",
+                                   "epochctl put config config.json --expect 41\n"
+                                   "  epochctl put config config.json --agree --timeout 2s",
                                    [&context, given] { return Put(context, *given); });
   verb->add_option("REGION", given->region, "name or path")->type_name("");
   verb->add_option("FILE", given->file, "the new state, - for standard input")->type_name("");
   verb->add_option("--expect", given->expect, "commit only as the direct successor of this epoch")
       ->type_name("EPOCH");
-  verb->add_option("--timeout", given->timeout, "how long to wait for it to become visible")
+  verb->add_option("--timeout", given->timeout,
+                   "how long to wait for agreement, and for it to become visible")
       ->type_name("DURATION");
   verb->add_option("--token", given->token, "a number of your own, kept with the state")
       ->type_name("N");
   verb->add_option("--name", given->name, "what the tools show while it runs")->type_name("NAME");
-  verb->add_flag("--agree", given->agree)->group("");
-  verb->add_flag("--fence", given->fence)->group("");
-  verb->add_option("--on-straggler", given->straggler)->group("");
+  verb->add_flag("--agree", given->agree, "only if every voter accepts it");
+  verb->add_flag("--fence", given->fence, "visible only when nobody pins an earlier state");
+  verb->add_option("--on-straggler", given->straggler,
+                   "when --timeout passes: abort (the default) or expel")
+      ->type_name("WHAT");
 }
 
 }  // namespace epoch::ctl

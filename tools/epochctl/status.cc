@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -54,6 +55,27 @@ Json OrNull(const std::optional<Epoch>& epoch) {
   return epoch.has_value() ? Json(*epoch) : Json(nullptr);
 }
 
+Json VoteJson(const RegionStatus& s) {
+  if (!s.vote.has_value()) return nullptr;
+  const inspect::VoteStatus& v = *s.vote;
+  Json json = {{"epoch", v.epoch},
+               {"ballot", v.ballot},
+               {"token", v.token},
+               {"proposer", v.proposer},
+               {"agree", v.voters},
+               {"fence", v.fence},
+               {"draining", v.draining},
+               {"collective", v.collective},
+               {"on_straggler", v.expel ? "expel" : "abort"},
+               {"forced", v.forced},
+               {"left_ms", v.left_ns.has_value() ? Json(*v.left_ns / 1'000'000) : Json(nullptr)},
+               {"waits_for", Json::array()}};
+  for (const ParticipantStatus& p : s.participants) {
+    if (p.awaited) json["waits_for"].push_back({{"slot", p.slot}, {"name", p.name}});
+  }
+  return json;
+}
+
 Json ToJson(const RegionStatus& s) {
   Json json = {{"schema", "epoch.status/1"},
                {"region", s.path},
@@ -84,7 +106,8 @@ Json ToJson(const RegionStatus& s) {
                  {"superseded", s.versions.superseded},
                  {"damaged", s.versions.damaged}}},
                {"stragglers", Json::array()},
-               {"forced", s.forced}};
+               {"forced", s.forced},
+               {"vote", VoteJson(s)}};
   if (s.durable) {
     const JournalFiles files = InspectJournal(s);
     json["journal"] = {{"directory", s.journal},
@@ -104,6 +127,7 @@ Json ToJson(const RegionStatus& s) {
                                     {"state", inspect::NameOf(p.state)},
                                     {"alive", p.alive},
                                     {"stopped", p.stopped},
+                                    {"condition", inspect::NameOf(p.condition)},
                                     {"voter", p.voter},
                                     {"parked", p.parked},
                                     {"flushes", p.flushes},
@@ -111,8 +135,12 @@ Json ToJson(const RegionStatus& s) {
                                     {"pin_epoch", OrNull(p.pin_epoch)},
                                     {"lag", p.lag}});
     if (p.straggler) {
-      json["stragglers"].push_back(
-          {{"slot", p.slot}, {"name", p.name}, {"pid", p.pid}, {"ack_epoch", OrNull(p.ack_epoch)}});
+      json["stragglers"].push_back({{"slot", p.slot},
+                                    {"name", p.name},
+                                    {"pid", p.pid},
+                                    {"condition", inspect::NameOf(p.condition)},
+                                    {"ack_epoch", OrNull(p.ack_epoch)},
+                                    {"pin_epoch", OrNull(p.pin_epoch)}});
     }
   }
   return json;
@@ -147,10 +175,9 @@ std::string VersionsText(const inspect::VersionCounts& v) {
 std::string EpochText(const RegionStatus& s) {
   std::string text = fmt::format("{}  {}", s.epoch, inspect::NameOf(s.phase));
   if (s.poisoned()) text += ": the journal failed a write; recover the region (epochctl recover)";
-  if (s.tail_epoch != s.epoch) {
+  if (s.tail_epoch != s.epoch && s.tail_phase != detail::Phase::kVoting) {
     text += fmt::format(", {} accepted and not visible yet", s.tail_epoch - s.epoch);
   }
-  if (s.tail_phase == detail::Phase::kVoting) text += ", a vote is under way";
   std::size_t stragglers = 0, active = 0;
   for (const ParticipantStatus& p : s.participants) {
     stragglers += p.straggler ? 1 : 0;
@@ -165,6 +192,34 @@ std::string EpochText(const RegionStatus& s) {
   return text;
 }
 
+// Who is awaited is said in the table of participants.
+std::string VoteText(const RegionStatus& s) {
+  const inspect::VoteStatus& v = *s.vote;
+  std::string text = fmt::format("epoch {}, {}", v.epoch, v.collective ? "collective" : "proposed");
+  for (const ParticipantStatus& p : s.participants) {
+    if (p.slot == v.proposer) text += fmt::format(" by {} (slot {})", p.name, p.slot);
+  }
+  if (v.fence) text += v.draining ? ", fence closed" : ", fenced";
+  const auto awaited =
+      std::count_if(s.participants.begin(), s.participants.end(),
+                    [](const ParticipantStatus& participant) { return participant.awaited; });
+  text += fmt::format(", waits for {}", awaited);
+  if (v.left_ns.has_value()) {
+    text += fmt::format(", {} in {:.1f} s", v.expel && !v.collective ? "expels them" : "given up",
+                        static_cast<double>(*v.left_ns) / 1e9);
+  }
+  if (v.forced) text += ", forced";
+  return text;
+}
+
+std::string Remark(const RegionStatus& s, const ParticipantStatus& p) {
+  if (p.awaited) {
+    return s.vote->draining && p.pin_epoch.has_value() ? "<- holds up the fence"
+                                                       : "<- has not voted";
+  }
+  return p.straggler ? "<- straggler" : "";
+}
+
 std::string JournalText(const RegionStatus& s) {
   const JournalFiles files = InspectJournal(s);
   if (!files.error.empty()) return Printable(files.error);
@@ -177,6 +232,7 @@ std::string ToText(const RegionStatus& s) {
   Table facts("<<");
   facts.Row({"region", Printable(s.path)});
   facts.Row({"epoch", EpochText(s)});
+  if (s.vote.has_value()) facts.Row({"vote", VoteText(s)});
   facts.Row({"state", fmt::format("{} of {}, digest {:016x}, token {}", HumanBytes(s.length_bytes),
                                   HumanBytes(s.geometry.state_bytes), s.digest, s.token)});
   if (s.durable) {
@@ -197,8 +253,7 @@ std::string ToText(const RegionStatus& s) {
   table.Row({"SLOT", "NAME", "PID", "STATE", "ACK", "LAG", "PIN", ""});
   for (const ParticipantStatus& p : s.participants) {
     table.Row({fmt::format("{}", p.slot), p.name, fmt::format("{}", p.pid), StateOf(p),
-               number(p.ack_epoch), fmt::format("{}", p.lag), number(p.pin_epoch),
-               p.straggler ? "<- straggler" : ""});
+               number(p.ack_epoch), fmt::format("{}", p.lag), number(p.pin_epoch), Remark(s, p)});
   }
   return text + "\n" + table.Text();
 }

@@ -15,6 +15,7 @@ void AddWait(CLI::App& app, Context& context);
 void AddCheck(CLI::App& app, Context& context);
 void AddLog(CLI::App& app, Context& context);
 void AddRecover(CLI::App& app, Context& context);
+void AddJoin(CLI::App& app, Context& context);
 void AddServe(CLI::App& app, Context& context);
 void AddReap(CLI::App& app, Context& context);
 void AddExpel(CLI::App& app, Context& context);

@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include <memory>
@@ -19,18 +18,15 @@ struct Options {
 std::string NamesOf(const std::vector<StragglerStatus>& stragglers) {
   std::string names;
   for (const StragglerStatus& s : stragglers) {
-    names += fmt::format("{}\"{}\" (slot {}, pid {}, {})", names.empty() ? "" : ", ", s.name,
-                         s.slot, s.pid,
-                         s.acknowledged.has_value() ? fmt::format("at epoch {}", *s.acknowledged)
-                                                    : std::string("joining"));
+    names += fmt::format(
+        "{}\"{}\" (slot {}, pid {}, {}{}{})", names.empty() ? "" : ", ", s.name, s.slot, s.pid,
+        s.acknowledged.has_value() ? fmt::format("at epoch {}", *s.acknowledged)
+                                   : std::string("nothing acknowledged yet"),
+        s.condition == Condition::kRunning ? std::string()
+                                           : fmt::format(", {}", inspect::NameOf(s.condition)),
+        s.pinned.has_value() ? fmt::format(", pins epoch {}", *s.pinned) : "");
   }
   return names;
-}
-
-// A name can be given to another file; this mapping would then never change again.
-bool Removed(const Region& region) {
-  struct stat info {};
-  return fstat(region.mapping()->probe_fd(), &info) == 0 && info.st_nlink == 0;
 }
 
 void SleepFor(std::int64_t nanos) {

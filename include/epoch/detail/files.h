@@ -191,15 +191,28 @@ inline Id BootId() {
   return id;
 }
 
-// When process `pid` (0: this one) started, in clock ticks since boot; 0 if unknown. With the pid
-// it names a process for good: pids are reused, the pair is not.
-inline std::uint64_t StartTimeTicks(std::uint32_t pid = 0) {
+// What /proc says of a process. The start, in clock ticks since boot, is 0 if it says nothing. With
+// the pid it names a process for good: pids are reused, the pair is not.
+struct ProcessStat {
+  char state = '?';  // as ps shows it
+  std::uint64_t start_time_ticks = 0;
+};
+// Of process `pid`; 0: this one.
+inline ProcessStat ReadProcessStat(std::uint32_t pid = 0) {
   const std::string path =
       pid == 0 ? std::string("/proc/self/stat") : absl::StrCat("/proc/", pid, "/stat");
-  const std::string stat = ReadSmallFile(path.c_str());
-  std::size_t at = stat.rfind(')');  // the command name may contain anything
-  for (int field = 2; field < 22 && at != std::string::npos; ++field) at = stat.find(' ', at + 1);
-  return at == std::string::npos ? 0 : std::strtoull(stat.c_str() + at, nullptr, 10);
+  const std::string text = ReadSmallFile(path.c_str());
+  ProcessStat stat;
+  std::size_t at = text.rfind(')');  // the command name may contain anything
+  if (at != std::string::npos && at + 2 < text.size()) stat.state = text[at + 2];
+  for (int field = 2; field < 22 && at != std::string::npos; ++field) at = text.find(' ', at + 1);
+  if (at != std::string::npos) {
+    stat.start_time_ticks = std::strtoull(text.c_str() + at, nullptr, 10);
+  }
+  return stat;
+}
+inline std::uint64_t StartTimeTicks(std::uint32_t pid = 0) {
+  return ReadProcessStat(pid).start_time_ticks;
 }
 
 inline std::uint64_t PidNamespace() {

@@ -414,7 +414,7 @@ class ParticipantCore final : public ForkAware {
     // Head before the pin: a pin taken since is of no earlier epoch than this.
     const std::uint64_t head = view_.control->head.Load();
     Slot& slot = view_.slots[claim_.slot];
-    if (active() && (slot.flags.Load() & kSlotParked) == 0 &&
+    if (!options_.acknowledges_by_hand && active() && (slot.flags.Load() & kSlotParked) == 0 &&
         !PinReading::Of(slot.pin.Load()).held) {
       AcknowledgeIn(slot.ack, StateWord::Unpack(head).epoch);
     }
@@ -558,6 +558,10 @@ class ParticipantCore final : public ForkAware {
       return absl::FailedPreconditionError(
           "waiting for convergence while holding a pin would wait for oneself: release it first");
     }
+    if (options_.acknowledges_by_hand && (acknowledged_ == kNone || acknowledged_ < epoch)) {
+      return absl::FailedPreconditionError(
+          "waiting for convergence before having acknowledged by hand would wait for oneself");
+    }
     const std::int64_t deadline_ns = DeadlineAfter(timeout);
     if (absl::Status s = AwaitCommitted(epoch, timeout); !s.ok()) return s;
     Slices slices(deadline_ns, 1'000'000, 2'000'000);  // a death is noticed within 2 ms
@@ -586,6 +590,17 @@ class ParticipantCore final : public ForkAware {
     const Epoch epoch = pinned() ? pinned_.epoch : HeadEpoch();
     Acknowledge(epoch);
     return epoch;
+  }
+
+  absl::Status AcknowledgeByHand(Epoch epoch) {
+    if (absl::Status s = Ready(); !s.ok()) return s;
+    if (const Epoch head = HeadEpoch(); epoch > head) {
+      return absl::OutOfRangeError(
+          absl::StrCat("epoch ", epoch, " is not committed: the region is at ", head));
+    }
+    if (acknowledged_ == kNone || acknowledged_ < epoch) acknowledged_ = epoch;
+    AcknowledgeIn(slot_->ack, epoch);
+    return absl::OkStatus();
   }
 
   absl::Status Park() {
@@ -796,7 +811,7 @@ class ParticipantCore final : public ForkAware {
   }
 
   void Acknowledge(Epoch epoch) noexcept {
-    if (epoch == acknowledged_) return;
+    if (epoch == acknowledged_ || options_.acknowledges_by_hand) return;
     acknowledged_ = epoch;
     AcknowledgeIn(slot_->ack, epoch);
   }

@@ -242,6 +242,32 @@ inline void ReturnSlot(Mapping& mapping, const SlotClaim& claim) noexcept {
   seam::SetByteLock(mapping.lock_fd(), seam::ByteLock::kNone, claim.slot);
 }
 
+// What a participant is doing, seen from outside.
+enum class Condition : std::uint8_t {
+  kRunning,  // or what /proc does not tell here: its process is in another pid namespace
+  kStopped,  // by SIGSTOP, by a terminal, by a debugger
+  kDead,
+  kParked,
+};
+
+// Whether the slot's owner is stopped; false if this process can not see it, or if the pid is by
+// now another's. `pid_namespace`: this process's.
+inline bool OwnerStopped(const Slot& slot, std::uint64_t pid_namespace) {
+  if (slot.pid_namespace.Load() != pid_namespace) return false;
+  const ProcessStat stat = ReadProcessStat(slot.pid.Load());
+  return stat.start_time_ticks != 0 && stat.start_time_ticks == slot.start_time_ticks.Load() &&
+         (stat.state == 'T' || stat.state == 't');
+}
+
+// Of a slot that is not free.
+inline Condition ConditionOf(const Mapping& mapping, std::uint32_t index,
+                             std::uint64_t pid_namespace) {
+  const Slot& slot = mapping.view().slots[index];
+  if (!OwnerAlive(mapping.probe_fd(), index)) return Condition::kDead;
+  if ((slot.flags.Load() & kSlotParked) != 0) return Condition::kParked;
+  return OwnerStopped(slot, pid_namespace) ? Condition::kStopped : Condition::kRunning;
+}
+
 struct StragglerStatus {
   std::uint32_t slot;
   std::uint64_t generation;
@@ -249,6 +275,8 @@ struct StragglerStatus {
   std::uint32_t pid;
   std::optional<Epoch> acknowledged;
   std::optional<Epoch> pinned;
+  // kDead and kParked: since it was found to be behind. The dead and the parked hold up nobody.
+  Condition condition;
 };
 
 // Calls `visit(slot index)` for every live, active, unparked participant that has not acknowledged
@@ -278,6 +306,7 @@ inline std::vector<StragglerStatus> StragglersOf(const Mapping& mapping, Epoch e
     const std::uint64_t n = OwnedWord::Unpack(word).number;
     return n == kNone ? std::nullopt : std::optional<Epoch>(n);
   };
+  const std::uint64_t pid_namespace = PidNamespace();
   ForEachStraggler(mapping, epoch, [&](std::uint32_t i) {
     const Slot& slot = mapping.view().slots[i];
     const PinReading pin = PinReading::Of(slot.pin.Load());
@@ -286,7 +315,8 @@ inline std::vector<StragglerStatus> StragglersOf(const Mapping& mapping, Epoch e
                           .name = ReadName(slot),
                           .pid = slot.pid.Load(),
                           .acknowledged = number(slot.ack.Load()),
-                          .pinned = pin.held ? std::optional<Epoch>(pin.epoch) : std::nullopt});
+                          .pinned = pin.held ? std::optional<Epoch>(pin.epoch) : std::nullopt,
+                          .condition = ConditionOf(mapping, i, pid_namespace)});
     return true;
   });
   return stragglers;

@@ -1,0 +1,172 @@
+// A program takes part without a line of code: its commands validate and adopt states.
+//
+// The listener's thread answers votes, so that a long adoption holds up no vote. The main thread
+// adopts. It pins what it adopts: the bytes stay, and a fence waits for the command's end.
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "epoch/participant.h"
+#include "tools/epochctl/shell.h"
+#include "tools/epochctl/verbs.h"
+
+namespace epoch::ctl {
+namespace {
+
+constexpr std::size_t kReasonBytes = 120;
+
+struct Options {
+  std::string region, name, validate, adopt;
+};
+
+// A descriptor that becomes readable when this process is asked to end, and stays so: it is never
+// read. Before the first thread starts.
+absl::StatusOr<detail::Fd> AskedToEnd() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, number);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  detail::Fd fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!fd.ok()) return detail::ErrnoStatus(errno, "signalfd");
+  return fd;
+}
+
+ShellCommand CommandOf(const std::string& text, const Region& region, Epoch epoch) {
+  return {.text = text,
+          .environment = {fmt::format("EPOCH_REGION={}", region.path()),
+                          fmt::format("EPOCH_NUMBER={}", epoch)}};
+}
+
+class Member {
+ public:
+  Member(Context& context, const Options& given, Region region, int end_fd)
+      : context_(context), given_(given), region_(std::move(region)), end_fd_(end_fd) {}
+
+  absl::Status Run() {
+    absl::StatusOr<Participant> self =
+        Participant::Join(region_, {.name = given_.name,
+                                    .voter = !given_.validate.empty(),
+                                    .acknowledges_by_hand = !given_.adopt.empty()});
+    if (!self.ok()) return self.status();
+    if (!given_.validate.empty()) {
+      self->SetValidator([this](const Proposal& proposal) { return Validate(proposal); });
+    }
+    const absl::StatusOr<Listener> listener = self->Listen();
+    if (!listener.ok()) return listener.status();
+    for (;;) {
+      listener->Drain();
+      if (absl::Status s = self->status(); !s.ok()) return s;
+      if (Removed(region_)) {
+        return absl::NotFoundError(fmt::format("{} was removed", region_.path()));
+      }
+      bool fence = false;
+      if (absl::Status s = LookOnce(*self, fence); !s.ok()) return s;
+      pollfd fds[2] = {{.fd = end_fd_, .events = POLLIN, .revents = 0},
+                       {.fd = listener->fd(), .events = POLLIN, .revents = 0}};
+      poll(fds, 2, fence ? 5 : 1000);  // what is removed tells nobody
+      if (fds[0].revents != 0) return absl::OkStatus();
+    }
+  }
+
+ private:
+  // Adopts the committed epoch, if it was not looked at yet. `fence`: one keeps it from looking.
+  absl::Status LookOnce(Participant& self, bool& fence) {
+    if (seen_ == region_.epoch()) return absl::OkStatus();
+    const absl::StatusOr<Pin> pin = self.TryPin();  // a Pin that waits would not hear signals
+    fence = absl::IsUnavailable(pin.status());
+    if (fence) return absl::OkStatus();
+    if (!pin.ok()) return pin.status();
+    seen_ = pin->epoch();
+    if (pin->epoch() == 0) return self.Acknowledge(0);  // nobody has committed anything yet
+    if (!given_.adopt.empty()) {
+      const absl::StatusOr<ShellResult> adopted =
+          RunShell(CommandOf(given_.adopt, region_, pin->epoch()), pin->state(), end_fd_,
+                   [] { return false; });
+      if (!adopted.ok()) return adopted.status();
+      if (adopted->given_up) return absl::OkStatus();
+      if (!adopted->succeeded) {
+        context_.Message(fmt::format("epoch {} was not adopted: {} of {}; it is not acknowledged",
+                                     pin->epoch(), adopted->how, given_.adopt));
+        return absl::OkStatus();
+      }
+      if (absl::Status s = self.Acknowledge(pin->epoch()); !s.ok()) return s;
+    }
+    if (context_.json()) {
+      const nlohmann::ordered_json line = {{"schema", "epoch.join/1"}, {"epoch", pin->epoch()}};
+      context_.Print(line.dump() + "\n");  // a line each: this goes on for long
+    } else {
+      context_.Print(fmt::format("{}\n", pin->epoch()));
+    }
+    return context_.Flush();
+  }
+
+  // In the listener's thread.
+  Answer Validate(const Proposal& proposal) {
+    ShellCommand command = CommandOf(given_.validate, region_, proposal.epoch);
+    command.environment.push_back(fmt::format("EPOCH_PROPOSER={}", proposal.proposer));
+    command.keep_stderr = kReasonBytes;
+    // A command that hangs must not keep this voter from the next vote.
+    const absl::StatusOr<ShellResult> validated =
+        RunShell(command, proposal.state, end_fd_, [&] { return Decided(proposal.ballot); });
+    if (validated.ok() && validated->succeeded) return Answer::Accept();
+    if (validated.ok() && validated->given_up) return Answer::Later();  // which never comes
+    std::string reason =
+        validated.ok() ? validated->said : std::string(validated.status().message());
+    reason.erase(reason.find_last_not_of(" \t\r\n") + 1);
+    if (reason.empty()) reason = fmt::format("{} of {}", validated->how, given_.validate);
+    reason.resize(std::min(reason.size(), kReasonBytes));
+    context_.Message(
+        fmt::format("epoch {} of \"{}\" refused: {}", proposal.epoch, proposal.proposer, reason));
+    return Answer::Reject(reason);
+  }
+
+  bool Decided(std::uint64_t ballot) const {
+    const detail::RegionView& view = region_.mapping()->view();
+    const auto tail = detail::StateWord::Unpack(view.control->tail.Load());
+    return tail.phase != detail::Phase::kVoting || !view.ValidCell(tail.version) ||
+           view.cells[tail.version].ballot.Load() != ballot;
+  }
+
+  Context& context_;
+  const Options& given_;
+  const Region region_;
+  const int end_fd_;
+  std::optional<Epoch> seen_;
+};
+
+absl::Status Join(Context& context, const Options& given) {
+  const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
+  if (!name.ok()) return name.status();
+  absl::StatusOr<Region> region = Region::Open(*name);
+  if (!region.ok()) return region.status();
+  const absl::StatusOr<detail::Fd> end = AskedToEnd();
+  if (!end.ok()) return end.status();
+  return Member(context, given, *std::move(region), end->get()).Run();
+}
+
+}  // namespace
+
+void AddJoin(CLI::App& app, Context& context) {
+  auto given = std::make_shared<Options>();
+  CLI::App* verb = context.AddVerb(
+      app, "join", "Takes part for a program, until SIGTERM or SIGINT",
+      "epochctl join config --name web --validate 'jq -e .port' \\\n"
+      "    --adopt 'cat > web.json && systemctl reload web'\n"
+      "CMD is run by /bin/sh, the state on its standard input; EPOCH_REGION and\n"
+      "EPOCH_NUMBER say whose. A fence waits for an --adopt that runs. Epochs that\n"
+      "come while it does are passed over, but for the last.",
+      [&context, given] { return Join(context, *given); });
+  verb->add_option("REGION", given->region, "name or path")->type_name("");
+  verb->add_option("--name", given->name, "what the tools show")->type_name("NAME")->required();
+  verb->add_option("--validate", given->validate,
+                   "makes it a voter: exit code 0 accepts, otherwise stderr is the reason")
+      ->type_name("CMD");
+  verb->add_option("--adopt", given->adopt, "runs after each commit; only its success acknowledges")
+      ->type_name("CMD");
+}
+
+}  // namespace epoch::ctl
