@@ -35,6 +35,7 @@ struct Flags {
   bool only_durable = false;
   bool only_volatile = false;
   bool keep = false;
+  std::string agent;  // another program than Epoch as it is
 };
 
 class Stress {
@@ -42,10 +43,11 @@ class Stress {
   explicit Stress(const Flags& flags) : flags_(flags), random_(flags.seed) {
     const fs::path here = fs::read_symlink("/proc/self/exe").parent_path();
     checker_ = here / "epoch_history_check";
-    for (const char* name : {"epoch_stress_agent", "epoch_stress_agent_points"}) {
-      agents_.push_back(here / name);
-    }
-    for (const std::string& program : {checker_, agents_[0], agents_[1]}) {
+    agents_ = {here / "epoch_stress_agent", here / "epoch_stress_agent_points"};
+    if (!flags.agent.empty()) agents_ = {flags.agent};
+    std::vector<std::string> programs = agents_;
+    programs.push_back(checker_);
+    for (const std::string& program : programs) {
       if (access(program.c_str(), X_OK) != 0) {
         throw fs::filesystem_error("not built", program,
                                    std::error_code(ENOENT, std::generic_category()));
@@ -60,7 +62,7 @@ class Stress {
     const int modes = flags_.only_durable || flags_.only_volatile ? 1 : 2;
     const int rounds = std::max(modes, static_cast<int>(flags_.seconds / 4 / modes) * modes);
     bool finished = true;
-    for (int round = 0; finished && (flags_.transitions != 0 ? !Enough() : round < rounds);
+    for (int round = 0; finished && !Enough() && (flags_.transitions != 0 || round < rounds);
          ++round) {
       const std::int64_t now = seam::MonotonicNanos();
       const std::int64_t until =
@@ -89,6 +91,7 @@ class Stress {
   static constexpr std::int64_t kRound_ns = 6'000'000'000;
 
   bool Enough() const {
+    if (flags_.transitions == 0) return false;
     // Whoever asks for a number wants it without violations.
     return verdict_.violations != 0 ||
            (flags_.voted ? verdict_.voted : verdict_.transitions) >= flags_.transitions;
@@ -158,6 +161,7 @@ int Main(int argc, char** argv) {
   auto* durable = app.add_flag("--durable", flags.only_durable, "durable regions only");
   app.add_flag("--volatile", flags.only_volatile, "volatile regions only")->excludes(durable);
   app.add_flag("--keep", flags.keep, "keep the logs");
+  app.add_option("--agent", flags.agent, "the program of the processes: one with a planted bug");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -45,11 +45,11 @@ Round::Round(Plan plan, std::uint64_t seed, Crew::Tally& tally, std::function<vo
   spec_.region = plan_.region;
   spec_.seed = random_.Next() >> 32;
   spec_.crowded = plan_.voted;
-  // All are drafting while they wait for a vote.
-  if (plan_.voted) spec_.options.versions += plan_.processes;
   // Votes slow down everything else, so that what is plain is hardly ever tried hard: in turn.
   spec_.asked_percent = plan_.voted ? 94 : random_.OneIn(2) ? 45 : 8;
   spec_.options = RandomGeometry(random_, plan_.processes);
+  // All are drafting while they wait for a vote.
+  if (plan_.voted) spec_.options.versions += plan_.processes;
   if (plan_.journal.empty()) return;
   spec_.options.journal = plan_.journal;
   spec_.options.state_bytes = std::min<std::uint64_t>(spec_.options.state_bytes, 4096);
