@@ -10,6 +10,7 @@ logs=$root/build/logs
 export PATH="${PATH:-/usr/bin:/bin}:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 export HOME="${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}"
 export LC_ALL=C.UTF-8
+export CCACHE_SLOPPINESS=${CCACHE_SLOPPINESS:-pch_defines,time_macros}  # for precompiled headers
 export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$root}  # so that another clone finds what this one compiled
 cd "$root"
 mkdir -p "$logs"

@@ -173,6 +173,7 @@ class Disk {
   int next_fd_ = 1'000'000;  // no real descriptor: a call that bypasses the seam fails
   std::vector<Lock> locks_;
   std::map<std::pair<int, std::int64_t>, Clock> released_;
+  std::map<std::pair<int, std::int64_t>, std::uint64_t> taken_;  // when a free byte was locked
   std::vector<std::shared_ptr<Flight>> flights_;
   std::map<int, std::string> listing_paths_;
   std::uint64_t boot_ = 1;

@@ -56,6 +56,7 @@ Engine::Engine(const Settings& settings, Memory& memory)
   preemptions_left_ = settings_.preemptions;
   stale_left_ = settings_.stale_loads;
   crashes_left_ = settings_.crashes;
+  memory_.LateLoads(settings_.late_loads);
   active_ = this;
 }
 
@@ -381,21 +382,35 @@ void Engine::Store(const void* at, std::uint64_t value, std::memory_order order)
   if (on_store) on_store(at, value);
 }
 
-void Engine::BeforeModify(const void* at, std::uint64_t in_memory) {
-  if (current_ >= 0 && memory_.Shared(at)) memory_.BeforeModify(current_, at, in_memory);
+void Engine::BeforeModify(const void* at, std::uint64_t in_memory, std::memory_order order) {
+  if (current_ >= 0 && memory_.Shared(at)) memory_.BeforeModify(current_, at, in_memory, order);
 }
 
-void Engine::AfterModify(const void* at, std::uint64_t value) {
+void Engine::AfterModify(const void* at, std::uint64_t value, std::memory_order order) {
   if (current_ < 0 || !memory_.Shared(at)) return;
-  memory_.AfterModify(current_, at, value);
+  memory_.AfterModify(current_, at, value, order);
   if (settings_.trace) Trace("modify %s", describe ? describe(at, value).c_str() : "");
   if (on_store) on_store(at, value);
 }
 
-void Engine::AcquireFence() {
+void Engine::MaySleepOn(const void* word) {
+  if (current_ >= 0 && memory_.Shared(word)) memory_.BeginRecheck(current_, word);
+}
+
+void Engine::AcquireFence(bool orders) {
   if (current_ < 0) return;
   Step();
-  memory_.AcquireFence(current_);
+  if (orders) {
+    memory_.AcquireFence(current_);
+  } else {
+    memory_.PlainReadsAreLate(current_);
+  }
+}
+
+void Engine::Linger() {
+  if (current_ < 0) return;
+  if (random_.OneIn(32)) Stop(current_);
+  Step();
 }
 
 void Engine::Point(const char* label) {
@@ -428,10 +443,16 @@ void Engine::Wait(const void* word, std::uint32_t expected, std::int64_t nanos) 
   if (memory_.Shared(word) && memory_.Newest(word, expected) != expected) return;
   Process& p = At(current_);
   p.waits_for = word;
+  p.rung = false;
   p.wake_ns = nanos > INT64_MAX - now_ns_ ? INT64_MAX : now_ns_ + nanos;
   if (settings_.trace) Trace("sleeps on the bell, at most %ld ns", nanos);
   SwitchAway();
   At(current_).waits_for = nullptr;
+  // A slice that ran out hides that nobody would have come.
+  if (!At(current_).rung && memory_.Shared(word) && memory_.Newest(word, expected) == expected &&
+      memory_.SleptThrough(current_, word)) {
+    Violation("G8: slept through a change whose maker had looked at the bell");
+  }
 }
 
 void Engine::WakeAll(const void* word) {
@@ -440,6 +461,7 @@ void Engine::WakeAll(const void* word) {
   for (Process& p : processes_) {
     if (p.state != State::kRunnable || p.waits_for != word) continue;
     // A slow wake-up: the process is on its way, but not yet.
+    p.rung = true;
     const bool slow = !scripted() && random_.OneIn(4);
     p.wake_ns = slow ? std::min(p.wake_ns, now_ns_ + 50'000) : now_ns_;
   }

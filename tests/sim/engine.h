@@ -54,6 +54,7 @@ struct Settings {
   std::uint64_t expected_steps = 2000;  // where PCT's change points lie
   std::uint64_t step_limit = 300'000;   // more is a livelock
   bool late_death = true;               // a lock may look held for a while after its holder's death
+  bool late_loads = false;              // relaxed loads may come after later loads
   bool trace = false;
   Script* script = nullptr;  // kScripted
   int preemptions = 2;       // kScripted: at most so many
@@ -99,9 +100,13 @@ class Engine {
   std::uint64_t Load(const void* at, std::uint64_t in_memory, std::memory_order order);
   void BeforeStore(const void* at, std::uint64_t in_memory);
   void Store(const void* at, std::uint64_t value, std::memory_order order);
-  void BeforeModify(const void* at, std::uint64_t in_memory);
-  void AfterModify(const void* at, std::uint64_t value);
-  void AcquireFence();
+  void BeforeModify(const void* at, std::uint64_t in_memory, std::memory_order order);
+  void AfterModify(const void* at, std::uint64_t value, std::memory_order order);
+  // The process has set the sleepers' bit of a bell.
+  void MaySleepOn(const void* word);
+  void AcquireFence(bool orders);
+  // A scheduling point where the process is now and then stopped for long.
+  void Linger();
   void Point(const char* label);
   void Relax();
   std::int64_t Now();
@@ -141,6 +146,7 @@ class Engine {
     void* context = nullptr;
     const void* waits_for = nullptr;   // futex word
     std::int64_t wake_ns = 0;          // asleep until then
+    bool rung = false;                 // woken from its futex word
     const bool* blocked_on = nullptr;  // in the kernel until true
     std::uint64_t resume_step = 0;     // stopped until then
     std::uint64_t priority = 0;

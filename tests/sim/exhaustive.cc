@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "tests/sim/weakened.h"
 #include "tests/sim/world.h"
 
 namespace epoch::sim {
@@ -55,6 +56,7 @@ Plan PlanOf(const Case& c, Script& script) {
   s.stale_loads = c.bounds.stale_loads;
   s.crashes = c.bounds.crashes;
   s.late_death = false;
+  s.late_loads = SomethingIsWeakened();
   if (c.first_is_dead) s.faults.push_back({FaultKind::kCrash, 0, 0});
   return plan;
 }

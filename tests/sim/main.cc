@@ -9,6 +9,7 @@
 #include "tests/sim/campaign.h"
 #include "tests/sim/exhaustive.h"
 #include "tests/sim/shrink.h"
+#include "tests/sim/weaken.h"
 #include "tests/sim/world.h"
 
 namespace {
@@ -49,7 +50,7 @@ int main(int argc, char** argv) {
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   epoch::sim::Budget budget;
   budget.progress = isatty(2) != 0;
-  std::string seed;
+  std::string seed, weaken;
   std::uint64_t attempt = 0;
   bool trace = false, shrink = false, exhaustive = false;
   app.add_option("--seconds", budget.seconds, "how long to play (10)");
@@ -59,14 +60,30 @@ int main(int argc, char** argv) {
   app.add_option("--try", attempt, "play this seed before the others");
   app.add_option("--jobs", budget.jobs, "so many at a time (1)");
   app.add_option("--state", budget.state_path, "a file: go on where the last call ended");
-  app.add_option("--mode", budget.mode, "mixed (default), volatile or durable")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, Mode>{
-          {"mixed", Mode::kMixed}, {"volatile", Mode::kVolatile}, {"durable", Mode::kDurable}}));
+  app.add_option("--mode", budget.mode, "mixed (default), volatile, durable, readers or writers")
+      ->transform(
+          CLI::CheckedTransformer(std::map<std::string, Mode>{{"mixed", Mode::kMixed},
+                                                              {"volatile", Mode::kVolatile},
+                                                              {"durable", Mode::kDurable},
+                                                              {"readers", Mode::kReaders},
+                                                              {"writers", Mode::kWriters}}));
   app.add_flag("--trace", trace, "with --seed: print every step, and what each load saw");
   app.add_flag("--shrink", shrink, "with --seed: find what the failure needs");
   app.add_flag("--progress", budget.progress, "say now and then how far it is");
   app.add_flag("--exhaustive", exhaustive, "play all schedules of small cases");
+  app.add_option(
+      "--weaken", weaken,
+      "take an order away: a barrier's letter, the name of a site, all; list: print them");
   CLI11_PARSE(app, argc, argv);
+  if (weaken == "list") {
+    epoch::sim::ListSites();
+    return 0;
+  }
+  if (!weaken.empty() && seed.empty() && !exhaustive) return PlayWeakened(weaken, budget);
+  if (!weaken.empty() && !epoch::sim::Weaken(weaken)) {
+    std::fprintf(stderr, "sim: no site is named \"%s\": --weaken list\n", weaken.c_str());
+    return 2;
+  }
   if (!seed.empty()) {
     Reduction what;
     if (!Parse(seed, budget.mode, what)) {

@@ -4,7 +4,9 @@
 // C++'s model with one simplification: modification order is execution order. Loads that are not
 // seq_cst may be stale; seq_cst ones are not older than the last seq_cst store to that word;
 // read-modify-writes read the newest. An acquire fence turns the relaxed loads before it into
-// acquire loads. Plain bytes are not modelled as stale; instead their accesses are checked for
+// acquire loads. Where loads may be late, a relaxed load may come after loads that follow it in the
+// program: a seq_cst load behind one may be as old as the process's last access with an order.
+// Plain bytes are not modelled as stale; instead their accesses are checked for
 // races (`PlainRead`, `PlainWrite`).
 #ifndef EPOCH_TESTS_SIM_MEMORY_H_
 #define EPOCH_TESTS_SIM_MEMORY_H_
@@ -62,26 +64,57 @@ class Memory {
         break;
       }
     }
-    if (order == std::memory_order_seq_cst) oldest = std::max(oldest, location.last_seq_cst);
+    ++time_;
+    if (order == std::memory_order_seq_cst) {
+      oldest =
+          std::max(oldest, late_[me] ? LastSeqCst(location, floor_[me]) : location.last_seq_cst);
+    }
     const std::uint64_t chosen = oldest == newest ? newest : oldest + choose(newest - oldest + 1);
     stale = chosen != newest;
     const StoreRecord& s = stores[chosen - location.dropped];
     location.seen[me] = chosen;
-    Learn(order == std::memory_order_relaxed ? fenced_[me] : clock, s.released);
+    if ((s.value & 1) == 0) location.seen_even[me] = time_;
+    if (rechecks_[me].bell != nullptr) Recheck(self, location, chosen);
+    if (order == std::memory_order_relaxed) {
+      late_[me] = late_loads_;
+      Learn(fenced_[me], s.released);
+    } else {
+      // Behind a late load this one may come as early as what it saw.
+      floor_[me] = late_[me] ? std::max(floor_[me], s.time) : time_;
+      Learn(clock, s.released);
+    }
     return s.value;
   }
   // The word as it is before its first tracked store.
   void BeforeStore(const void* at, std::uint64_t in_memory) { Find(at, in_memory); }
   void Store(int self, const void* at, std::uint64_t value, std::memory_order order);
-  void BeforeModify(int self, const void* at, std::uint64_t in_memory);
-  void AfterModify(int self, const void* at, std::uint64_t value);
+  void BeforeModify(int self, const void* at, std::uint64_t in_memory, std::memory_order order);
+  void AfterModify(int self, const void* at, std::uint64_t value, std::memory_order order);
   void AcquireFence(int self) {
     Learn(clocks_[static_cast<std::size_t>(self)], fenced_[static_cast<std::size_t>(self)]);
+    Settle(self);
+  }
+  // Where a fence is missing: the plain reads before it may come after the loads behind it.
+  void PlainReadsAreLate(int self) { late_[static_cast<std::size_t>(self)] = late_loads_; }
+  void LateLoads(bool on) { late_loads_ = on; }
+  std::uint64_t time() const { return time_; }
+  // Whether a look of `self` at something may come before what was done at `time`.
+  bool MayComeBefore(int self, std::uint64_t time) const {
+    const auto me = static_cast<std::size_t>(self);
+    return late_[me] && floor_[me] < time;
   }
   // What the kernel reads for a futex call: the newest.
   std::uint64_t Newest(const void* at, std::uint64_t in_memory) {
     return Find(at, in_memory).stores.back().value;
   }
+
+  // --- bells
+  // `self` has set the sleepers' bit of `bell`: what it reads until its next store decides whether
+  // it sleeps.
+  void BeginRecheck(int self, const void* bell);
+  // Nobody rang, though: one of the words it read then was changed by a process that looked at the
+  // bell afterwards, and saw no sleeper. In sequentially consistent order that can not be.
+  bool SleptThrough(int self, const void* bell);
 
   // --- synchronisation through the kernel (locks, names)
   // ------------------------------------------
@@ -89,9 +122,11 @@ class Memory {
     const auto me = static_cast<std::size_t>(self);
     ++clocks_[me][me];  // covers the plain accesses since the last store
     Learn(into, clocks_[me]);
+    Settle(self);
   }
   void Acquire(int self, const Clock& from) {
     Learn(clocks_[static_cast<std::size_t>(self)], from);
+    Settle(self);
   }
 
   // --- plain bytes
@@ -113,12 +148,23 @@ class Memory {
     int process;          // -1: before the run
     std::uint32_t stamp;  // of the storing process's clock
     Clock released;       // what an acquire load of it learns
+    std::uint64_t time;
+    bool seq_cst;
   };
   struct Location {
     std::vector<StoreRecord> stores;
     std::uint64_t dropped = 0;                        // older stores no longer kept
     std::array<std::uint64_t, kMaxProcesses> seen{};  // index of the newest store each one knows
     std::uint64_t last_seq_cst = 0;
+    std::array<std::uint64_t, kMaxProcesses> seen_even{};  // when each one last read an even value
+  };
+  struct Reread {
+    std::size_t location;
+    std::uint64_t store;
+  };
+  struct Rechecking {
+    const void* bell = nullptr;  // none
+    std::vector<Reread> reads{};
   };
   struct Plain {
     int writer = -1;
@@ -134,17 +180,30 @@ class Memory {
       index = static_cast<std::int32_t>(locations_.size());
       locations_.emplace_back();
       locations_.back().stores.reserve(kHistory + 1);
-      locations_.back().stores.push_back({in_memory, -1, 0, {}});
+      locations_.back().stores.push_back({in_memory, -1, 0, {}, 0, true});
     }
     return locations_[static_cast<std::size_t>(index)];
   }
 
+  void Recheck(int self, const Location& location, std::uint64_t store);
+  static std::uint64_t LastSeqCst(const Location& location, std::uint64_t until);
+  // No load of `self` from here on comes before this.
+  void Settle(int self) {
+    late_[static_cast<std::size_t>(self)] = false;
+    floor_[static_cast<std::size_t>(self)] = time_;
+  }
+
   const std::byte* arena_;
   std::size_t bytes_;
+  std::uint64_t time_ = 0;
+  bool late_loads_ = false;
   std::vector<std::int32_t> index_;  // by word: into locations_, or -1
   std::vector<Location> locations_;
   std::array<Clock, kMaxProcesses> clocks_{};
   std::array<Clock, kMaxProcesses> fenced_{};  // what relaxed loads have seen: for the next fence
+  std::array<bool, kMaxProcesses> late_{};     // a relaxed load may still be under way
+  std::array<std::uint64_t, kMaxProcesses> floor_{};  // ...but loads come after this time
+  std::array<Rechecking, kMaxProcesses> rechecks_{};
   std::map<const void*, Plain> plain_;
 };
 

@@ -8,9 +8,15 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "tests/sim/disk.h"
+#include "tests/sim/weakened.h"
 
 namespace epoch::sim {
 namespace {
+
+// Names of streams. The seeds that the planted bugs are known by have no late loads.
+constexpr std::uint64_t kLateLoads = 3;
+constexpr std::uint64_t kReaders = 0x524541;
+constexpr std::uint64_t kWriters = 0x575249;
 
 OpKind AnyOperation(Random& random, bool members) {
   // Some plans are about who is in: slots that change hands while others still tidy up.
@@ -159,13 +165,68 @@ std::size_t Plan::size() const {
   return count;
 }
 
+namespace {
+
+void ReadersAndWriters(Plan& plan, Random& random) {
+  Settings& s = plan.settings;
+  s.processes = 2 + static_cast<int>(random.Below(2));
+  s.expected_steps = 300 + random.Below(1000);
+  plan.versions = static_cast<std::uint32_t>(4 + random.Below(8));
+  plan.operations.resize(kMaxProcesses);
+  for (int p = 0; p < s.processes; ++p) {
+    const bool reads = p == 0 || (p > 1 && random.OneIn(2));
+    const OpKind how = random.OneIn(3) ? OpKind::kRead : OpKind::kPin;
+    for (std::uint64_t i = 4 + random.Below(reads ? 12 : 24); i > 0; --i) {
+      const OpKind writes = random.OneIn(4) ? OpKind::kUpdate : OpKind::kCommit;
+      plan.operations[static_cast<std::size_t>(p)].push_back({reads ? how : writes, random.Next()});
+    }
+  }
+}
+
+void WritersStopped(Plan& plan, Random& random) {
+  static constexpr const char* kPoints[] = {
+      "journal.ring_read", "journal.frozen", "journal.before_hint",  "journal.before_end",
+      "journal.collected", "journal.built",  "journal.before_submit"};
+  Settings& s = plan.settings;
+  s.processes = 2 + static_cast<int>(random.Below(3));
+  s.expected_steps = 2000 + random.Below(3000);
+  plan.durable = true;
+  plan.versions = static_cast<std::uint32_t>(6 + random.Below(3));
+  plan.latest = random.OneIn(2);
+  plan.spare_blocks = random.Below(6);
+  plan.operations.resize(kMaxProcesses);
+  for (int p = 0; p < s.processes; ++p) {
+    for (std::uint64_t i = 6 + random.Below(14); i > 0; --i) {
+      const OpKind how = random.OneIn(4) ? OpKind::kUpdate : OpKind::kCommit;
+      plan.operations[static_cast<std::size_t>(p)].push_back({how, random.Next()});
+    }
+    for (std::uint64_t i = random.Below(3); i > 0; --i) {
+      s.faults.push_back({FaultKind::kStopAtPoint, p, 1 + random.Below(8), 0,
+                          kPoints[random.Below(std::size(kPoints))]});
+    }
+  }
+}
+
+}  // namespace
+
 Plan PlanFor(std::uint64_t seed, Mode mode) {
   Random random(seed ^ 0x53494d);
   Plan plan;
   plan.seed = seed;
+  // Streams of their own for what came later: the seeds that the planted bugs are known by stay.
+  // Loads are late wherever an order is missing, since that may be how it shows.
+  plan.settings.late_loads = SomethingIsWeakened() || Random(seed ^ kLateLoads).OneIn(4);
+  plan.settings.schedule = seed;
+  if (mode == Mode::kReaders || (mode == Mode::kMixed && Random(seed ^ kReaders).OneIn(16))) {
+    ReadersAndWriters(plan, random);
+    return plan;
+  }
+  if (mode == Mode::kWriters || (mode == Mode::kMixed && Random(seed ^ kWriters).OneIn(16))) {
+    WritersStopped(plan, random);
+    return plan;
+  }
   plan.durable = mode == Mode::kMixed ? random.OneIn(2) : mode == Mode::kDurable;
   Settings& s = plan.settings;
-  s.schedule = seed;
   s.strategy = random.OneIn(3) ? Strategy::kPriorities : Strategy::kUniform;
   s.processes = 2 + static_cast<int>(random.Below(3));
   s.expected_steps = (plan.durable ? 1000 : 300) + random.Below(3000);

@@ -55,7 +55,11 @@ struct Plan {
   std::size_t size() const;
 };
 
-enum class Mode { kMixed, kVolatile, kDurable };
+// kReaders: volatile, too; some only pin, or read, the others only commit, undisturbed. A pin is
+// then often taken while head moves under it, and cells are recycled between one pin and the next.
+// kWriters: durable; all only commit, and are stopped while they write the journal, until what they
+// were about to write was written by others and recycled.
+enum class Mode { kMixed, kVolatile, kDurable, kReaders, kWriters };
 
 Plan PlanFor(std::uint64_t seed, Mode mode = Mode::kMixed);
 

@@ -16,49 +16,69 @@
 #include <boost/interprocess/exceptions.hpp>
 #include <cstdint>
 #include <cstring>
+#include <source_location>
 #include <string>
 #include <string_view>
 
 #include "tests/sim/disk.h"
 #include "tests/sim/engine.h"
+#include "tests/sim/weakened.h"
 
 namespace epoch::seam {
+
+using Place = std::source_location;
 
 template <typename T>
 class Atomic {
  public:
-  T Load(std::memory_order order = std::memory_order_seq_cst) const noexcept {
+  T Load(std::memory_order order = std::memory_order_seq_cst,
+         Place at = Place::current()) const noexcept {
     if (auto* e = sim::Engine::active()) {
-      return static_cast<T>(e->Load(this, static_cast<std::uint64_t>(value_), order));
+      const auto value = static_cast<T>(
+          e->Load(this, static_cast<std::uint64_t>(value_), sim::OrderAt(at, order)));
+      if (sim::IsBeforeMissingFence(at)) e->Linger();  // what is read behind this is read later
+      return value;
     }
     return value_;
   }
-  void Store(T value, std::memory_order order = std::memory_order_seq_cst) noexcept {
+  void Store(T value, std::memory_order order = std::memory_order_seq_cst,
+             Place at = Place::current()) noexcept {
     if (auto* e = sim::Engine::active()) {
       e->Step();
       e->BeforeStore(this, static_cast<std::uint64_t>(value_));
       value_ = value;
-      e->Store(this, static_cast<std::uint64_t>(value), order);
+      e->Store(this, static_cast<std::uint64_t>(value), sim::OrderAt(at, order));
       return;
     }
     value_ = value;
   }
-  bool CompareExchange(T& expected, T desired) noexcept {
-    return Modify([&](T found) {
-             const bool equal = found == expected;
-             expected = found;
-             return std::pair{equal, desired};
-           })
+  bool CompareExchange(T& expected, T desired, Place at = Place::current()) noexcept {
+    if (sim::IsWeakened(at) && FailsStale(expected)) return false;
+    return Modify(at,
+                  [&](T found) {
+                    const bool equal = found == expected;
+                    expected = found;
+                    return std::pair{equal, desired};
+                  })
         .first;
   }
-  T FetchAdd(T delta) noexcept {
-    return Modify([&](T found) { return std::pair{true, static_cast<T>(found + delta)}; }).second;
+  T FetchAdd(T delta, Place at = Place::current()) noexcept {
+    return Modify(at,
+                  [&](T found) {
+                    return std::pair{true, static_cast<T>(found + delta)};
+                  })
+        .second;
   }
-  T FetchOr(T bits) noexcept {
-    return Modify([&](T found) { return std::pair{true, static_cast<T>(found | bits)}; }).second;
+  T FetchOr(T bits, Place at = Place::current()) noexcept {
+    const T found = Modify(at, [&](T word) {
+                      return std::pair{true, static_cast<T>(word | bits)};
+                    }).second;
+    // What is read from here on may be what decides whether to sleep on this word.
+    if (auto* e = sim::Engine::active()) e->MaySleepOn(this);
+    return found;
   }
-  T Exchange(T value) noexcept {
-    return Modify([&](T) { return std::pair{true, value}; }).second;
+  T Exchange(T value, Place at = Place::current()) noexcept {
+    return Modify(at, [&](T) { return std::pair{true, value}; }).second;
   }
   // For the checker, outside of all processes.
   T Peek() const { return value_; }
@@ -66,19 +86,27 @@ class Atomic {
  private:
   // Whether it wrote, and what it found.
   template <typename Fn>
-  std::pair<bool, T> Modify(Fn fn) noexcept {
+  std::pair<bool, T> Modify(const Place& at, Fn fn) noexcept {
     auto* e = sim::Engine::active();
+    const std::memory_order order = sim::OrderAt(at, std::memory_order_seq_cst);
     if (e != nullptr) {
       e->Step();
-      e->BeforeModify(this, static_cast<std::uint64_t>(value_));
+      e->BeforeModify(this, static_cast<std::uint64_t>(value_), order);
     }
     const T found = value_;
     const auto [write, next] = fn(found);
     if (write) {
       value_ = next;
-      if (e != nullptr) e->AfterModify(this, static_cast<std::uint64_t>(next));
+      if (e != nullptr) e->AfterModify(this, static_cast<std::uint64_t>(next), order);
     }
     return {write, found};
+  }
+  // A compare-exchange that fails is a load, and one without an order may be stale.
+  bool FailsStale(T& expected) noexcept {
+    const T found = Load(std::memory_order_relaxed);
+    if (found == expected) return false;
+    expected = found;
+    return true;
   }
 
   T value_;  // the newest store
@@ -91,8 +119,8 @@ class Atomic {
 // Only io_uring is refused: the simulated disk speaks pwritev2, and has faults of its own.
 #define EPOCH_FAULT(label) (std::string_view(label) == "uring.setup" ? ENOSYS : 0)
 
-inline void AcquireFence() noexcept {
-  if (auto* e = sim::Engine::active()) e->AcquireFence();
+inline void AcquireFence(Place at = Place::current()) noexcept {
+  if (auto* e = sim::Engine::active()) e->AcquireFence(!sim::IsWeakened(at));
 }
 inline void CpuRelax() noexcept {
   if (auto* e = sim::Engine::active()) e->Relax();

@@ -24,6 +24,8 @@ std::string Answer(const absl::StatusOr<Epoch>& epoch) {
   return epoch.ok() ? absl::StrCat("ok ", *epoch) : epoch.status().ToString();
 }
 
+const CommitOptions kVoted{.agreement = Agreement::kAllVoters};
+
 class Puppeteer {
  public:
   explicit Puppeteer(Region region) : region_(std::move(region)) {}
@@ -32,10 +34,10 @@ class Puppeteer {
     std::istringstream in(line);
     std::string verb;
     in >> verb;
-    if (verb == "join") {
+    if (verb == "join" || verb == "join-voter") {
       std::string name = "puppet";
       in >> name;
-      auto joined = Participant::Join(region_, {.name = name});
+      auto joined = Participant::Join(region_, {.name = name, .voter = verb == "join-voter"});
       if (!joined.ok()) return joined.status().ToString();
       self_ = std::make_unique<Participant>(*std::move(joined));
       return absl::StrCat("ok ", self_->slot(), " ", self_->generation());
@@ -104,6 +106,10 @@ class Puppeteer {
     if (verb == "await") return Answer(self_->Await(epoch, Stage::kCommitted));
     if (verb == "converge") return Answer(self_->Await(epoch, Stage::kConverged));
     if (verb == "work") return Work(epoch);
+    if (verb == "agree") return Agree(epoch);
+    if (verb == "gather") return Gather(epoch);
+    if (verb == "voted") return Answer(self_->Commit(CheckedState(epoch + 1), kVoted));
+    if (verb == "contribute") return Answer(self_->CommitCollective(epoch, "part"));
     return "no such command: " + line;
   }
 
@@ -141,6 +147,41 @@ class Puppeteer {
       }
     }
     return "ok";
+  }
+
+  // Votes and fences, with all that may come of them while others are stopped or dead.
+  std::string Agree(std::uint64_t rounds) {
+    for (std::uint64_t round = 0; round < rounds; ++round) {
+      const CommitOptions options{
+          .agreement = round % 5 == 4 ? Agreement::kNone : Agreement::kAllVoters,
+          .fence = round % 2 == 1,
+          .on_straggler = round % 4 < 2 ? Straggler::kExpel : Straggler::kAbort,
+          .timeout = absl::Milliseconds(20)};
+      if (absl::Status s = TolerateLate(Increment(*self_, options).status()); !s.ok()) {
+        return s.ToString();
+      }
+      if (absl::Status s = Tolerate(self_->Poll().status()); !s.ok()) return s.ToString();
+      if (const Pin pin = self_->Pin(); pin.ok() && ReadChecked(pin.state()) != pin.epoch()) {
+        return "torn state";
+      }
+    }
+    return "ok";
+  }
+  // Collective commits, with whoever takes part.
+  std::string Gather(std::uint64_t rounds) {
+    for (std::uint64_t round = 0; round < rounds; ++round) {
+      const CollectiveOptions options{
+          .timeout = absl::Milliseconds(20),
+          .on_straggler = round % 2 == 0 ? Straggler::kAbort : Straggler::kExpel,
+          .fence = round % 3 == 1};
+      const absl::Status s = self_->CommitCollective(round, "part", options).status();
+      if (absl::IsAlreadyExists(s)) continue;
+      if (absl::Status t = TolerateLate(s); !t.ok()) return t.ToString();
+    }
+    return "ok";
+  }
+  absl::Status TolerateLate(const absl::Status& status) {
+    return absl::IsDeadlineExceeded(status) ? absl::OkStatus() : Tolerate(status);
   }
 
   static std::string Fork() {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <functional>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -272,6 +273,117 @@ TEST_F(VoteTest, a_voter_finds_altered_bytes) {
   proposer.join();
 }
 
+TEST_F(VoteTest, an_update_that_is_refused_is_not_proposed_again) {
+  Participant self = Joined();
+  std::atomic<int> asked{0};
+  PollingVoter critic(region(), "critic", [&](const Proposal&) {
+    ++asked;
+    return Answer::Reject("no");
+  });
+  EXPECT_FAILS(Increment(self, Voted()), kAborted, "critic");
+  EXPECT_EQ(asked, 1);
+}
+
+TEST_F(VoteTest, who_has_left_can_not_vote_any_more) {
+  Participant self = Joined();
+  Participant slow = Voter("slow");
+  std::uint64_t ballot = 0;
+  slow.SetValidator([&](const Proposal& p) {
+    ballot = p.ballot;
+    return Answer::Later();
+  });
+  std::thread proposer([&] { EXPECT_OK(self.Commit("x", Voted())); });
+  while (ballot == 0) ASSERT_OK(slow.Poll());
+  ASSERT_OK(slow.Leave());
+  EXPECT_FAILS(slow.Vote(ballot, Answer::Reject("too late")), kFailedPrecondition, "left");
+  proposer.join();
+}
+
+TEST_F(VoteTest, a_later_reject_decides_even_if_its_voter_leaves_at_once) {
+  Participant self = Joined();
+  Participant slow = Voter("slow");
+  std::uint64_t ballot = 0;
+  slow.SetValidator([&](const Proposal& p) {
+    ballot = p.ballot;
+    return Answer::Later();
+  });
+  std::thread proposer([&] { EXPECT_FAILS(self.Commit("x", Voted()), kAborted, "slow"); });
+  while (ballot == 0) ASSERT_OK(slow.Poll());
+  ASSERT_OK(slow.Vote(ballot, Answer::Reject("no")));
+  ASSERT_OK(slow.Leave());
+  proposer.join();
+}
+
+TEST_F(VoteTest, a_validator_that_throws_rejects_and_is_asked_again) {
+  Participant self = Joined();
+  PollingVoter critic(region(), "critic",
+                      [](const Proposal&) -> Answer { throw std::runtime_error("out of cheese"); });
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_FAILS(self.Commit("x", Voted()), kAborted, "threw: out of cheese");
+  }
+  critic.Stop();
+  ExpectNothingLeaked(region(), 2);
+}
+
+TEST_F(VoteTest, a_validator_may_replace_itself) {
+  Participant self = Joined();
+  Participant voter = Voter("voter");
+  voter.SetValidator([&](const Proposal&) {
+    voter.SetValidator([](const Proposal&) { return Answer::Accept(); });
+    return Answer::Reject("first time");
+  });
+  for (const bool accepted : {false, true}) {
+    std::atomic<bool> done{false};
+    std::thread proposer([&] {
+      EXPECT_EQ(self.Commit("x", Voted()).ok(), accepted);
+      done = true;
+    });
+    while (!done) ASSERT_OK(voter.Poll());
+    proposer.join();
+  }
+}
+
+TEST_F(VoteTest, a_ballot_number_is_never_that_of_no_vote) {
+  Participant self = Joined();
+  PollingVoter critic(region(), "critic", [](const Proposal&) { return Answer::Reject("no"); });
+  for (const std::uint64_t last : {~std::uint64_t{0}, detail::kBallotMask}) {
+    region().mapping()->view().control->ballot.Store(last);
+    EXPECT_FAILS(self.Commit("x", Voted()), kAborted, "critic");
+  }
+}
+
+TEST_F(VoteTest, a_voter_that_waits_for_itself_ends_at_the_deadline) {
+  Participant voter = Voter("voter"), self = Joined();
+  voter.SetValidator([](const Proposal&) { return Answer::Later(); });
+  CommitOptions options = Voted(absl::Milliseconds(10));
+  options.on_straggler = Straggler::kExpel;
+  std::thread proposer([&] { static_cast<void>(self.Commit("x", options)); });
+  while (detail::StateWord::Unpack(region().mapping()->view().control->tail.Load()).phase !=
+             detail::Phase::kVoting &&
+         region().epoch() == 0 && voter.status().ok()) {
+    std::this_thread::yield();
+  }
+  const auto epoch = voter.Commit("plain");
+  EXPECT_TRUE(epoch.ok() || absl::IsFailedPrecondition(epoch.status())) << epoch.status();
+  proposer.join();
+}
+
+TEST_F(VoteTest, words_that_name_no_cell_end_every_wait) {
+  Participant self = Voter("self");
+  auto& control = *region().mapping()->view().control;
+  const std::uint64_t tail = control.tail.Load(), head = control.head.Load();
+  control.tail.Store(detail::StateWord{detail::Phase::kVoting, 5000, 1}.Pack());
+  EXPECT_FAILS(self.Commit("x"), kDataLoss, "damaged");
+  EXPECT_FAILS(Increment(self), kDataLoss, "damaged");
+  EXPECT_FAILS(self.CommitCollective(1, "x"), kDataLoss, "damaged");
+  control.tail.Store(tail);
+  control.head.Store(detail::StateWord{detail::Phase::kClosed, 5000, 0}.Pack());
+  EXPECT_FALSE(self.Pin().ok());
+  control.head.Store(head);
+  control.gather.Store(0);
+  EXPECT_FAILS(self.CommitCollective(1, "x"), kDataLoss, "round is damaged");
+}
+
 // --- fences --------------------------------------------------------------------------------------
 
 TEST_F(VoteTest, a_fence_without_pins_costs_nothing_more) {
@@ -344,6 +456,34 @@ TEST_F(VoteTest, a_fence_may_expel_the_reader_whose_version_stays) {
   for (int i = 0; i < 20; ++i) ASSERT_OK(self.Commit("newer"));
   EXPECT_EQ(pin.text(), "old");
   EXPECT_FAILS(reader.status(), kFailedPrecondition, "expelled");
+}
+
+TEST_F(VoteTest, a_head_closed_late_for_an_aborted_proposal_is_opened_by_whoever_meets_it) {
+  Participant self = Joined(), reader = Joined("reader");
+  Pin pin = reader.Pin();
+  EXPECT_FAILS(self.Commit("x", Fenced(absl::Milliseconds(5))), kDeadlineExceeded, "reader");
+  pin.Release();
+  // What a driver leaves that was stopped just before it closed head, and is killed right after it.
+  const auto& view = region().mapping()->view();
+  std::uint32_t aborted = 0;
+  while (detail::OwnerWord::Unpack(view.cells[aborted].owner.Load()).state !=
+         detail::CellState::kRetired) {
+    ASSERT_LT(++aborted, view.geometry.versions);
+  }
+  std::uint64_t open = view.control->head.Load();
+  const auto closed = detail::StateWord{detail::Phase::kClosed, aborted, 0}.Pack();
+  ASSERT_TRUE(view.control->head.CompareExchange(open, closed));
+  detail::Reclaim(view);
+  EXPECT_EQ(detail::OwnerWord::Unpack(view.cells[aborted].owner.Load()).state,
+            detail::CellState::kRetired)
+      << "head names it";
+  EXPECT_EQ(region().Read()->epoch, 0u);
+  EXPECT_TRUE(reader.Pin().ok());
+  EXPECT_EQ(view.control->head.Load(), open);
+  ASSERT_TRUE(view.control->head.CompareExchange(open, closed));
+  EXPECT_OK(self.Commit("past it"));
+  EXPECT_EQ(reader.Pin().text(), "past it");
+  ExpectNothingLeaked(region(), 2);
 }
 
 // --- collective commits --------------------------------------------------------------------------
