@@ -294,7 +294,10 @@ class Participant {
 
   // What this voter says to proposals of others; without one it accepts whatever is whole. Called
   // by Poll and by whatever waits, or by the listener's thread. It must not call this participant.
-  void SetValidator(Validator validator) { core_->voter().SetValidator(std::move(validator)); }
+  void SetValidator(Validator validator) {
+    validator_ = std::move(validator);
+    core_->voter().SetValidator(validator_);
+  }
 
   // The answer to a ballot for which the validator said Later. Any thread. Errors: Aborted (it is
   // decided already), FailedPrecondition (not put off by this participant's validator).
@@ -343,7 +346,7 @@ class Participant {
     core_->Leave();
     return absl::OkStatus();
   }
-  // Takes a new slot after an expulsion, in a fork child, or after Leave.
+  // Takes a new slot after an expulsion, in a fork child, or after Leave. The validator stays.
   absl::Status Rejoin() {
     if (core_->pinned()) {
       return absl::FailedPreconditionError("a pin is still held: release it before rejoining");
@@ -357,6 +360,8 @@ class Participant {
     auto core = core_->Successor();
     if (!core.ok()) return core.status();
     core_ = *std::move(core);
+    // Nothing was asked of it yet: it answers when this thread, or its listener, looks.
+    core_->voter().SetValidator(validator_);
     return absl::OkStatus();
   }
 
@@ -372,6 +377,7 @@ class Participant {
 
   explicit Participant(std::unique_ptr<detail::ParticipantCore> core) : core_(std::move(core)) {}
 
+  Validator validator_;  // for the next core, after a Rejoin
   std::unique_ptr<detail::ParticipantCore> core_;
 };
 

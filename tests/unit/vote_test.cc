@@ -231,6 +231,21 @@ TEST_F(VoteTest, an_update_can_be_voted_on) {
   EXPECT_EQ(self.Pin().text(), std::string(20, 'x'));
 }
 
+TEST_F(VoteTest, a_validator_stays_when_its_participant_rejoins) {
+  Participant self = Joined();
+  Participant voter = Voter("critic");
+  voter.SetValidator([](const Proposal&) { return Answer::Reject("never"); });
+  ASSERT_OK(region().Expel(voter.slot()));
+  ASSERT_OK(voter.Rejoin());
+  std::thread proposer([&] { EXPECT_FAILS(self.Commit("x", Voted()), kAborted, "never"); });
+  while (detail::StateWord::Unpack(region().mapping()->view().control->tail.Load()).phase !=
+         detail::Phase::kVoting) {
+    std::this_thread::yield();
+  }
+  ASSERT_OK(voter.Poll());
+  proposer.join();
+}
+
 TEST_F(VoteTest, expected_is_checked_before_anybody_is_asked) {
   Participant self = Joined();
   PollingVoter voter(region(), "voter",
