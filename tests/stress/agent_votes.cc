@@ -55,12 +55,11 @@ Answer Agent::Validate(const Proposal& proposal, std::uint32_t slot, std::uint64
     nanosleep(&time, nullptr);
   }
   if (whims_.OneIn(spec_.crowded ? 512 : 64)) {
-    {
-      const std::lock_guard lock(put_off_mutex_);
-      put_off_.push_back({proposal.ballot, vote});
-    }
-    vote.code = static_cast<std::uint16_t>(Voted::kLater);
-    log_.Append(vote);
+    Record later = vote;
+    later.code = static_cast<std::uint16_t>(Voted::kLater);
+    log_.Append(later);  // before another thread may find what is put off
+    const std::lock_guard lock(put_off_mutex_);
+    put_off_.push_back({proposal.ballot, vote});
     return Answer::Later();
   }
   // Before it counts: whatever counts is in the log.
