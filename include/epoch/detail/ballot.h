@@ -31,6 +31,7 @@
 #define EPOCH_DETAIL_BALLOT_H_
 
 #include <cstdint>
+#include <utility>
 
 #include "epoch/detail/bell.h"
 #include "epoch/detail/collective.h"
@@ -161,6 +162,7 @@ class Driver {
     using Kind = Obstacle::Kind;
     VersionCell& cell = view_.cells[tail.version];
     const std::uint64_t ballot = cell.ballot.Load(std::memory_order_relaxed);
+    bool late = false;
     // Each turn that does not return takes a step that somebody had to take.
     for (int turn = 0; turn < 2 * static_cast<int>(kMaxParticipants) + 8; ++turn) {
       std::uint64_t word = cell.outcome.Load();
@@ -194,6 +196,8 @@ class Driver {
       if (seam::MonotonicNanos() < cell.deadline_ns.Load(std::memory_order_relaxed)) {
         return StandingOf(obstacle);
       }
+      // Once more: what was found may be from before the deadline, and done in time since.
+      if (!std::exchange(late, true)) continue;
       // Nobody expels itself.
       if (obstacle.kind == Kind::kDisk || !MayExpel(cell) || obstacle.slot == claim_.slot) {
         DecideAborted(cell, ballot, AbortCause::kDeadline, obstacle.slot);

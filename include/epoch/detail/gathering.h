@@ -79,6 +79,7 @@ class Gathering {
     std::uint32_t cell;
     std::uint64_t ballot;
     Epoch epoch;
+    bool accepted;
   };
 
   absl::Status Refusal() {
@@ -149,7 +150,10 @@ class Gathering {
         }
         if (outcome.decision == Decision::kCommitted) {
           core_.Step();  // the one who decided may be dead
-          return held_->epoch;
+          if (held_->accepted) return held_->epoch;
+          if (absl::Status s = core_.Ready(); !s.ok()) return s;
+          return absl::AbortedError(absl::StrCat("the collective commit of tag ", tag_,
+                                                 " was made without this participant"));
         }
         if (outcome.decision == Decision::kAborted) {
           core_.Step();
@@ -278,9 +282,11 @@ class Gathering {
     VersionCell& cell = view_.cells[tail.version];
     if (cell.round.Load(std::memory_order_relaxed) != round_) return driver_.Release();
     const std::uint64_t ballot = cell.ballot.Load(std::memory_order_relaxed);
-    held_ = Held{tail.version, ballot, tail.epoch};
     std::uint64_t digest = 0;
-    const std::string wrong = FaultOf(tail.version, cell, digest);
+    std::string wrong = FaultOf(tail.version, cell, digest);
+    // Up for decision already: if it is expelled from here on, that comes no later than this epoch.
+    if (!core_.active()) wrong = "this contributor was expelled";
+    held_ = Held{tail.version, ballot, tail.epoch, wrong.empty()};
     core_.voter().Cast(cell, ballot, wrong.empty() ? Verdict::kAccept : Verdict::kReject, digest,
                        wrong);
   }

@@ -210,7 +210,9 @@ class ParticipantCore final : public ForkAware {
         return *cell;
       }
       const Epoch head = HeadEpoch();
-      if (view_.durable && StateWord::Unpack(view_.control->tail.Load()).epoch > head) {
+      const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
+      // What is undecided may never become visible: nothing to wait for.
+      if (view_.durable && tail.epoch - (tail.phase == Phase::kVoting ? 1 : 0) > head) {
         // Accepted versions wait for the disk: back-pressure, not exhaustion.
         absl::Status s = AwaitCommitted(head + 1, absl::Seconds(10));
         if (s.ok()) continue;
