@@ -342,7 +342,8 @@ void Engine::Preempt() {
 }
 
 // A process that spins waits for others: with priorities it must let them run.
-void Engine::Relax() {
+void Engine::Relax(std::int64_t nanos) {
+  now_ns_ += nanos;
   if (current_ < 0) return;
   if (settings_.strategy == Strategy::kPriorities) At(current_).priority = --lowest_priority_;
   Step();

@@ -108,7 +108,7 @@ class Engine {
   // A scheduling point where the process is now and then stopped for long.
   void Linger();
   void Point(const char* label);
-  void Relax();
+  void Relax(std::int64_t nanos = 0);
   std::int64_t Now();
   void Sleep(std::int64_t nanos);
   void Wait(const void* word, std::uint32_t expected, std::int64_t nanos);
