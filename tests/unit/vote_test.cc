@@ -218,6 +218,21 @@ TEST_F(VoteTest, a_plain_commit_waits_for_an_undecided_vote) {
   EXPECT_EQ(voter.Pin().text(), "plain");
 }
 
+TEST_F(VoteTest, a_validator_outlives_an_expulsion) {
+  Participant self = Joined();
+  Participant voter = Voter("critic");
+  voter.SetValidator([](const Proposal&) { return Answer::Reject("still no"); });
+  ASSERT_OK(region().Expel(voter.slot()));
+  ASSERT_OK(voter.Rejoin());
+  std::thread proposer([&] { EXPECT_FAILS(self.Commit("x", Voted()), kAborted, "still no"); });
+  while (detail::StateWord::Unpack(region().mapping()->view().control->tail.Load()).phase !=
+         detail::Phase::kVoting) {
+    std::this_thread::yield();
+  }
+  ASSERT_OK(voter.Poll());
+  proposer.join();
+}
+
 TEST_F(VoteTest, an_update_can_be_voted_on) {
   Participant self = Joined();
   PollingVoter voter(region(), "voter");

@@ -619,7 +619,10 @@ class ParticipantCore final : public ForkAware {
   absl::StatusOr<std::unique_ptr<ParticipantCore>> Successor() {
     EPOCH_CHECK(drafts_ == 0, "a Draft outlives its Participant");
     Leave();
-    return Join(mapping_, options_);
+    absl::StatusOr<std::unique_ptr<ParticipantCore>> successor = Join(mapping_, options_);
+    // In time: nobody but this thread answers for it yet.
+    if (successor.ok()) (*successor)->voter_.SetValidator(voter_.TakeValidator());
+    return successor;
   }
 
   const Mapping& mapping() const noexcept { return *mapping_; }

@@ -45,6 +45,10 @@ class Voter {
     const std::lock_guard lock(mutex_);
     validator_ = std::move(validator);
   }
+  Validator TakeValidator() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(validator_, nullptr);
+  }
 
   // Whether tail has something up for decision that was not answered yet. Two loads.
   bool Asked() const noexcept {
