@@ -109,10 +109,15 @@ void Agreements::TailMoved(const StateWord& tail) {
   if (!ballots_.try_emplace(ballot, Ballot{engine_.steps()}).second) {
     Violation(absl::StrCat("G5: ballot ", ballot, " is put up twice"));
   }
-  if (cell.round.Peek() == 0) return;
-  history_.Gathered(StateOf(tail.version));
-  // Written just before, by this process.
-  if (!engine_.memory().PlainWrite(engine_.current(), view_.PayloadOf(tail.version))) {
+  if (cell.round.Peek() != 0) history_.Gathered(StateOf(tail.version));
+}
+
+// A proposal is about to be put up: its process has just filled the draft.
+void Agreements::PutTogether(std::uint32_t cell) {
+  const StateWord tail = StateWord::Unpack(view_.control->tail.Peek());
+  if (view_.cells[cell].round.Peek() == 0) return;  // the process has said so by itself
+  if (tail.phase == detail::Phase::kVoting && tail.version == cell) return;
+  if (!engine_.memory().PlainWrite(engine_.current(), view_.PayloadOf(cell))) {
     Violation("G3: a collective draft is written before an earlier reader has finished");
   }
 }
@@ -134,11 +139,11 @@ void Agreements::Voted(std::uint32_t slot, const VoteWord& vote) {
   if (vote.verdict == Verdict::kReject) {
     const std::string reason = ReasonOf(slot);
     // Nobody damages anything here.
-    for (const char* untrue : {"do not match", "impossible", "does not carry", "no collective"}) {
-      if (absl::StrContains(reason, untrue)) {
-        Violation(absl::StrCat("G5: a sound proposal is rejected: ", reason));
-      }
-    }
+    bool untrue = absl::StrContains(reason, "do not match") ||
+                  absl::StrContains(reason, "impossible") ||
+                  absl::StrContains(reason, "no collective");
+    if (absl::StrContains(reason, "does not carry")) untrue = Carries(slot, vote);
+    if (untrue) Violation(absl::StrCat("G5: a sound proposal is rejected: ", reason));
     return;
   }
   // A contributor answers for what it gave, by another rule.
@@ -153,7 +158,22 @@ void Agreements::Voted(std::uint32_t slot, const VoteWord& vote) {
   }
 }
 
+// Whether what is up for decision, by that ballot, holds a part of the voter.
+bool Agreements::Carries(std::uint32_t slot, const VoteWord& vote) const {
+  const StateWord tail = StateWord::Unpack(view_.control->tail.Peek());
+  const VersionCell& cell = view_.cells[tail.version];
+  bool carries = false;
+  if ((cell.ballot.Peek() & detail::kBallotMask) != vote.ballot) return false;
+  detail::ForEachContribution(StateOf(tail.version), [&](const detail::GatheredPart& part) {
+    carries = carries ||
+              (part.slot == slot && static_cast<std::uint16_t>(part.generation) == vote.generation);
+    return true;
+  });
+  return carries;
+}
+
 void Agreements::Decided(std::uint32_t cell, const OutcomeWord& outcome) {
+  if (outcome.decision == Decision::kUndecided) return PutTogether(cell);
   if (outcome.decision != Decision::kCommitted && outcome.decision != Decision::kAborted) return;
   const auto found = ballots_.find(outcome.ballot);
   if (found == ballots_.end()) return Violation("G5: a ballot is decided that nobody put up");
@@ -163,13 +183,13 @@ void Agreements::Decided(std::uint32_t cell, const OutcomeWord& outcome) {
   }
   ballot.decision = outcome.decision;
   if (outcome.decision == Decision::kCommitted) {
-    Committed(cell, outcome, ballot);
+    Committed(cell, ballot);
   } else {
     Aborted(cell, outcome, ballot);
   }
 }
 
-void Agreements::Committed(std::uint32_t index, const OutcomeWord& outcome, const Ballot& ballot) {
+void Agreements::Committed(std::uint32_t index, const Ballot& ballot) {
   const VersionCell& cell = view_.cells[index];
   const std::uint64_t shape = cell.shape.Peek();
   const Epoch epoch = cell.epoch.Peek();
@@ -194,7 +214,6 @@ void Agreements::Committed(std::uint32_t index, const OutcomeWord& outcome, cons
     fenced_.push_back(epoch);
     Drained(epoch);
   }
-  static_cast<void>(outcome);
 }
 
 void Agreements::CommittedTogether(std::uint32_t index, const Ballot& ballot) {

@@ -67,9 +67,11 @@ class Agreements {
   void MembershipChanged(std::uint32_t slot);
   void Voted(std::uint32_t slot, const detail::VoteWord& vote);
   void Decided(std::uint32_t cell, const detail::OutcomeWord& outcome);
-  void Committed(std::uint32_t cell, const detail::OutcomeWord& outcome, const Ballot& ballot);
+  void PutTogether(std::uint32_t cell);
+  void Committed(std::uint32_t cell, const Ballot& ballot);
   void Aborted(std::uint32_t cell, const detail::OutcomeWord& outcome, const Ballot& ballot);
   void CommittedTogether(std::uint32_t cell, const Ballot& ballot);
+  bool Carries(std::uint32_t slot, const detail::VoteWord& vote) const;
   // Everybody has let go of what is before `fenced`.
   void Drained(Epoch fenced);
   bool IsIn(const Held& held) const;

@@ -46,7 +46,10 @@ bool DecodeCollective(std::span<const std::byte> bytes, Content& content,
         std::memcpy(&id, given.data(), sizeof id);
         sound = Filled(given, sizeof id, id);
         last = part.slot;
-        sum = (sum ^ id ^ (std::uint64_t{part.slot} << 32) ^ part.generation) * 0x100000001b3ull;
+        for (const std::uint64_t word : {id, std::uint64_t{part.slot}, part.generation}) {
+          sum = (sum ^ word) * 0x9E3779B97F4A7C15ull;
+          sum ^= sum >> 32;
+        }
         if (ids != nullptr) ids->push_back(id);
         return sound;
       });

@@ -227,8 +227,7 @@ void Process::Committed(const Content& content, const absl::StatusOr<Epoch>& res
     // These say that nothing was changed.
     const absl::Status& status = result.status();
     const bool refused = absl::IsAborted(status) || absl::IsFailedPrecondition(status) ||
-                         absl::IsResourceExhausted(status) ||
-                         absl::StrContains(status.message(), "nothing was changed");
+                         absl::IsResourceExhausted(status);
     if (refused && content.id != 0) stage_.history.Refused(content);
     if (!absl::IsAborted(status)) Tolerate(status, "commit");
     return;

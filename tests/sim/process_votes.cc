@@ -112,7 +112,7 @@ void Process::CommitTogether(Random& random) {
     return CheckNotExpelled(*committed);
   }
   const absl::Status& s = committed.status();
-  for (const char* untrue : {"do not match", "other bytes", "does not carry", "no collective"}) {
+  for (const char* untrue : {"do not match", "other bytes", "no collective"}) {
     if (absl::StrContains(s.message(), untrue)) stage_.Fail(s, "G5: a sound round failed");
   }
   const bool firm = absl::IsAborted(s) || absl::IsDeadlineExceeded(s) || absl::IsAlreadyExists(s) ||
