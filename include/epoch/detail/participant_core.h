@@ -703,13 +703,17 @@ class ParticipantCore final : public ForkAware {
         slot_->pin.Store(unpinned_);  // withdraw: the fence waits for exactly this
         Ring(*view_.control);
         if (!may_wait || slot_->state.Load() != active_) return false;
-        // Whoever finds head closed drives: who closed it may be dead.
+        // Whoever finds head closed drives: who closed it may be dead, before it was decided, or
+        // before the journal was written.
+        HelpAccepted(view_);
         const Standing standing = DriveOnce();
         if (standing.found == Standing::Found::kDamaged) return false;
-        if (standing.waits()) {
-          SleepUnless(*view_.control, 1'000'000,
-                      [&] { return view_.control->head.Load() != word; });
+        std::int64_t nanos = standing.waits() ? 1'000'000 : 0;
+        if (standing.found == Standing::Found::kDisk && view_.durable && FlushOnce(nanos).moved) {
+          HelpAccepted(view_);
+          nanos = 0;
         }
+        SleepUnless(*view_.control, nanos, [&] { return view_.control->head.Load() != word; });
         word = view_.control->head.Load();
         attempt = -1;
         continue;
