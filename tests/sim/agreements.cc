@@ -209,6 +209,9 @@ void Agreements::Committed(std::uint32_t index, const Ballot& ballot) {
                              " had rejected it"));
     }
   }
+  Content content;
+  if (!Decode(StateOf(index), content)) Violation("G3: a torn state is committed");
+  history_.Accepted(epoch, content);
   if (cell.round.Peek() != 0) CommittedTogether(index, ballot);
   if (detail::FenceOf(shape)) {
     fenced_.push_back(epoch);
