@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -56,7 +57,6 @@ void Agreements::Stored(const void* at, std::uint64_t value) {
   const detail::Control& control = *view_.control;
   if (at == &control.head) return HeadMoved(StateWord::Unpack(value));
   if (at == &control.tail) return TailMoved(StateWord::Unpack(value));
-  if (at == &control.gather) return RoundEnded(detail::GatherWord::Unpack(value));
   if (at >= view_.cells && at < view_.cells + view_.geometry.versions) {
     const auto i = static_cast<std::uint32_t>(IndexOf(at, view_.cells, sizeof(VersionCell)));
     if (at == &view_.cells[i].outcome) Decided(i, OutcomeWord::Unpack(value));
@@ -90,6 +90,11 @@ std::span<const std::byte> Agreements::StateOf(std::uint32_t cell) const {
 bool Agreements::IsProposer(const VersionCell& cell, std::uint32_t slot, std::uint64_t generation) {
   return cell.proposer.Peek() ==
          ((std::uint64_t{slot} << detail::kNumberBits) | (generation & detail::kNumberMask));
+}
+
+Agreements::Voter Agreements::OwnerOf(std::uint32_t slot) const {
+  const SlotWord state = SlotWord::Unpack(view_.slots[slot].state.Peek());
+  return {slot, static_cast<std::uint16_t>(state.generation)};
 }
 
 std::string Agreements::ReasonOf(std::uint32_t slot) const {
@@ -196,7 +201,7 @@ void Agreements::Committed(std::uint32_t index, const Ballot& ballot) {
   for (std::uint32_t i = 0; detail::VotersOf(shape) && i < view_.geometry.participants; ++i) {
     const SlotWord state = SlotWord::Unpack(view_.slots[i].state.Peek());
     if (since_[i] > ballot.begun || IsProposer(cell, i, state.generation)) continue;
-    const auto vote = ballot.votes.find({i, static_cast<std::uint16_t>(state.generation)});
+    const auto vote = ballot.votes.find(OwnerOf(i));
     if (vote == ballot.votes.end() || vote->second.verdict != Verdict::kAccept ||
         vote->second.digest != cell.digest.Peek()) {
       Violation(absl::StrCat("G5: epoch ", epoch, " is committed, and slot ", i,
@@ -225,9 +230,6 @@ void Agreements::CommittedTogether(std::uint32_t index, const Ballot& ballot) {
   if (!rounds_.insert(round).second) {
     Violation(absl::StrCat("G5: round ", round, " is committed twice"));
   }
-  if (detail::GatherWord::Unpack(view_.control->gather.Peek()).round != round) {
-    Violation(absl::StrCat("G5: round ", round, " is committed, and was given up before"));
-  }
   detail::ForEachContribution(StateOf(index), [&](const detail::GatheredPart& part) {
     const auto vote = ballot.votes.find({part.slot, static_cast<std::uint16_t>(part.generation)});
     const bool accepted = vote != ballot.votes.end() && vote->second.verdict == Verdict::kAccept;
@@ -243,16 +245,16 @@ void Agreements::Aborted(std::uint32_t index, const OutcomeWord& outcome, const 
   const VersionCell& cell = view_.cells[index];
   Content content;
   if (Decode(StateOf(index), content) && content.id != 0) history_.Refused(content);
-  const auto said = [&](Verdict verdict, std::int64_t before_ns) {
+  const auto said = [&](Verdict verdict, std::int64_t before_ns, std::optional<Voter> voter) {
     return std::any_of(ballot.votes.begin(), ballot.votes.end(), [&](const auto& vote) {
       return vote.first.first == outcome.culprit && vote.second.verdict == verdict &&
-             vote.second.at_ns < before_ns;
+             vote.second.at_ns < before_ns && (!voter.has_value() || vote.first == *voter);
     });
   };
   const std::int64_t deadline_ns = cell.deadline_ns.Peek();
   switch (outcome.cause) {
     case AbortCause::kRejected:
-      if (!said(Verdict::kReject, INT64_MAX)) {
+      if (!said(Verdict::kReject, INT64_MAX, std::nullopt)) {
         Violation(absl::StrCat("G5: slot ", outcome.culprit, " is said to have rejected"));
       }
       return;
@@ -261,19 +263,15 @@ void Agreements::Aborted(std::uint32_t index, const OutcomeWord& outcome, const 
     case AbortCause::kDeadline:
       if (cell.round.Peek() != 0) return;  // ended by whoever's own time was up
       if (engine_.now_ns() < deadline_ns) Violation("G5: a vote is given up before its deadline");
-      if (!detail::FenceOf(cell.shape.Peek()) && said(Verdict::kAccept, deadline_ns)) {
+      if (outcome.culprit >= view_.geometry.participants) return;  // it was the disk
+      if (!detail::FenceOf(cell.shape.Peek()) &&
+          said(Verdict::kAccept, deadline_ns, OwnerOf(outcome.culprit))) {
         Violation(absl::StrCat("G5: slot ", outcome.culprit,
                                " is said to have been late, and had answered in time"));
       }
       return;
     default:
       return;
-  }
-}
-
-void Agreements::RoundEnded(const detail::GatherWord& gather) {
-  if (gather.cause != AbortCause::kNobody && rounds_.count(gather.round - 1) != 0) {
-    Violation(absl::StrCat("G5: round ", gather.round - 1, " is committed and given up"));
   }
 }
 

@@ -4,7 +4,7 @@
 //      ballot and digest, nobody's reject is overridden, and an abort has a cause that is true
 //   G6 a fence is passed only when nobody who lives and is in holds a pin of an earlier epoch, and
 //      nobody pins one afterwards
-//   A vote is final; a ballot is decided once; a collective round ends in one way.
+//   A vote is final; a ballot is decided once; a collective round is committed once.
 // Whoever joins, or ends its parking, while a vote is under way may be counted or not.
 #ifndef EPOCH_TESTS_SIM_AGREEMENTS_H_
 #define EPOCH_TESTS_SIM_AGREEMENTS_H_
@@ -63,7 +63,6 @@ class Agreements {
   void Violation(const std::string& what);
   void TailMoved(const detail::StateWord& tail);
   void HeadMoved(const detail::StateWord& head);
-  void RoundEnded(const detail::GatherWord& gather);
   void MembershipChanged(std::uint32_t slot);
   void Voted(std::uint32_t slot, const detail::VoteWord& vote);
   void Decided(std::uint32_t cell, const detail::OutcomeWord& outcome);
@@ -78,6 +77,7 @@ class Agreements {
   std::span<const std::byte> StateOf(std::uint32_t cell) const;
   static bool IsProposer(const detail::VersionCell& cell, std::uint32_t slot,
                          std::uint64_t generation);
+  Voter OwnerOf(std::uint32_t slot) const;
   std::string ReasonOf(std::uint32_t slot) const;
 
   const Plan& plan_;
