@@ -67,6 +67,7 @@ void Agreements::Stored(const void* at, std::uint64_t value) {
     const Slot& slot = view_.slots[i];
     if (at == &slot.state || at == &slot.flags) return MembershipChanged(i);
     if (at == &slot.vote) return Voted(i, VoteWord::Unpack(value));
+    if (at == &slot.offer) return Offered(i, detail::OwnedWord::Unpack(value));
   }
 }
 
@@ -217,7 +218,10 @@ void Agreements::Committed(std::uint32_t index, const Ballot& ballot) {
   Content content;
   if (!Decode(StateOf(index), content)) Violation("G3: a torn state is committed");
   history_.Accepted(epoch, content);
-  if (cell.round.Peek() != 0) CommittedTogether(index, ballot);
+  if (cell.round.Peek() != 0) {
+    CommittedTogether(index, ballot);
+    CheckNobodyIsLeftOut(index);
+  }
   if (detail::FenceOf(shape)) {
     fenced_.push_back(epoch);
     Drained(epoch);
@@ -239,6 +243,36 @@ void Agreements::CommittedTogether(std::uint32_t index, const Ballot& ballot) {
     }
     return true;
   });
+}
+
+void Agreements::Offered(std::uint32_t slot, const detail::OwnedWord& offer) {
+  const Voter voter{slot, offer.generation};
+  if (offer.number != detail::kNone) {
+    offers_[voter] = {offer.number, engine_.steps(), engine_.current()};
+    return;
+  }
+  // Taken back by whoever made it; a reaper takes it back, too, and it is left out all the same.
+  const auto made = offers_.find(voter);
+  if (made != offers_.end() && made->second.process == engine_.current()) offers_.erase(made);
+}
+
+// What had been offered when the proposer offered its own was seen by it. Only who was expelled for
+// its sake may be passed over.
+void Agreements::CheckNobodyIsLeftOut(std::uint32_t index) {
+  const VersionCell& cell = view_.cells[index];
+  if (OutcomeWord::Unpack(cell.outcome.Peek()).forced) return;
+  std::set<Voter> parts;
+  std::uint64_t own = 0;
+  detail::ForEachContribution(StateOf(index), [&](const detail::GatheredPart& part) {
+    const Voter voter{part.slot, static_cast<std::uint16_t>(part.generation)};
+    parts.insert(voter);
+    if (IsProposer(cell, part.slot, part.generation)) own = offers_[voter].step;
+    return true;
+  });
+  for (const auto& [voter, offer] : offers_) {
+    if (offer.round != cell.round.Peek() || offer.step >= own || parts.count(voter) != 0) continue;
+    Violation(absl::StrCat("G5: round ", offer.round, " leaves out slot ", voter.first));
+  }
 }
 
 void Agreements::Aborted(std::uint32_t index, const OutcomeWord& outcome, const Ballot& ballot) {

@@ -53,6 +53,11 @@ class Agreements {
     detail::Decision decision = detail::Decision::kUndecided;
     std::map<Voter, Vote> votes{};
   };
+  struct Offer {
+    std::uint64_t round;
+    std::uint64_t step;
+    int process;
+  };
   struct Held {
     bool held = false;
     std::uint32_t slot = 0;
@@ -65,11 +70,13 @@ class Agreements {
   void HeadMoved(const detail::StateWord& head);
   void MembershipChanged(std::uint32_t slot);
   void Voted(std::uint32_t slot, const detail::VoteWord& vote);
+  void Offered(std::uint32_t slot, const detail::OwnedWord& offer);
   void Decided(std::uint32_t cell, const detail::OutcomeWord& outcome);
   void PutTogether(std::uint32_t cell);
   void Committed(std::uint32_t cell, const Ballot& ballot);
   void Aborted(std::uint32_t cell, const detail::OutcomeWord& outcome, const Ballot& ballot);
   void CommittedTogether(std::uint32_t cell, const Ballot& ballot);
+  void CheckNobodyIsLeftOut(std::uint32_t cell);
   bool Carries(std::uint32_t slot, const detail::VoteWord& vote) const;
   // Everybody has let go of what is before `fenced`.
   void Drained(Epoch fenced);
@@ -86,8 +93,9 @@ class Agreements {
   History& history_;
   std::vector<std::uint64_t> since_;         // by slot: the step at which it began to count
   std::map<std::uint64_t, Ballot> ballots_;  // since they were put up
-  std::set<std::uint64_t> rounds_;           // that ended with a commit
-  std::vector<Epoch> fenced_;                // committed
+  std::map<Voter, Offer> offers_;
+  std::set<std::uint64_t> rounds_;  // that ended with a commit
+  std::vector<Epoch> fenced_;       // committed
   std::array<Held, kMaxProcesses> held_{};
   Epoch head_ = 0;
 };

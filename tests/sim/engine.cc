@@ -347,7 +347,12 @@ void Engine::Relax(std::int64_t nanos) {
   if (current_ < 0) return;
   if (settings_.strategy == Strategy::kPriorities) At(current_).priority = --lowest_priority_;
   Step();
-  if (scripted()) SwitchAway();
+  if (!scripted()) return;
+  // Whoever waits lets the next one run: nothing to decide.
+  for (int i = 1; i < kMaxProcesses; ++i) {
+    const int other = (current_ + i) % kMaxProcesses;
+    if (CanRun(At(other))) return SwitchTo(other);
+  }
 }
 
 std::uint64_t Engine::Load(const void* at, std::uint64_t in_memory, std::memory_order order) {
