@@ -241,7 +241,8 @@ class Participant {
   // Read-modify-write: calls `fn` with the newest accepted state and an empty draft, and commits
   // the draft as its direct successor, calling `fn` again whenever another transition came first.
   // `fn` may pin, but not update. What it is given stays valid until it returns.
-  // An error from `fn` ends it, with nothing changed. Lock-free until accepted; then as Commit.
+  // An error from `fn`, or a vote that goes against it, ends it with nothing changed. Lock-free
+  // until accepted; then as Commit.
   absl::StatusOr<Epoch> Update(UpdateFunction fn, const CommitOptions& options = {}) {
     absl::StatusOr<Ticket> ticket = ProposeUpdate(fn, options);
     if (!ticket.ok()) return ticket.status();
@@ -264,7 +265,8 @@ class Participant {
       exactly.expected = tail->epoch;
       core_->ReleaseTail();  // `expected` goes on from here
       absl::StatusOr<Ticket> ticket = Propose(*std::move(next), exactly);
-      if (ticket.ok() || !absl::IsAborted(ticket.status())) return ticket;
+      if (ticket.ok() || !detail::ParticipantCore::IsExpectedDiffers(ticket.status()))
+        return ticket;
     }
   }
 
@@ -292,7 +294,7 @@ class Participant {
   // The answer to a ballot for which the validator said Later. Any thread. Errors: Aborted (it is
   // decided already), FailedPrecondition (not put off by this participant's validator).
   absl::Status Vote(std::uint64_t ballot, const Answer& answer) {
-    return core_->voter().AnswerLater(ballot, answer);
+    return core_->voter().AnswerLater(core_->look_guard(), ballot, answer);
   }
 
   // Starts a thread that answers votes, acknowledges, and tells an eventfd of what was committed,

@@ -245,6 +245,29 @@ TEST_F(VoteTest, an_update_can_be_voted_on) {
   EXPECT_EQ(self.Pin().text(), std::string(20, 'x'));
 }
 
+TEST_F(VoteTest, a_rejection_ends_an_update) {
+  Participant self = Joined();
+  PollingVoter voter(region(), "voter", [](const Proposal&) { return Answer::Reject("never"); });
+  int asked = 0;
+  const auto once = [&](const Current&, Draft& next) {
+    ++asked;
+    return next.Assign({});
+  };
+  EXPECT_FAILS(self.Update(once, Voted()), kAborted, "never");
+  EXPECT_EQ(asked, 1);
+}
+
+TEST_F(VoteTest, who_owes_an_answer_does_not_wait_for_itself) {
+  Participant self = Voter("thinker"), other = Joined("other");
+  self.SetValidator([](const Proposal&) { return Answer::Later(); });
+  CommitOptions options = Voted(absl::Milliseconds(20));
+  options.on_straggler = Straggler::kExpel;
+  std::thread proposer([&] { EXPECT_OK(other.Commit("x", options)); });
+  EXPECT_OK(self.Poll());
+  proposer.join();
+  EXPECT_FAILS(self.Commit("y"), kFailedPrecondition, "expelled");
+}
+
 TEST_F(VoteTest, expected_is_checked_before_anybody_is_asked) {
   Participant self = Joined();
   PollingVoter voter(region(), "voter",

@@ -31,6 +31,7 @@
 #define EPOCH_DETAIL_BALLOT_H_
 
 #include <cstdint>
+#include <utility>
 
 #include "epoch/detail/bell.h"
 #include "epoch/detail/collective.h"
@@ -38,6 +39,9 @@
 #include "epoch/detail/versions.h"
 
 namespace epoch::detail {
+
+// A culprit, where it is nobody in particular.
+inline constexpr std::uint32_t kNobodySlot = kIndexMask;
 
 // What a driver found.
 struct Standing {
@@ -52,6 +56,7 @@ struct Standing {
   Found found = Found::kNothing;
   std::uint32_t slot = 0;
 
+  // `slot` names somebody only for kVoter and kReader.
   bool waits() const {
     return found == Found::kVoter || found == Found::kReader || found == Found::kDisk;
   }
@@ -149,6 +154,7 @@ class Driver {
     using Kind = Obstacle::Kind;
     VersionCell& cell = view_.cells[tail.version];
     const std::uint64_t ballot = cell.ballot.Load(std::memory_order_relaxed);
+    bool late = false;
     // Each turn that does not return takes a step that somebody had to take.
     for (int turn = 0; turn < 2 * static_cast<int>(kMaxParticipants) + 8; ++turn) {
       std::uint64_t word = cell.outcome.Load();
@@ -182,12 +188,17 @@ class Driver {
       if (seam::MonotonicNanos() < cell.deadline_ns.Load(std::memory_order_relaxed)) {
         return StandingOf(obstacle);
       }
+      // Once more: what was found may be from before the deadline, and done in time since.
+      if (!std::exchange(late, true)) continue;
       if (obstacle.kind == Kind::kDisk || !MayExpel(cell)) {
         DecideAborted(cell, ballot, AbortCause::kDeadline, obstacle.slot);
         EPOCH_POINT("vote.decided");
         continue;
       }
-      if (obstacle.slot == claim_.slot) return StandingOf(obstacle);  // others may expel this one
+      // It may let go of its pin by itself. But if it owes an answer, to drive is all it does.
+      if (obstacle.slot == claim_.slot && obstacle.kind == Kind::kReader) {
+        return StandingOf(obstacle);
+      }
       if (!outcome.forced) {
         // Before the expulsion: who decides later must know of it, whoever that is.
         outcome.forced = true;
@@ -250,7 +261,7 @@ class Driver {
         if (vote.kind != Kind::kNothing) return vote;
       }
     }
-    if (head.epoch + 1 != tail.epoch) return {Kind::kDisk};
+    if (head.epoch + 1 != tail.epoch) return {Kind::kDisk, AbortCause::kNobody, kNobodySlot};
     if (!FenceOf(shape)) return {};
     if (head.phase == Phase::kOpen) {
       EPOCH_POINT("vote.before_close");

@@ -20,7 +20,9 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "epoch/detail/bell.h"
 #include "epoch/detail/check.h"
@@ -206,7 +208,9 @@ class ParticipantCore final : public ForkAware {
         return *cell;
       }
       const Epoch head = HeadEpoch();
-      if (view_.durable && StateWord::Unpack(view_.control->tail.Load()).epoch > head) {
+      const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
+      // What is undecided may never become visible: nothing to wait for.
+      if (view_.durable && tail.epoch - (tail.phase == Phase::kVoting ? 1 : 0) > head) {
         // Accepted versions wait for the disk: back-pressure, not exhaustion.
         absl::Status s = AwaitCommitted(head + 1, absl::Seconds(10));
         if (s.ok()) continue;
@@ -344,8 +348,10 @@ class ParticipantCore final : public ForkAware {
                                                " found other bytes than were drafted", kUnchanged));
       case AbortCause::kDeadline:
         return absl::DeadlineExceededError(
-            absl::StrCat("epoch ", epoch, " was not agreed on in time: ", who,
-                         " did not answer, or did not let go of its pin", kUnchanged));
+            absl::StrCat("epoch ", epoch, " was not agreed on in time: ",
+                         known ? absl::StrCat(who, " did not answer, or did not let go of its pin")
+                               : "earlier epochs are still on their way to disk",
+                         kUnchanged));
       case AbortCause::kPoisoned:
         return absl::UnavailableError(
             absl::StrCat("epoch ", epoch, ": the journal has failed", kUnchanged));
@@ -363,6 +369,7 @@ class ParticipantCore final : public ForkAware {
 
   Voter& voter() noexcept { return voter_; }
   // The guards of this participant's thread, and of its listener's.
+  seam::Atomic<std::uint64_t>& own_guard() noexcept { return view_.slots[claim_.slot].own; }
   seam::Atomic<std::uint64_t>& look_guard() noexcept { return view_.slots[claim_.slot].look; }
   seam::Atomic<std::uint64_t>& help_guard() noexcept { return view_.slots[claim_.slot].help; }
   seam::Atomic<std::uint64_t>& listen_guard() noexcept { return view_.slots[claim_.slot].listen; }
@@ -649,11 +656,19 @@ class ParticipantCore final : public ForkAware {
                                               " was created for ", view_.geometry.state_bytes));
   }
   absl::Status ExpectedDiffers(Epoch expected, Epoch found) const {
-    return absl::AbortedError(absl::StrCat("expected epoch ", expected, ", but the region is at ",
-                                           found, "; nothing was changed"));
+    absl::Status s = absl::AbortedError(absl::StrCat(
+        "expected epoch ", expected, ", but the region is at ", found, "; nothing was changed"));
+    s.SetPayload(kExpectedDiffers, absl::Cord());
+    return s;
+  }
+  // Aborted by ExpectedDiffers, not by a vote.
+  static bool IsExpectedDiffers(const absl::Status& s) {
+    return s.GetPayload(kExpectedDiffers).has_value();
   }
 
  private:
+  static constexpr absl::string_view kExpectedDiffers = "epoch/expected-differs";
+
   // False if what shared memory says can not be: it is checked before it is used.
   bool Fill(std::uint64_t word) noexcept {
     const StateWord head = StateWord::Unpack(word);

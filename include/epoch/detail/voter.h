@@ -74,8 +74,10 @@ class Voter {
     return cast;
   }
 
-  // The answer to a proposal for which the validator said Later.
-  absl::Status AnswerLater(std::uint64_t ballot, const epoch::Answer& answer) {
+  // The answer to a proposal for which the validator said Later. `guard`: the participant's, which
+  // only Answer uses otherwise, under the same mutex.
+  absl::Status AnswerLater(seam::Atomic<std::uint64_t>& guard, std::uint64_t ballot,
+                           const epoch::Answer& answer) {
     if (!answer.accepts() && !answer.rejects()) {
       return absl::InvalidArgumentError("a vote is Accept or Reject");
     }
@@ -86,21 +88,22 @@ class Voter {
           absl::StrCat("ballot ", ballot, " was not put off by this participant's validator"));
     }
     later_ = 0;
-    // No guard: nothing of the cell is touched, and a vote for another ballot counts for nothing.
-    const std::uint64_t word = view_.control->tail.Load();
-    const StateWord tail = StateWord::Unpack(word);
-    if (tail.phase != Phase::kVoting || !view_.ValidCell(tail.version) ||
-        view_.cells[tail.version].ballot.Load(std::memory_order_relaxed) != ballot ||
-        view_.control->tail.Load() != word) {
-      return absl::AbortedError(absl::StrCat("ballot ", ballot, " is decided already"));
+    Driver driver(mapping_, claim_, guard);
+    std::uint64_t word = 0;
+    const bool held = driver.Hold(view_.control->tail, Phase::kVoting, word);
+    VersionCell* const cell = held ? &view_.cells[StateWord::Unpack(word).version] : nullptr;
+    const bool asked = held && cell->ballot.Load(std::memory_order_relaxed) == ballot;
+    if (asked) {
+      Cast(cell, ballot, answer.accepts() ? Verdict::kAccept : Verdict::kReject, later_digest_,
+           answer.reason());
     }
-    Cast(nullptr, ballot, answer.accepts() ? Verdict::kAccept : Verdict::kReject, later_digest_,
-         answer.reason());
-    return absl::OkStatus();
+    if (held) driver.Release();
+    return asked ? absl::OkStatus()
+                 : absl::AbortedError(absl::StrCat("ballot ", ballot, " is decided already"));
   }
 
-  // For a collective proposal whose contributor answers by itself (gathering.h). `cell`: if the
-  // caller holds the proposal, so that a reject can decide it at once.
+  // For a collective proposal whose contributor answers by itself (gathering.h). The caller holds
+  // the proposal, so that a reject can decide it at once.
   void Cast(VersionCell* cell, std::uint64_t ballot, Verdict verdict, std::uint64_t digest,
             std::string_view reason) {
     const std::lock_guard lock(mutex_);
@@ -125,7 +128,7 @@ class Voter {
     EPOCH_POINT("vote.cast");
     answered_.store(ballot, std::memory_order_relaxed);
     // Whoever counts votes finds this one; but this participant may be gone by then.
-    if (verdict == Verdict::kReject && cell != nullptr && Active()) {
+    if (verdict == Verdict::kReject && Active()) {
       DecideAborted(*cell, ballot, AbortCause::kRejected, claim_.slot);
     }
     Ring(*view_.control);
