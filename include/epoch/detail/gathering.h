@@ -8,7 +8,8 @@
 //   4. committed: the round ends with it. A death, another tag, a time-out: the round ends without.
 //
 // A round ends by one CAS on `gather`. It can end without a commit only through somebody who has
-// not accepted its proposal, and without whom that can not be committed: so never both.
+// not accepted its proposal, and without whom that can not be committed: so never both, for any of
+// those whose parts are in it.
 //
 // Thread safety: as Participant. Progress: blocking, at most until the time-out.
 // Barriers:
@@ -48,7 +49,8 @@ class Gathering {
         tag_(tag),
         contribution_(contribution),
         options_(options),
-        driver_(core.mapping(), claim_, core.look_guard()) {}
+        // Not the guard for looking, which the next vote would take away from what is held.
+        driver_(core.mapping(), claim_, core.own_guard()) {}
 
   absl::StatusOr<Epoch> Commit() {
     if (absl::Status s = Refusal(); !s.ok()) return s;
@@ -58,8 +60,11 @@ class Gathering {
     absl::StatusOr<Epoch> committed = Gather();
     if (held_.has_value()) driver_.Release();
     slot_.offer.Exchange(NoneOf(claim_.generation));
-    // Whatever became of it here, the others are not to wait for this one.
-    if (!committed.ok()) EndRound(view_, round_, AbortCause::kWithdrawn, claim_.slot);
+    // Whatever became of it here, the others are not to wait for this one. If it was expelled they
+    // do not, and may go on without it.
+    if (!committed.ok() && core_.active()) {
+      EndRound(view_, round_, AbortCause::kWithdrawn, claim_.slot);
+    }
     if (!committed.ok() || !view_.durable) return committed;
     absl::Status s = core_.AwaitCommitted(*committed, absl::InfiniteDuration(), /*accepted=*/true);
     if (!s.ok()) return s;
@@ -71,6 +76,7 @@ class Gathering {
     std::uint32_t cell;
     std::uint64_t ballot;
     Epoch epoch;
+    bool accepted;
   };
 
   absl::Status Refusal() {
@@ -136,7 +142,10 @@ class Gathering {
         const OutcomeWord outcome = OutcomeWord::Unpack(view_.cells[held_->cell].outcome.Load());
         if (outcome.decision == Decision::kCommitted) {
           core_.Step();  // the one who decided may be dead
-          return held_->epoch;
+          if (held_->accepted) return held_->epoch;
+          if (absl::Status s = core_.Ready(); !s.ok()) return s;
+          return absl::AbortedError(absl::StrCat("the collective commit of tag ", tag_,
+                                                 " was made without this participant"));
         }
         if (outcome.decision == Decision::kAborted) {
           core_.Step();
@@ -265,9 +274,11 @@ class Gathering {
     VersionCell& cell = view_.cells[tail.version];
     if (cell.round.Load(std::memory_order_relaxed) != round_) return driver_.Release();
     const std::uint64_t ballot = cell.ballot.Load(std::memory_order_relaxed);
-    held_ = Held{tail.version, ballot, tail.epoch};
     std::uint64_t digest = 0;
-    const std::string wrong = FaultOf(tail.version, cell, digest);
+    std::string wrong = FaultOf(tail.version, cell, digest);
+    // Up for decision already: if it is expelled from here on, that comes no later than this epoch.
+    if (!core_.active()) wrong = "this contributor was expelled";
+    held_ = Held{tail.version, ballot, tail.epoch, wrong.empty()};
     core_.voter().Cast(&cell, ballot, wrong.empty() ? Verdict::kAccept : Verdict::kReject, digest,
                        wrong);
   }
@@ -325,7 +336,7 @@ class Gathering {
       slices = Slices(DeadlineAfter(kGrace), 1'000'000, 1'000'000);  // it is about to be proposed
       return;
     }
-    EndRound(view_, round_, AbortCause::kDeadline, missing_.value_or(kNobodyInParticular));
+    EndRound(view_, round_, AbortCause::kDeadline, missing_.value_or(kNobodySlot));
   }
 
   absl::Status Ended(const GatherWord& gather) const {
@@ -351,10 +362,12 @@ class Gathering {
       case AbortCause::kDeadline: {
         return absl::DeadlineExceededError(
             absl::StrCat(what,
-                         !known && options_.contributions != 0
+                         // Fewer are in than were asked for.
+                         !known && !held_.has_value() && options_.contributions != 0
                              ? absl::StrCat("only ", in_.size(), " of ", options_.contributions,
                                             " contributions came")
-                             : absl::StrCat(who, " did not contribute"),
+                         : !known && held_.has_value() ? "earlier epochs did not reach the disk"
+                                                       : absl::StrCat(who, " did not contribute"),
                          " in time; nothing was changed"));
       }
       case AbortCause::kTag: {
@@ -368,8 +381,6 @@ class Gathering {
     }
   }
 
-  // A culprit, when nobody is missing but somebody is: fewer are in than were asked for.
-  static constexpr std::uint32_t kNobodyInParticular = kIndexMask;
   // Slices of a millisecond for which the one in the lowest slot may take its time.
   static constexpr int kPatience = 3;
   // After the time-out, for what only has to be proposed and answered.
