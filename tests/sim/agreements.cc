@@ -246,33 +246,43 @@ void Agreements::CommittedTogether(std::uint32_t index, const Ballot& ballot) {
 }
 
 void Agreements::Offered(std::uint32_t slot, const detail::OwnedWord& offer) {
-  const Voter voter{slot, offer.generation};
-  if (offer.number != detail::kNone) {
-    offers_[voter] = {offer.number, engine_.steps(), engine_.current()};
-    return;
-  }
-  // Taken back by whoever made it; a reaper takes it back, too, and it is left out all the same.
-  const auto made = offers_.find(voter);
-  if (made != offers_.end() && made->second.process == engine_.current()) offers_.erase(made);
+  if (offer.number == detail::kNone) return;
+  seen_[static_cast<std::size_t>(engine_.current())] = {{slot, offer.generation}};
 }
 
-// What had been offered when the proposer offered its own was seen by it. Only who was expelled for
-// its sake may be passed over.
+void Agreements::Loaded(const void* at, std::uint64_t value) {
+  if (at < view_.slots || at >= view_.slots + view_.geometry.participants) return;
+  const auto i = static_cast<std::uint32_t>(IndexOf(at, view_.slots, sizeof(Slot)));
+  const auto offer = detail::OwnedWord::Unpack(value);
+  const auto gather = detail::GatherWord::Unpack(view_.control->gather.Peek());
+  if (at != &view_.slots[i].offer || offer.number != gather.round || since_[i] == kNever) return;
+  seen_[static_cast<std::size_t>(engine_.current())].insert({i, offer.generation});
+}
+
+// Whom the proposer has met is in it, dead or not; only who was expelled for its sake is passed
+// over.
 void Agreements::CheckNobodyIsLeftOut(std::uint32_t index) {
   const VersionCell& cell = view_.cells[index];
   if (OutcomeWord::Unpack(cell.outcome.Peek()).forced) return;
   std::set<Voter> parts;
-  std::uint64_t own = 0;
+  std::size_t proposer = seen_.size();
   detail::ForEachContribution(StateOf(index), [&](const detail::GatheredPart& part) {
     const Voter voter{part.slot, static_cast<std::uint16_t>(part.generation)};
     parts.insert(voter);
-    if (IsProposer(cell, part.slot, part.generation)) own = offers_[voter].step;
+    if (IsProposer(cell, part.slot, part.generation)) proposer = ProcessIn(part.slot);
     return true;
   });
-  for (const auto& [voter, offer] : offers_) {
-    if (offer.round != cell.round.Peek() || offer.step >= own || parts.count(voter) != 0) continue;
-    Violation(absl::StrCat("G5: round ", offer.round, " leaves out slot ", voter.first));
+  if (proposer == seen_.size()) return;
+  for (const Voter& voter : seen_[proposer]) {
+    if (parts.count(voter) != 0) continue;
+    Violation(absl::StrCat("G5: round ", cell.round.Peek(), " leaves out slot ", voter.first));
   }
+}
+
+// `seen_.size()`: nobody lives there.
+std::size_t Agreements::ProcessIn(std::uint32_t slot) const {
+  const std::uint32_t pid = view_.slots[slot].pid.Peek();
+  return pid >= 1000 && pid - 1000 < seen_.size() ? pid - 1000 : seen_.size();
 }
 
 void Agreements::Aborted(std::uint32_t index, const OutcomeWord& outcome, const Ballot& ballot) {

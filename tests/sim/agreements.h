@@ -34,6 +34,8 @@ class Agreements {
 
   // After each store to shared memory.
   void Stored(const void* at, std::uint64_t value);
+  // After each load, with what it returned.
+  void Loaded(const void* at, std::uint64_t value);
   // A process holds a pin, or is about to let go of it.
   void Pinned(int process, std::uint32_t slot, std::uint64_t generation, Epoch epoch);
   void LetsGo(int process) { held_[static_cast<std::size_t>(process)].held = false; }
@@ -52,11 +54,6 @@ class Agreements {
     std::uint64_t begun;  // step
     detail::Decision decision = detail::Decision::kUndecided;
     std::map<Voter, Vote> votes{};
-  };
-  struct Offer {
-    std::uint64_t round;
-    std::uint64_t step;
-    int process;
   };
   struct Held {
     bool held = false;
@@ -84,6 +81,7 @@ class Agreements {
   std::span<const std::byte> StateOf(std::uint32_t cell) const;
   static bool IsProposer(const detail::VersionCell& cell, std::uint32_t slot,
                          std::uint64_t generation);
+  std::size_t ProcessIn(std::uint32_t slot) const;
   Voter OwnerOf(std::uint32_t slot) const;
   std::string ReasonOf(std::uint32_t slot) const;
 
@@ -93,7 +91,8 @@ class Agreements {
   History& history_;
   std::vector<std::uint64_t> since_;         // by slot: the step at which it began to count
   std::map<std::uint64_t, Ballot> ballots_;  // since they were put up
-  std::map<Voter, Offer> offers_;
+  // By process: whose parts it has seen since it offered its own.
+  std::array<std::set<Voter>, kMaxProcesses> seen_{};
   std::set<std::uint64_t> rounds_;  // that ended with a commit
   std::vector<Epoch> fenced_;       // committed
   std::array<Held, kMaxProcesses> held_{};

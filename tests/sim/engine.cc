@@ -374,6 +374,7 @@ std::uint64_t Engine::Load(const void* at, std::uint64_t in_memory, std::memory_
   if (settings_.trace) {
     Trace("load%s %s", stale ? " STALE" : "", describe ? describe(at, value).c_str() : "");
   }
+  if (on_load) on_load(at, value);
   return value;
 }
 

@@ -131,6 +131,8 @@ class Engine {
   std::function<void(int parent, int child)> on_fork;
   // Told of every store to a shared word, after it.
   std::function<void(const void* at, std::uint64_t value)> on_store;
+  // Told of what every load of a shared word returned.
+  std::function<void(const void* at, std::uint64_t value)> on_load;
   // Names words in traces.
   std::function<std::string(const void* at, std::uint64_t value)> describe;
   void Trace(const char* format, ...) __attribute__((format(printf, 2, 3)));

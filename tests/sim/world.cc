@@ -25,6 +25,11 @@ class World {
     for (int p = 0; p <= plan.settings.processes; ++p) processes_.emplace_back(stage_, p);
     stage_.disk.on_shm_link = [this](const std::string&, std::byte* memory) { Begins(memory); };
     stage_.engine.on_store = [this](const void* at, std::uint64_t value) { Stored(at, value); };
+    if (plan.agrees) {
+      stage_.engine.on_load = [this](const void* at, std::uint64_t value) {
+        for (Incarnation& i : stage_.incarnations) i.agreements->Loaded(at, value);
+      };
+    }
     stage_.engine.describe = [this](const void* at, std::uint64_t value) {
       return Describe(at, value);
     };
