@@ -342,11 +342,17 @@ void Engine::Preempt() {
 }
 
 // A process that spins waits for others: with priorities it must let them run.
-void Engine::Relax() {
+void Engine::Relax(std::int64_t nanos) {
+  now_ns_ += nanos;
   if (current_ < 0) return;
   if (settings_.strategy == Strategy::kPriorities) At(current_).priority = --lowest_priority_;
   Step();
-  if (scripted()) SwitchAway();
+  if (!scripted()) return;
+  // Whoever waits lets the next one run: nothing to decide.
+  for (int i = 1; i < kMaxProcesses; ++i) {
+    const int other = (current_ + i) % kMaxProcesses;
+    if (CanRun(At(other))) return SwitchTo(other);
+  }
 }
 
 std::uint64_t Engine::Load(const void* at, std::uint64_t in_memory, std::memory_order order) {
@@ -368,6 +374,7 @@ std::uint64_t Engine::Load(const void* at, std::uint64_t in_memory, std::memory_
   if (settings_.trace) {
     Trace("load%s %s", stale ? " STALE" : "", describe ? describe(at, value).c_str() : "");
   }
+  if (on_load) on_load(at, value);
   return value;
 }
 

@@ -108,7 +108,7 @@ class Engine {
   // A scheduling point where the process is now and then stopped for long.
   void Linger();
   void Point(const char* label);
-  void Relax();
+  void Relax(std::int64_t nanos = 0);
   std::int64_t Now();
   void Sleep(std::int64_t nanos);
   void Wait(const void* word, std::uint32_t expected, std::int64_t nanos);
@@ -131,6 +131,8 @@ class Engine {
   std::function<void(int parent, int child)> on_fork;
   // Told of every store to a shared word, after it.
   std::function<void(const void* at, std::uint64_t value)> on_store;
+  // Told of what every load of a shared word returned.
+  std::function<void(const void* at, std::uint64_t value)> on_load;
   // Names words in traces.
   std::function<std::string(const void* at, std::uint64_t value)> describe;
   void Trace(const char* format, ...) __attribute__((format(printf, 2, 3)));

@@ -19,7 +19,12 @@ struct Case {
   Bounds bounds;
   std::vector<std::vector<OpKind>> operations;  // by process
   bool first_is_dead = false;                   // dies at once, and leaves its slot behind
+  unsigned voters = 0;
+  std::uint64_t argument = 2;  // of the operations: which deadline, which policy
 };
+
+// Arguments: a deadline of 100 ms, of 48 us, and one of 1 ms that expels whoever misses it.
+constexpr std::uint64_t kLong = 7, kShort = 6, kExpelling = 22;
 
 const std::vector<Case>& Cases() {
   using enum OpKind;
@@ -36,6 +41,15 @@ const std::vector<Case>& Cases() {
       {"parked, pinning", {2, 1, 0}, {{kPark, kPin}, {kCommit, kAwaitConverged}}},
       {"three commits", {2, 0, 0}, {{kCommit}, {kCommit}, {kCommit}}},
       {"two reapers, next owner", {2, 0, 0}, {{}, {kReap}, {kReap, kRejoin, kCommit}}, true},
+      {"a vote with one voter", {2, 1, 0}, {{kVoted}, {kPoll}}, false, 2, kLong},
+      {"a vote given up", {2, 0, 0}, {{kVoted}, {kPoll}}, false, 2, kShort},
+      {"a vote, or the voter expelled", {2, 0, 0}, {{kVoted}, {kPoll}}, false, 2, kExpelling},
+      {"a vote and a death", {1, 0, 1}, {{kVoted}, {kPoll, kCommit}}, false, 2, kLong},
+      {"a fence against a pin", {2, 1, 0}, {{kFenced}, {kPin}}, false, 0, kLong},
+      {"a fence given up, closed late", {1, 0, 0}, {{kFenced}, {kPin}, {kPoll}}, false, 0, kShort},
+      {"a fence and a death", {1, 0, 1}, {{kFenced}, {kPin}}, false, 0, kLong},
+      {"a collective of two", {1, 1, 0}, {{kCollective}, {kCollective}}, false, 3, kLong},
+      {"a collective and a death", {0, 0, 1}, {{kCollective}, {kCollective}}, false, 3, kLong},
   };
   return cases;
 }
@@ -44,9 +58,11 @@ Plan PlanOf(const Case& c, Script& script) {
   Plan plan;
   plan.seed = 1;
   plan.joined = true;
+  plan.voters = c.voters;
+  plan.state_bytes = c.voters != 0 ? 256 : plan.state_bytes;
   plan.operations.resize(kMaxProcesses);
   for (std::size_t p = 0; p < c.operations.size(); ++p) {
-    for (const OpKind kind : c.operations[p]) plan.operations[p].push_back({kind, 2, 0});
+    for (const OpKind kind : c.operations[p]) plan.operations[p].push_back({kind, c.argument, 0});
   }
   Settings& s = plan.settings;
   s.strategy = Strategy::kScripted;

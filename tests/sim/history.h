@@ -5,7 +5,9 @@
 //   G4 a conditional commit directly succeeds what it saw; what was refused never appears
 //   G7 a new incarnation starts from an exact prefix with everything in it that was ever visible
 //   G9 an expelled participant's late commits fail
-// (G3's "stays unchanged", G8 and G10 are checked where they happen: world.cc.)
+//   A collective state holds exactly what its contributors gave, and all of them are told the same.
+// (G3's "stays unchanged", G8 and G10 are checked where they happen: process.cc, audit.cc; G5 and
+// G6: agreements.h.)
 #ifndef EPOCH_TESTS_SIM_HISTORY_H_
 #define EPOCH_TESTS_SIM_HISTORY_H_
 
@@ -35,8 +37,11 @@ struct Content {
 };
 
 std::vector<std::byte> Encode(const Content& content);
-// False: torn, or no content at all. No bytes are the initial state.
+// False: torn, or no content at all. No bytes are the initial state. The content of a collective
+// state has an id made of its bytes.
 bool Decode(std::span<const std::byte> bytes, Content& content);
+// What a contributor gives; `bytes` of at least eight.
+std::vector<std::byte> EncodePart(std::uint64_t id, std::uint64_t bytes);
 
 class History {
  public:
@@ -47,8 +52,17 @@ class History {
 
   // A content that a process is about to propose.
   Content Draft(std::uint64_t based_on, std::uint64_t counter, std::uint64_t bytes);
-  // Its proposal was refused: it must never appear.
-  void Refused(const Content& content) { refused_.insert(content.id); }
+  // Its proposal was refused: it must never appear, and must not have appeared.
+  void Refused(const Content& content);
+
+  // --- collective commits
+  // The id of a part that a process is about to give, for this tag.
+  std::uint64_t Part(std::uint64_t tag);
+  // A collective state is up for decision.
+  void Gathered(std::span<const std::byte> state);
+  // Its contributor was told that it is in `epoch`; or that it is in none.
+  void Given(std::uint64_t part, Epoch epoch);
+  void Withheld(std::uint64_t part);
 
   // Somebody saw `content` under a committed epoch, or (only the next proposer may) an accepted
   // one.
@@ -65,7 +79,14 @@ class History {
   Epoch visible_max() const { return visible_max_; }
 
  private:
+  struct PartRecord {
+    std::uint64_t tag;
+    Epoch epoch = 0;  // of the visible state that it is in
+    bool withheld = false;
+  };
+
   void Check(Epoch epoch, const Content& content);
+  void CheckParts(Epoch epoch, const Content& content);
 
   std::function<void(const std::string&)> violation_;
   std::uint64_t ids_ = 0;
@@ -73,6 +94,9 @@ class History {
   std::map<Epoch, Content> visible_;
   std::map<Epoch, Content> accepted_;  // in this incarnation
   std::set<std::uint64_t> refused_;
+  std::set<std::uint64_t> appeared_;
+  std::map<std::uint64_t, PartRecord> parts_;
+  std::map<std::uint64_t, std::vector<std::uint64_t>> gathered_;  // parts, by id of the content
   Epoch visible_max_ = 0;
 };
 

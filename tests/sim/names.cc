@@ -43,6 +43,27 @@ std::string Owned(std::uint64_t value) {
   return absl::StrCat(Number(w.number), " g", w.generation);
 }
 
+std::string Outcome(std::uint64_t value) {
+  static constexpr const char* kDecisions[] = {"none", "Undecided", "Committed", "Aborted"};
+  const auto w = detail::OutcomeWord::Unpack(value);
+  return absl::StrCat(kDecisions[static_cast<int>(w.decision)], w.forced ? " forced" : "",
+                      " ballot ", w.ballot, " cause ", static_cast<int>(w.cause), " slot ",
+                      w.culprit);
+}
+
+std::string Vote(std::uint64_t value) {
+  static constexpr const char* kVerdicts[] = {"Unsaid", "Accept", "Reject", "?"};
+  const auto w = detail::VoteWord::Unpack(value);
+  return absl::StrCat(kVerdicts[static_cast<int>(w.verdict) & 3], " ballot ", w.ballot, " g",
+                      w.generation);
+}
+
+std::string Gather(std::uint64_t value) {
+  const auto w = detail::GatherWord::Unpack(value);
+  return absl::StrCat("round ", w.round, ", the last: cause ", static_cast<int>(w.cause), " slot ",
+                      w.culprit);
+}
+
 std::string Batch(std::size_t offset, std::uint64_t value) {
   const std::size_t index = offset / sizeof(detail::BatchWords);
   static constexpr const char* kStates[] = {"?", "Frozen", "Written", "Failed"};
@@ -85,6 +106,8 @@ std::string NameOfWord(const detail::RegionView& view, const void* at, std::uint
       {offsetof(Control, tail), "tail", State},
       {offsetof(Control, bell), "bell", Plain},
       {offsetof(Control, slot_limit), "slot_limit", Plain},
+      {offsetof(Control, ballot), "ballot", Plain},
+      {offsetof(Control, gather), "gather", Gather},
       {offsetof(Control, flusher), "flusher", Plain},
       {offsetof(Control, flush_latency_ns), "flush_latency", Plain},
       {offsetof(Control, journal_stall_errno), "stall_errno", Plain}};
@@ -92,15 +115,21 @@ std::string NameOfWord(const detail::RegionView& view, const void* at, std::uint
       {offsetof(Slot, state), "state", SlotState}, {offsetof(Slot, flags), "flags", Plain},
       {offsetof(Slot, pin), "pin", Owned},         {offsetof(Slot, ack), "ack", Owned},
       {offsetof(Slot, own), "own", Owned},         {offsetof(Slot, help), "help", Owned},
-      {offsetof(Slot, vote), "vote", Plain}};
+      {offsetof(Slot, look), "look", Owned},       {offsetof(Slot, listen), "listen", Owned},
+      {offsetof(Slot, offer), "offer", Owned},     {offsetof(Slot, tag), "tag", Plain},
+      {offsetof(Slot, vote), "vote", Vote},        {offsetof(Slot, vote_digest), "digest", Plain}};
   static constexpr Field kCell[] = {{offsetof(VersionCell, owner), "owner", Owner},
-                                    {offsetof(VersionCell, outcome), "outcome", Plain},
+                                    {offsetof(VersionCell, outcome), "outcome", Outcome},
                                     {offsetof(VersionCell, epoch), "epoch", Plain},
                                     {offsetof(VersionCell, length_bytes), "length", Plain},
                                     {offsetof(VersionCell, digest), "digest", Plain},
                                     {offsetof(VersionCell, chain), "chain", Plain},
                                     {offsetof(VersionCell, token), "token", Plain},
-                                    {offsetof(VersionCell, shape), "shape", Plain}};
+                                    {offsetof(VersionCell, shape), "shape", Plain},
+                                    {offsetof(VersionCell, ballot), "ballot", Plain},
+                                    {offsetof(VersionCell, proposer), "proposer", Plain},
+                                    {offsetof(VersionCell, deadline_ns), "deadline", Plain},
+                                    {offsetof(VersionCell, round), "round", Plain}};
   const auto* p = static_cast<const std::byte*>(at);
   const auto inside = [&](const void* base, std::size_t size) {
     return p >= static_cast<const std::byte*>(base) &&

@@ -26,6 +26,13 @@ enum class OpKind {
   kRejoin,
   kAwaitConverged,
   kReopen,
+  kVoted,
+  kFenced,
+  kVotedFenced,
+  kVotedUpdate,
+  kAnswerLater,  // to what the validator has put off
+  kCollective,
+  kListen,  // as a participant of its own
 };
 const char* NameOf(OpKind kind);
 
@@ -42,7 +49,11 @@ struct Plan {
 
   std::uint32_t versions = 4;
   std::uint64_t state_bytes = 64;
+  int spare_slots = 2;  // beyond one for each process
   bool joined = false;  // all are participants before the run begins
+  bool agrees = false;  // kVotes
+  unsigned voters = 0;  // bit p: process p joins as a voter
+  std::uint64_t reject_one_in = 0, put_off_one_in = 0;  // what validators say; 0: never
   // Durable regions only.
   bool durable = false;
   int boots = 1;  // the next one begins when all have ended, or the power was lost
@@ -59,7 +70,8 @@ struct Plan {
 // then often taken while head moves under it, and cells are recycled between one pin and the next.
 // kWriters: durable; all only commit, and are stopped while they write the journal, until what they
 // were about to write was written by others and recycled.
-enum class Mode { kMixed, kVolatile, kDurable, kReaders, kWriters };
+// kVotes: volatile or durable; most of what is committed is voted on, fenced, or collective.
+enum class Mode { kMixed, kVolatile, kDurable, kReaders, kWriters, kVotes };
 
 Plan PlanFor(std::uint64_t seed, Mode mode = Mode::kMixed);
 

@@ -122,8 +122,9 @@ class Atomic {
 inline void AcquireFence(Place at = Place::current()) noexcept {
   if (auto* e = sim::Engine::active()) e->AcquireFence(!sim::IsWeakened(at));
 }
+// Takes as long as hundreds of them: a spin is a few steps, not a thousand that show nothing.
 inline void CpuRelax() noexcept {
-  if (auto* e = sim::Engine::active()) e->Relax();
+  if (auto* e = sim::Engine::active()) e->Relax(4000);
 }
 
 inline std::int64_t MonotonicNanos() noexcept {
