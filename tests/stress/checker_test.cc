@@ -28,7 +28,7 @@ void Write(Script& script, const std::string& directory) {
 
 // What it prints, and its exit code.
 std::pair<std::string, int> RunChecker(const std::string& directory) {
-  FILE* const pipe = popen((std::string(EPOCH_HISTORY_CHECK) + " " + directory).c_str(), "re");
+  FILE* const pipe = popen((EPOCH_HISTORY_CHECK " " + directory).c_str(), "re");
   std::string output;
   std::array<char, 512> part;
   while (std::fgets(part.data(), part.size(), pipe) != nullptr) output += part.data();
