@@ -198,11 +198,15 @@ class Driver {
       }
       // Once more: what was found may be from before the deadline, and done in time since.
       if (!std::exchange(late, true)) continue;
-      // Nobody expels itself.
-      if (obstacle.kind == Kind::kDisk || !MayExpel(cell) || obstacle.slot == claim_.slot) {
+      if (obstacle.kind == Kind::kDisk || !MayExpel(cell)) {
         DecideAborted(cell, ballot, AbortCause::kDeadline, obstacle.slot);
         EPOCH_POINT("vote.decided");
         continue;
+      }
+      // It may let go of its pin by itself, and others will expel it. But if it owes an answer, to
+      // drive may be all it does.
+      if (obstacle.slot == claim_.slot && obstacle.kind == Kind::kReader) {
+        return StandingOf(obstacle);
       }
       if (!outcome.forced) {
         // Before the expulsion: who decides later must know of it, whoever that is.
