@@ -98,13 +98,12 @@ void FillSeed(Seed& seed, const std::string& directory, const SegmentHeader& hea
 }
 
 // A directory under construction. Its flock says that its maker lives; what the dead left behind
-// under the same prefix is removed by the next maker.
+// under the same prefix is removed by the next maker, or restorer.
 class NewDirectory {
  public:
   static absl::StatusOr<NewDirectory> Make(const std::string& final_path) {
     const std::string parent = detail::ParentOf(final_path);
-    const std::string prefix =
-        absl::StrCat(".", final_path.substr(final_path.rfind('/') + 1), ".new-");
+    const std::string prefix = PrefixFor(final_path);
     Sweep(parent, prefix);
     for (int attempt = 0; attempt < 100; ++attempt) {
       NewDirectory made;
@@ -133,6 +132,11 @@ class NewDirectory {
 
   const std::string& path() const { return path_; }
 
+  // Removes what dead makers of that directory have left.
+  static void SweepFor(const std::string& final_path) {
+    Sweep(detail::ParentOf(final_path), PrefixFor(final_path));
+  }
+
   absl::Status RenameTo(const std::string& final_path) {
     if (sys::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, final_path.c_str(), RENAME_NOREPLACE) !=
         0) {
@@ -154,6 +158,10 @@ class NewDirectory {
       sys::closedir(dir);
     }
     sys::rmdir(path.c_str());
+  }
+
+  static std::string PrefixFor(const std::string& final_path) {
+    return absl::StrCat(".", final_path.substr(final_path.rfind('/') + 1), ".new-");
   }
 
   static void Sweep(const std::string& parent, const std::string& prefix) {
@@ -369,6 +377,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   seed->publish = [region_path, replaced = *occupant](Seed& self) {
     if (absl::Status s = PublishSegment(self.directory, self.made); !s.ok()) return s;
     EPOCH_POINT("restore.published");
+    NewDirectory::SweepFor(self.directory);
     if (self.retain_segments != 0 && self.segment > self.retain_segments) {
       SweepSegments(self.directory, self.segment - self.retain_segments);
     }

@@ -50,7 +50,7 @@ class Listener {
   void Stop() {
     if (state_ == nullptr) return;
     // In a fork child there is no thread to wait for.
-    if (state_->pid != getpid()) {
+    if (state_->core.forked()) {
       static_cast<void>(state_->thread.release());  // a joinable one can not be destroyed
       state_.reset();
       return;
@@ -74,7 +74,6 @@ class Listener {
     detail::Fd fd;
     Epoch told;  // the newest that the descriptor told of
     std::atomic<bool> stop{false};
-    const pid_t pid = getpid();
     std::unique_ptr<std::thread> thread;
   };
 

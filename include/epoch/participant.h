@@ -203,17 +203,17 @@ class Participant {
   absl::StatusOr<Ticket> Propose(Draft&& draft, const CommitOptions& options = {}) {
     Draft mine = std::move(draft);
     EPOCH_CHECK(mine.core_ == core_.get(), "a draft of another participant");
+    const bool voted = options.agreement != Agreement::kNone || options.fence;
     absl::StatusOr<Epoch> accepted =
-        options.agreement == Agreement::kNone && !options.fence
-            ? core_->Accept(mine.cell_, mine.size_, options.token, options.expected,
-                            options.timeout)
-            : core_->Agree(mine.cell_, mine.size_, options.token, options.expected,
-                           {.deadline_ns = detail::DeadlineAfter(options.timeout),
-                            .voters = options.agreement == Agreement::kAllVoters,
-                            .fence = options.fence,
-                            .expel = options.on_straggler == Straggler::kExpel});
+        !voted ? core_->Accept(mine.cell_, mine.size_, options.token, options.expected,
+                               options.timeout)
+               : core_->Agree(mine.cell_, mine.size_, options.token, options.expected,
+                              {.deadline_ns = detail::DeadlineAfter(options.timeout),
+                               .voters = options.agreement == Agreement::kAllVoters,
+                               .fence = options.fence,
+                               .expel = options.on_straggler == Straggler::kExpel});
+    if (accepted.ok() || (voted && core_->draft_is_lost())) mine.core_ = nullptr;  // the region's
     if (!accepted.ok()) return accepted.status();
-    mine.core_ = nullptr;  // the region's now
     return Ticket{*accepted};
   }
 
@@ -262,9 +262,16 @@ class Participant {
       if (absl::Status s = fn(current, *next); !s.ok()) return s;
       CommitOptions exactly = options;
       exactly.expected = tail->epoch;
+      if (deadline_ns != INT64_MAX) {
+        exactly.timeout = absl::Nanoseconds(deadline_ns - seam::MonotonicNanos());
+      }
       core_->ReleaseTail();  // `expected` goes on from here
       absl::StatusOr<Ticket> ticket = Propose(*std::move(next), exactly);
-      if (ticket.ok() || !absl::IsAborted(ticket.status())) return ticket;
+      // Another was faster. What a voter refused, it would refuse again.
+      if (!absl::IsAborted(ticket.status()) ||
+          core_->refusal() != detail::Refusal::kExpectedDiffers) {
+        return ticket;
+      }
     }
   }
 
@@ -287,11 +294,15 @@ class Participant {
 
   // What this voter says to proposals of others; without one it accepts whatever is whole. Called
   // by Poll and by whatever waits, or by the listener's thread. It must not call this participant.
-  void SetValidator(Validator validator) { core_->voter().SetValidator(std::move(validator)); }
+  void SetValidator(Validator validator) {
+    validator_ = std::move(validator);
+    core_->voter().SetValidator(validator_);
+  }
 
   // The answer to a ballot for which the validator said Later. Any thread. Errors: Aborted (it is
   // decided already), FailedPrecondition (not put off by this participant's validator).
   absl::Status Vote(std::uint64_t ballot, const Answer& answer) {
+    if (absl::Status s = status(); !s.ok()) return s;
     return core_->voter().AnswerLater(ballot, answer);
   }
 
@@ -335,7 +346,7 @@ class Participant {
     core_->Leave();
     return absl::OkStatus();
   }
-  // Takes a new slot after an expulsion, in a fork child, or after Leave.
+  // Takes a new slot after an expulsion, in a fork child, or after Leave. The validator stays.
   absl::Status Rejoin() {
     if (core_->pinned()) {
       return absl::FailedPreconditionError("a pin is still held: release it before rejoining");
@@ -349,6 +360,8 @@ class Participant {
     auto core = core_->Successor();
     if (!core.ok()) return core.status();
     core_ = *std::move(core);
+    // Nothing was asked of it yet: it answers when this thread, or its listener, looks.
+    core_->voter().SetValidator(validator_);
     return absl::OkStatus();
   }
 
@@ -364,6 +377,7 @@ class Participant {
 
   explicit Participant(std::unique_ptr<detail::ParticipantCore> core) : core_(std::move(core)) {}
 
+  Validator validator_;  // for the next core, after a Rejoin
   std::unique_ptr<detail::ParticipantCore> core_;
 };
 

@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <string_view>
 
 #include "core/journal/journal.h"
 #include "stress/content.h"
@@ -29,7 +31,23 @@ void Nap(std::uint64_t micros) {
 
 bool MayFail(const absl::Status& status) {
   return status.ok() || absl::IsAborted(status) || absl::IsFailedPrecondition(status) ||
-         absl::IsResourceExhausted(status) || absl::IsDeadlineExceeded(status);
+         absl::IsResourceExhausted(status) || absl::IsDeadlineExceeded(status) ||
+         absl::IsOutOfRange(status) || absl::IsAlreadyExists(status);
+}
+
+// What the words of an error say beyond its code.
+void ReadWords(std::string_view words, Record& end) {
+  if (words.find("nothing was changed") != std::string_view::npos) end.flags |= kToldUnchanged;
+  const std::size_t rejected = words.find(" was rejected by ");
+  if (rejected == std::string_view::npos) return;
+  const auto number_after = [&](std::string_view mark) -> std::uint64_t {
+    const std::size_t at = words.find(mark, rejected);
+    if (at == std::string_view::npos) return 0;
+    return std::strtoull(std::string(words.substr(at + mark.size(), 20)).c_str(), nullptr, 10);
+  };
+  end.flags |= kToldRejected;
+  end.slot = static_cast<std::uint32_t>(number_after("(slot "));
+  end.detail = number_after(kReasonMark);
 }
 
 }  // namespace
@@ -40,7 +58,8 @@ Agent::Agent(const std::string& directory, std::uint32_t serial)
     : serial_(serial),
       spec_(Spec::Load(directory)),
       random_(spec_.seed * 1'000'003 + serial),
-      log_(LogPath(directory, serial)) {
+      log_(LogPath(directory, serial)),
+      whims_(random_.Next()) {
   struct sigaction action {};
   action.sa_handler = [](int) { told_to_end = 1; };
   sigaction(SIGTERM, &action, nullptr);
@@ -50,6 +69,8 @@ Agent::Agent(const std::string& directory, std::uint32_t serial)
   sigaddset(&terms, SIGTERM);
   sigprocmask(SIG_UNBLOCK, &terms, nullptr);
   mix_ = static_cast<unsigned>(random_.Below(4));
+  voter_ = random_.Below(8) < (spec_.crowded ? 6 : 5);
+  listens_ = random_.OneIn(5);
   Pauses::Install(log_, random_.Next());
 }
 
@@ -62,22 +83,18 @@ void Agent::Live() {
   // Most are there to be killed; some leave in good order, and the driver starts others.
   std::uint64_t operations = random_.OneIn(3) ? random_.Between(10, 3000) : kNothing;
   while (!ToldToEnd() && operations-- != 0 && log_.room() > kRoomForAnOperation) Operate();
-  if (self_.has_value()) {
-    Do(Operation::kLeave, {}, [&] { return self_->Leave(); });
-  }
+  LeaveRegion();
 }
 
 void Agent::Finish() {
   OpenRegion();
   JoinRegion();
   while (self_.has_value()) {
-    const Drafted draft = MakeDraft(kNothing, kNothing, 0);
+    const Drafted draft = MakeDraft(kNothing, kNothing, 0, {});
     if (Logged(Operation::kCommit, {}, [&] { return self_->Commit(draft.bytes); }).ok()) break;
     if (expelled_) JoinRegion();
   }
-  if (self_.has_value()) {
-    Do(Operation::kLeave, {}, [&] { return self_->Leave(); });
-  }
+  LeaveRegion();
 }
 
 void Agent::OpenRegion() {
@@ -98,29 +115,44 @@ void Agent::OpenRegion() {
 
 // Joins, or takes a new slot after an expulsion.
 void Agent::JoinRegion() {
+  StopListening();
   while (!ToldToEnd() && region_.has_value()) {
     absl::Status joined;
     if (self_.has_value()) {
       joined = Logged(Operation::kRejoin, {}, [&] { return self_->Rejoin(); });
     } else {
       Begin(Operation::kJoin);
-      auto made = Participant::Join(*region_, {.name = "agent-" + std::to_string(serial_)});
+      auto made = Participant::Join(*region_,
+                                    {.name = "agent-" + std::to_string(serial_), .voter = voter_});
       if (made.ok()) self_.emplace(*std::move(made));
       joined = made.status();
       End(Operation::kJoin, joined);
     }
     if (joined.ok()) {
-      log_.Append({.kind = Kind::kJoined, .detail = self_->generation(), .slot = self_->slot()});
+      TakePartInVotes();
+      log_.Append({.kind = Kind::kJoined,
+                   .detail = self_->generation(),
+                   .slot = self_->slot(),
+                   .flags = voter_ ? kIsVoter : 0});
       expelled_ = false;
+      if (listens_) StartListening();
       return;
     }
     Nap(random_.Between(200, 3000));  // all slots are taken
   }
 }
 
+void Agent::LeaveRegion() {
+  StopListening();
+  if (!self_.has_value()) return;
+  Do(Operation::kLeave, {}, [&] { return self_->Leave(); });
+}
+
 void Agent::Operate() {
   if (!self_.has_value() || expelled_) return JoinRegion();
   Pauses::Rearm(random_);
+  AnswerPutOff();
+  if (CollectIfItIsTime()) return;
   // Operations of one kind crowd together in one process: mixes differ.
   const std::uint64_t choice = random_.Below(mix_ == 0 ? 40 : 64);
   if (choice < 9) return PinAndLook(0);
@@ -147,6 +179,7 @@ void Agent::Operate() {
     return;
   }
   if (choice < 40) return Hold();
+  if (spec_.crowded) return mix_ < 2 ? Commit() : Update();
   if (mix_ == 1) return PinAndLook(0);
   if (mix_ == 2) return Update();
   return CommitExpecting();
@@ -161,10 +194,12 @@ void Agent::Begin(Operation operation, Record about) {
 }
 
 void Agent::End(Operation operation, const absl::Status& status, Epoch epoch) {
-  log_.Append({.kind = Kind::kEnd,
-               .operation = operation,
-               .code = static_cast<std::uint16_t>(status.code()),
-               .epoch = epoch});
+  Record end{.kind = Kind::kEnd,
+             .operation = operation,
+             .code = static_cast<std::uint16_t>(status.code()),
+             .epoch = epoch};
+  if (!status.ok()) ReadWords({status.message().data(), status.message().size()}, end);
+  log_.Append(end);
   // The words of what nobody expects; the checker sees the code alone.
   if (!MayFail(status)) {
     std::fprintf(stderr, "process %u: %s: %s\n", serial_, NameOf(operation),
@@ -176,13 +211,14 @@ void Agent::End(Operation operation, const absl::Status& status, Epoch epoch) {
 }
 
 Agent::Drafted Agent::MakeDraft(std::uint64_t expected, std::uint64_t previous,
-                                std::uint64_t counter) {
+                                std::uint64_t counter, const CommitOptions& how) {
   const ContentHead head{ContentId(serial_, ++drafted_), previous, counter};
   const std::uint64_t most = spec_.options.state_bytes;
   const std::size_t size = random_.OneIn(4) ? most : random_.Between(sizeof head, most);
   Drafted drafted{head.id, MakeContent(head, size)};
   Record record = Describe(Kind::kDraft, drafted.bytes);
   record.epoch = expected;
+  record.flags = FlagsOf(how);
   log_.Append(record);
   return drafted;
 }
@@ -192,11 +228,13 @@ void Agent::Look(Kind kind, Epoch epoch, std::span<const std::byte> bytes) {
   record.epoch = epoch;
   log_.Append(record);
   if (kind == Kind::kSeen && epoch > seen_) seen_ = epoch;
+  if ((record.content & kCollectiveContent) != 0) LookAtParts(record.content, bytes);
 }
 
 // As long as a reader may take: mostly short, now and then for many transitions of the others.
 void Agent::Hold() {
-  const std::uint64_t how = random_.Below(1000);
+  // Where all wait for each other's votes, a long look is rare.
+  const std::uint64_t how = random_.Below(spec_.crowded ? 940 : 1000);
   if (how < 500) return;
   if (how < 800) {
     for (std::uint64_t i = random_.Below(4000); i > 0; --i) seam::CpuRelax();
@@ -281,7 +319,7 @@ void Agent::ParkOrPoll() {
 
 void Agent::LeaveOrRejoin() {
   if (random_.OneIn(2)) {
-    Do(Operation::kLeave, {}, [&] { return self_->Leave(); });
+    LeaveRegion();
     Hold();
   }
   JoinRegion();

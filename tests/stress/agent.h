@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -19,6 +20,9 @@
 #include "stress/spec.h"
 
 namespace epoch::stress {
+
+// In the reason for a reject, before the serial number of whom it is of.
+inline constexpr char kReasonMark[] = "the whim of process ";
 
 class Agent {
  public:
@@ -37,6 +41,7 @@ class Agent {
 
   void OpenRegion();
   void JoinRegion();
+  void LeaveRegion();
   void Operate();
 
   // Each is one operation, or a few that belong together.
@@ -55,8 +60,20 @@ class Agent {
   void ForkChild();
   void ReadCopy();
 
-  Drafted MakeDraft(std::uint64_t expected, std::uint64_t previous, std::uint64_t counter);
-  absl::Status DraftUpdate(const Current& current, epoch::Draft& next);
+  // agent_votes.cc.
+  CommitOptions ChooseHow();
+  void TakePartInVotes();
+  Answer Validate(const Proposal& proposal, std::uint32_t slot, std::uint64_t generation);
+  void AnswerPutOff();
+  bool CollectIfItIsTime();
+  void Collect(std::uint64_t tag);
+  void LookAtParts(std::uint64_t content, std::span<const std::byte> bytes);
+  void StartListening();
+  void StopListening() { listener_.reset(); }
+
+  Drafted MakeDraft(std::uint64_t expected, std::uint64_t previous, std::uint64_t counter,
+                    const CommitOptions& how);
+  absl::Status DraftUpdate(const Current& current, epoch::Draft& next, const CommitOptions& how);
   std::optional<Ticket> Propose(std::uint64_t& id);
   void Look(Kind kind, Epoch epoch, std::span<const std::byte> bytes);
   void Hold();
@@ -90,18 +107,38 @@ class Agent {
     static_cast<void>(Logged(operation, about, std::forward<Call>(call)));
   }
 
+  struct PutOff {
+    std::uint64_t ballot;
+    Record vote;
+  };
+
   const std::uint32_t serial_;
   const Spec spec_;
   Random random_;
   LogWriter log_;
+  // The validator's, which may run in the listener's thread; the mutex guards what it puts off.
+  Random whims_;
+  std::mutex put_off_mutex_;
+  std::vector<PutOff> put_off_;
   std::optional<Region> region_;
   std::optional<Participant> self_;
+  std::optional<Listener> listener_;
   std::uint32_t drafted_ = 0;  // counts ids
   Epoch seen_ = 0;             // the newest that this process knows to be committed or accepted
   bool expelled_ = false;
   bool pinned_ = false;
   unsigned mix_ = 0;  // which operations this one likes best
+  bool voter_ = false;
+  bool listens_ = false;
+  std::uint64_t collected_ = 0;  // the last tag that this one contributed to
+  std::uint64_t parts_of_ = 0;   // the collective state whose parts were logged last
 };
+
+// How a state that is committed so is to be described.
+inline std::uint32_t FlagsOf(const CommitOptions& how) {
+  return (how.agreement == Agreement::kAllVoters ? kVoted : 0) | (how.fence ? kFenced : 0) |
+         (how.on_straggler == Straggler::kExpel ? kExpels : 0);
+}
 
 // Whether the driver has asked to end.
 bool ToldToEnd();

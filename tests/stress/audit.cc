@@ -35,6 +35,24 @@ void AuditJournal(const RegionOptions& options, LogWriter& log) {
   }
 }
 
+// What the dead had up for a vote: decided by somebody who takes part. False: it never was.
+bool Decide(const Region& region) {
+  const auto undecided = [&] {
+    const detail::Control& control = *region.mapping()->view().control;
+    return detail::StateWord::Unpack(control.tail.Load()).phase == detail::Phase::kVoting ||
+           detail::StateWord::Unpack(control.head.Load()).phase == detail::Phase::kClosed;
+  };
+  if (!undecided()) return true;
+  absl::StatusOr<Participant> self = Participant::Join(region, {.name = "auditor"});
+  if (!self.ok()) return false;
+  // Nobody holds it up. It may have to wait for what was accepted before, which is written here.
+  const std::int64_t deadline_ns = seam::MonotonicNanos() + 10'000'000'000;
+  while (undecided() && seam::MonotonicNanos() < deadline_ns) {
+    self->Await(region.epoch() + 1, Stage::kCommitted, absl::Milliseconds(20)).IgnoreError();
+  }
+  return !undecided();
+}
+
 }  // namespace
 
 void Audit(const Spec& spec, bool quiet, LogWriter& log) {
@@ -47,6 +65,7 @@ void Audit(const Spec& spec, bool quiet, LogWriter& log) {
     return Fail(log, AuditFailure::kDamaged, 0, 0);
   }
   const detail::RegionView& view = region->mapping()->view();
+  if (!Decide(*region)) Fail(log, AuditFailure::kUndecided, 0, view.control->tail.Load());
   detail::HelpAccepted(view);
   region->Reap().IgnoreError();
   detail::Reclaim(view);

@@ -92,6 +92,11 @@ Violations CheckSnapshots(const History& history) {
       if (s.epoch != 0) report("the empty state, but not at epoch 0:", {s.place});
       continue;
     }
+    if ((s.content & kCollectiveContent) != 0) {
+      // What it was put together from: CheckCollectives.
+      if ((s.digest | kCollectiveContent) != s.content) report("torn:", {s.place});
+      continue;
+    }
     const auto draft = history.drafts.find(s.content);
     if (draft == history.drafts.end()) {
       report("nobody drafted this:", {s.place});
@@ -105,10 +110,11 @@ Violations CheckSnapshots(const History& history) {
 
 Violations CheckSuccession(const History& history) {
   Violations violations;
-  const auto report = [&](const std::string& what, std::vector<Place> places) {
+  const auto report = [&](const std::string& what, std::vector<Place> places,
+                          const char* rule = "G4") {
     std::string text = what;
     for (const Place place : places) text += fmt::format(" [{}]", history.Tell(place));
-    violations.push_back({"G4", std::move(text), std::move(places)});
+    violations.push_back({rule, std::move(text), std::move(places)});
   };
   const Chronicle chronicle(history);
   for (const Claim& claim : history.claims) {
@@ -117,7 +123,7 @@ Violations CheckSuccession(const History& history) {
     const Drafted& draft = found->second;
     if (draft.refused) {
       report(fmt::format("content {} was refused or dropped, and is there:", Name(claim.content)),
-             {draft.refused_at, claim.place});
+             {draft.refused_at, claim.place}, (draft.flags & kVoted) != 0 ? "G5" : "G4");
     }
     if (draft.expected != kNothing && claim.epoch != draft.expected + 1) {
       report(fmt::format("content {} was for the successor of epoch {}, and is epoch {}:",

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
-#include <set>
+#include <unordered_set>
 
 #include "absl/status/status.h"
 #include "fmt/format.h"
@@ -13,25 +13,25 @@ namespace {
 
 constexpr std::uint16_t Code(absl::StatusCode code) { return static_cast<std::uint16_t>(code); }
 
-bool MakesState(Operation operation) {
-  switch (operation) {
-    case Operation::kCommit:
-    case Operation::kCommitExpecting:
-    case Operation::kUpdate:
-    case Operation::kPropose:
-    case Operation::kProposeUpdate:
-    case Operation::kNewDraft:
-    case Operation::kDropDraft:
-      return true;
-    default:
-      return false;
-  }
-}
-
 // Whether a sound operation may end so in a run in which processes die, stop and are expelled,
 // while nothing is damaged and no disk fails.
-bool MayEndWith(Operation operation, std::uint16_t code) {
+bool MayEndWith(const Operated& operated, std::uint16_t code) {
+  const Operation operation = operated.operation;
   if (code == 0) return true;
+  // Others have a say, or are late.
+  const bool asked = (operated.flags & (kVoted | kFenced)) != 0;
+  if (asked && (code == Code(absl::StatusCode::kAborted) ||
+                code == Code(absl::StatusCode::kDeadlineExceeded))) {
+    return true;
+  }
+  if (operation == Operation::kCollective && (code == Code(absl::StatusCode::kAlreadyExists) ||
+                                              code == Code(absl::StatusCode::kOutOfRange))) {
+    return true;
+  }
+  if (operation == Operation::kVoteLater) {
+    return code == Code(absl::StatusCode::kAborted) ||
+           code == Code(absl::StatusCode::kFailedPrecondition);
+  }
   const bool joins = operation == Operation::kJoin || operation == Operation::kRejoin;
   if (code == Code(absl::StatusCode::kFailedPrecondition)) {
     // A leave or rejoin is the way out of an expulsion; a copy needs no slot.
@@ -50,20 +50,13 @@ bool MayEndWith(Operation operation, std::uint16_t code) {
   return false;
 }
 
-// An operation that must be refused when it begins after its participant was expelled.
-bool NeedsSlot(Operation operation) {
-  return MakesState(operation) || operation == Operation::kPin || operation == Operation::kPark ||
-         operation == Operation::kPoll || operation == Operation::kPollPinned ||
-         operation == Operation::kAwaitConverged;
-}
-
 }  // namespace
 
 Violations CheckProgress(const History& history) {
   Violations violations;
   for (const Operated& o : history.operations) {
     if (o.ended()) {
-      if (MayEndWith(o.operation, o.code)) continue;
+      if (MayEndWith(o, o.code)) continue;
       violations.push_back(
           {"G8", fmt::format("an end that nothing explains: [{}]", history.Tell(o.end)), {o.end}});
       continue;
@@ -141,6 +134,10 @@ Violations CheckAudits(const History& history) {
       case AuditFailure::kDamaged:
         what = "the region is damaged; see stderr";
         break;
+      case AuditFailure::kUndecided:
+        what = "what was up for a vote was not decided";
+        rule = "G8";
+        break;
       case AuditFailure::kPending:
         what = "what was accepted did not become visible";
         rule = "G8";
@@ -157,9 +154,9 @@ Violations CheckAudits(const History& history) {
 
 Violations CheckAll(const History& history) {
   Violations all;
-  for (const auto check :
-       {CheckOrder, CheckAgreement, CheckSnapshots, CheckSuccession, CheckDurability, CheckProgress,
-        CheckExpulsions, CheckAudits, CheckConvergence}) {
+  for (const auto check : {CheckOrder, CheckAgreement, CheckSnapshots, CheckSuccession,
+                           CheckDurability, CheckProgress, CheckExpulsions, CheckAudits,
+                           CheckConvergence, CheckVotes, CheckFences, CheckCollectives}) {
     Violations found = check(history);
     all.insert(all.end(), found.begin(), found.end());
   }
@@ -168,9 +165,17 @@ Violations CheckAll(const History& history) {
 
 Figures FiguresOf(const History& history) {
   Figures figures{.operations = history.operations.size()};
+  std::unordered_set<std::uint64_t> voted;
   for (const Claim& claim : history.claims) {
-    if (claim.committed) figures.transitions = std::max(figures.transitions, claim.epoch);
+    if (!claim.committed) continue;
+    figures.transitions = std::max(figures.transitions, claim.epoch);
+    const auto draft = history.drafts.find(claim.content);
+    if ((claim.content & kCollectiveContent) != 0 ||
+        (draft != history.drafts.end() && (draft->second.flags & kVoted) != 0)) {
+      voted.insert(claim.epoch);
+    }
   }
+  figures.voted = voted.size();
   for (const Operated& o : history.operations) {
     if (!o.ended()) continue;
     std::int64_t took = o.end_ns - o.begin_ns;

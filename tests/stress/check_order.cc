@@ -39,6 +39,7 @@ std::optional<Observation> ObservationOf(const Operated& o) {
     case Operation::kCommit:
     case Operation::kCommitExpecting:
     case Operation::kUpdate:
+    case Operation::kCollective:
       seen.made = true;
       return seen;
     case Operation::kPropose:
@@ -156,13 +157,19 @@ Violations CheckDurability(const History& history) {
 Violations CheckConvergence(const History& history) {
   Violations violations;
   std::vector<const Operated*> awaits, expulsions;
+  std::int64_t first_policy_ns = INT64_MAX;
   for (const Operated& o : history.operations) {
     if (o.operation == Operation::kAwaitConverged && o.ok()) awaits.push_back(&o);
     if (o.operation == Operation::kExpel) expulsions.push_back(&o);
+    if ((o.flags & kExpels) != 0) first_policy_ns = std::min(first_policy_ns, o.begin_ns);
   }
   // Whoever is expelled is not waited for. Whoever was expelled before it asked for its pin got
   // none, and an expulsion aimed at one owner of a slot may hit a later one.
   const auto may_be_expelled = [&](const Held& pin, const Operated& await) {
+    // By a vote or a fence, which nobody logs.
+    if (first_policy_ns < await.end_ns && !history.SurelyActive(pin.member, await.end_ns)) {
+      return true;
+    }
     return std::ranges::any_of(expulsions, [&](const Operated* o) {
       const Record& aim = history.At(o->begin);
       return o->member.incarnation == pin.member.incarnation && aim.slot == pin.member.slot &&

@@ -36,14 +36,23 @@ Violations CheckProgress(const History& history);
 Violations CheckExpulsions(const History& history);
 // G10: nothing is left in a region in which nobody is.
 Violations CheckAudits(const History& history);
-// G6, as far as it is built: convergence was reported when nobody held an earlier pin.
+// Convergence was reported when nobody held an earlier pin.
 Violations CheckConvergence(const History& history);
+// G5: what was voted on and is there was accepted, as it was drafted, by every voter that was in
+// all the while; whoever is said to have rejected did so. G9: and was not expelled before.
+Violations CheckVotes(const History& history);
+// G6: who sees a fenced epoch sees it when nobody that is in holds a pin on an earlier one.
+Violations CheckFences(const History& history);
+// G5 of collective commits: what is there was put together from one contribution of each voter, in
+// slot order, of one tag; and all of them were told the same.
+Violations CheckCollectives(const History& history);
 
 Violations CheckAll(const History& history);
 
 struct Figures {
   std::uint64_t operations = 0;
   std::uint64_t transitions = 0;  // the highest epoch that anybody knew of
+  std::uint64_t voted = 0;        // of those whose content somebody knew of
   std::int64_t longest_ns = 0;    // of an operation, without the time its own process was stopped
   Place longest{};
 };

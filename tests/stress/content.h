@@ -5,6 +5,9 @@
 //
 // The id is the serial number of the process that drafted it, and a count: unique in a run.
 // `counter` is that of the state it was made from, plus one; 0 if it was made from none.
+//
+// Contributions to collective commits look the same. What is put together from them has no id but
+// the digest of all its bytes; since no two contributions are the same, no two such states are.
 #ifndef EPOCH_TESTS_STRESS_CONTENT_H_
 #define EPOCH_TESTS_STRESS_CONTENT_H_
 
@@ -14,9 +17,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "epoch/collective.h"
 #include "stress/record.h"
 
 namespace epoch::stress {
@@ -46,10 +51,24 @@ inline std::uint64_t DigestOf(std::span<const std::byte> bytes) {
   return bytes.empty() ? 0 : XXH3_64bits(bytes.data(), bytes.size());
 }
 
+// The head of a state that was put together, if this looks like one.
+inline std::optional<detail::GatheredHeader> GatheredHeaderOf(std::span<const std::byte> bytes) {
+  detail::GatheredHeader header{};
+  if (bytes.size() < sizeof header) return std::nullopt;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  if (header.magic != detail::kGatheredMagic) return std::nullopt;
+  return header;
+}
+
 // A record's fields about a state, of any bytes.
 inline Record Describe(Kind kind, std::span<const std::byte> bytes) {
   Record record{.kind = kind, .digest = DigestOf(bytes)};
   if (bytes.empty()) return record;
+  if (GatheredHeaderOf(bytes).has_value()) {
+    record.content = record.digest | kCollectiveContent;
+    record.detail = kNothing;
+    return record;
+  }
   ContentHead head{.id = kNothing};  // nobody's
   if (bytes.size() >= sizeof head) std::memcpy(&head, bytes.data(), sizeof head);
   record.content = head.id;

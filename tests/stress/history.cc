@@ -26,6 +26,11 @@ bool Commits(Operation operation) {
   }
 }
 
+std::string NameOf(std::uint64_t content) {
+  if ((content & kCollectiveContent) != 0) return fmt::format("gathered {:x}", content);
+  return fmt::format("{}.{}", content >> 32, content & UINT32_MAX);
+}
+
 // Walks through one process's log.
 class Walk {
  public:
@@ -57,7 +62,26 @@ class Walk {
       case Kind::kJoined:
         member_.slot = record.slot;
         member_.generation = record.detail;
+        history_.members[member_] = {
+            .place = here, .joined_ns = record.time_ns, .voter = (record.flags & kIsVoter) != 0};
         return;
+      case Kind::kVote:
+        history_.votes[record.content].push_back(
+            {here,
+             record.time_ns,
+             record.detail,
+             record.epoch,
+             record.digest,
+             static_cast<Voted>(record.code),
+             {member_.incarnation, record.slot, record.counter}});
+        return;
+      case Kind::kContribution:
+        history_.contributions[record.content] = {here,         record.digest, record.counter,
+                                                  record.flags, member_,       Sighting::kNone};
+        return;
+      case Kind::kGathered:
+      case Kind::kPart:
+        return Gather(here, record);
       case Kind::kExpelled:
         history_.expulsions.push_back({here,
                                        record.time_ns,
@@ -72,6 +96,13 @@ class Walk {
     }
   }
 
+  // A pin that was never given up was held when the process logged something for the last time.
+  void Finish(std::int64_t last_ns) {
+    if (!pin_.has_value()) return;
+    pin_->to_ns = last_ns;
+    history_.pins.push_back(*pin_);
+  }
+
  private:
   void Begin(Place here, const Record& record) {
     Operated operated{.operation = record.operation,
@@ -79,10 +110,41 @@ class Walk {
                       .begin_ns = record.time_ns,
                       .about = record.epoch,
                       .content = record.content,
+                      .flags = record.flags,
                       .member = member_};
     latest_ = static_cast<std::uint32_t>(history_.operations.size());
     open_ = true;
     history_.operations.push_back(operated);
+    if (record.operation == Operation::kCollective) {
+      history_.contributions[record.content].operation = latest_;
+    }
+    if (const auto member = history_.members.find(member_);
+        record.operation == Operation::kPark && member != history_.members.end()) {
+      member->second.parked.emplace_back(record.time_ns, INT64_MAX);
+    }
+  }
+
+  // Its participant had its slot after the operation began; and by its end it is not parked.
+  void Served(const Operated& operated) {
+    const auto found = history_.members.find(operated.member);
+    if (found == history_.members.end() || operated.code != 0 || !NeedsSlot(operated.operation)) {
+      return;
+    }
+    Member& member = found->second;
+    member.active_ns = std::max(member.active_ns, operated.begin_ns);
+    if (operated.operation == Operation::kPark || member.parked.empty()) return;
+    member.parked.back().second = std::min(member.parked.back().second, operated.end_ns);
+  }
+
+  void Gather(Place here, const Record& record) {
+    if (record.kind == Kind::kGathered) {
+      Gathered& gathered = history_.gathered[record.content];
+      gathering_ = gathered.known() && gathered.count != 0 ? nullptr : &gathered;
+      if (gathering_ == nullptr) return;
+      gathered = {here, record.digest, record.counter, member_.incarnation, record.detail, {}};
+    } else if (gathering_ != nullptr && !gathering_->known()) {
+      gathering_->parts.push_back({record.content, record.digest, record.slot, record.detail});
+    }
   }
 
   void End(Place here, const Record& record) {
@@ -92,6 +154,10 @@ class Walk {
     operated.end_ns = record.time_ns;
     operated.code = record.code;
     operated.epoch = record.epoch;
+    operated.told_rejected = (record.flags & kToldRejected) != 0;
+    operated.rejecter_slot = record.slot;
+    operated.rejecter = static_cast<std::uint32_t>(record.detail);
+    Served(operated);
     if (Commits(record.operation) && draft_.has_value()) {
       const auto draft = history_.drafts.find(*draft_);
       operated.drafted = true;
@@ -102,7 +168,7 @@ class Walk {
       if (record.code == 0) {
         history_.claims.push_back(
             {here, record.epoch, *draft_, member_.incarnation, /*committed=*/awaits});
-      } else if (NothingChanged(record.code)) {
+      } else if (NothingChanged(record.code) || (record.flags & kToldUnchanged) != 0) {
         draft->second.refused = true;
         draft->second.refused_at = here;
       }
@@ -136,6 +202,7 @@ class Walk {
                                                     .expected = record.epoch,
                                                     .previous = record.detail,
                                                     .counter = record.counter,
+                                                    .flags = record.flags,
                                                     .member = member_});
   }
 
@@ -182,6 +249,7 @@ class Walk {
   std::optional<std::uint64_t> draft_;  // not decided yet
   bool drafted_inside_ = false;         // by the operation itself: an update
   std::optional<Held> pin_;
+  Gathered* gathering_ = nullptr;
   std::uint32_t seen_ = Sighting::kNone;      // under the outermost pin
   std::uint32_t accepted_ = Sighting::kNone;  // by the update
 };
@@ -231,6 +299,7 @@ History History::Of(const Logs& logs) {
     if (serial == 0) continue;
     Walk walk(history, serial);
     for (std::uint32_t i = 0; i < records.size(); ++i) walk.Take(i, records[i]);
+    if (!records.empty()) walk.Finish(records.back().time_ns);
   }
   if (const auto driver = logs.find(0); driver != logs.end()) {
     for (std::uint32_t i = 0; i < driver->second.size(); ++i) {
@@ -241,14 +310,32 @@ History History::Of(const Logs& logs) {
   return history;
 }
 
+bool Member::In(std::int64_t from_ns, std::int64_t to_ns) const {
+  return joined_ns < from_ns && active_ns >= to_ns &&
+         std::ranges::none_of(parked, [&](const auto& interval) {
+           return interval.first <= to_ns && interval.second >= from_ns;
+         });
+}
+
+bool MakesState(Operation operation) {
+  return Commits(operation) || operation == Operation::kNewDraft ||
+         operation == Operation::kDropDraft || operation == Operation::kCollective;
+}
+
+bool NeedsSlot(Operation operation) {
+  return MakesState(operation) || operation == Operation::kPin || operation == Operation::kPark ||
+         operation == Operation::kPoll || operation == Operation::kPollPinned ||
+         operation == Operation::kAwaitConverged;
+}
+
 std::string History::Tell(Place place) const {
   const Record& record = At(place);
   std::string text = place.serial == 0 ? "driver" : fmt::format("process {}", place.serial);
   text += fmt::format(", record {}, {:.6f} s: ", place.index,
                       static_cast<double>(record.time_ns) / 1e9);
   const auto state = [&](const char* what) {
-    return fmt::format("{} epoch {}, content {}.{}, digest {:016x}", what, record.epoch,
-                       record.content >> 32, record.content & UINT32_MAX, record.digest);
+    return fmt::format("{} epoch {}, content {}, digest {:016x}", what, record.epoch,
+                       NameOf(record.content), record.digest);
   };
   switch (record.kind) {
     case Kind::kBegin:
@@ -257,8 +344,20 @@ std::string History::Tell(Place place) const {
       return text + fmt::format("{} ended, code {}, epoch {}", NameOf(record.operation),
                                 record.code, record.epoch);
     case Kind::kDraft:
-      return text + fmt::format("drafted content {}.{}", record.content >> 32,
-                                record.content & UINT32_MAX);
+      return text + fmt::format("drafted content {}", NameOf(record.content));
+    case Kind::kContribution:
+      return text + fmt::format("contributes {} to tag {}", NameOf(record.content), record.counter);
+    case Kind::kVote: {
+      constexpr const char* kSays[] = {"puts off", "accepts", "rejects"};
+      return text + fmt::format("slot {}, generation {} {} ballot {}, epoch {}, content {}",
+                                record.slot, record.counter, kSays[record.code % 3], record.detail,
+                                record.epoch, NameOf(record.content));
+    }
+    case Kind::kGathered:
+      return text +
+             fmt::format("saw the parts of {}, tag {}", NameOf(record.content), record.counter);
+    case Kind::kJoined:
+      return text + fmt::format("joined as slot {}, generation {}", record.slot, record.detail);
     case Kind::kSeen:
     case Kind::kSeenAgain:
       return text + state("saw");

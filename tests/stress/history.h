@@ -45,7 +45,11 @@ struct Operated {
   std::uint64_t about = 0;    // the epoch awaited
   std::uint64_t content = 0;  // committed, or awaited
   std::uint64_t expected = kNothing;
-  bool drafted = false;  // `content` and `expected` are of a draft
+  bool drafted = false;     // `content` and `expected` are of a draft
+  std::uint32_t flags = 0;  // how it was to be committed
+  bool told_rejected = false;
+  std::uint32_t rejecter_slot = 0;
+  std::uint32_t rejecter = 0;  // serial; 0: it was not named
   Membership member{};
 
   bool ended() const { return end_ns != INT64_MAX; }
@@ -58,6 +62,7 @@ struct Drafted {
   std::uint64_t expected = kNothing;
   std::uint64_t previous = kNothing;
   std::uint64_t counter = 0;
+  std::uint32_t flags = 0;
   Membership member{};
   // A later draft of the same update, a refusal or a drop: it must never be seen.
   bool refused = false;
@@ -92,6 +97,58 @@ struct Expulsion {
   std::uint64_t tail = 0;  // read afterwards
 };
 
+// One owner of one slot, as its process logged it.
+struct Member {
+  Place place{};
+  std::int64_t joined_ns = 0;
+  bool voter = false;
+  // It surely had its slot until then: an operation that needs one began, and was served.
+  std::int64_t active_ns = INT64_MIN;
+  std::vector<std::pair<std::int64_t, std::int64_t>> parked{};  // perhaps
+
+  // Whether it was surely in, and not parked, for all of that time.
+  bool In(std::int64_t from_ns, std::int64_t to_ns) const;
+};
+
+struct Vote {
+  Place place{};
+  std::int64_t time_ns = 0;
+  std::uint64_t ballot = 0;
+  std::uint64_t epoch = 0;  // that it would become
+  std::uint64_t digest = 0;
+  Voted voted = Voted::kLater;
+  Membership member{};
+};
+
+// What one participant gave to a collective commit, and what it was told.
+struct Contributed {
+  Place place{};
+  std::uint64_t digest = 0;
+  std::uint64_t tag = 0;
+  std::uint32_t flags = 0;
+  Membership member{};
+  std::uint32_t operation = UINT32_MAX;  // index
+};
+
+// A state that a collective commit put together.
+struct Gathered {
+  struct Part {
+    std::uint64_t content = 0;
+    std::uint64_t digest = 0;
+    std::uint32_t slot = 0;
+    std::uint64_t generation = 0;
+  };
+  Place place{};
+  std::uint64_t digest = 0;
+  std::uint64_t tag = 0;
+  std::uint64_t incarnation = 0;
+  std::uint64_t count = 0;  // kNothing: it does not add up
+  std::vector<Part> parts{};
+
+  // Whoever logged it was not killed half-way.
+  bool known() const { return parts.size() == count; }
+};
+
 // A pin from when it was surely held to when it was about to be released.
 struct Held {
   Place place{};
@@ -116,6 +173,11 @@ struct Restored {
   std::uint64_t epoch = 0;
 };
 
+// An operation that must be refused when it begins after its participant was expelled.
+bool NeedsSlot(Operation operation);
+// One that makes a new state.
+bool MakesState(Operation operation);
+
 struct History {
   // By serial number; 0 is the driver's.
   using Logs = std::map<std::uint32_t, std::span<const Record>>;
@@ -123,7 +185,11 @@ struct History {
 
   Logs logs;
   std::vector<Operated> operations;
-  std::unordered_map<std::uint64_t, Drafted> drafts;  // by id
+  std::unordered_map<std::uint64_t, Drafted> drafts;             // by id
+  std::unordered_map<std::uint64_t, std::vector<Vote>> votes;    // by content
+  std::unordered_map<std::uint64_t, Contributed> contributions;  // by id
+  std::unordered_map<std::uint64_t, Gathered> gathered;          // by content
+  std::map<Membership, Member> members;
   std::vector<Claim> claims;
   std::vector<Sighting> sightings;
   std::vector<Expulsion> expulsions;
@@ -132,6 +198,11 @@ struct History {
   std::vector<Restored> restores;
   std::vector<Place> audit_failures;
 
+  // Whether that participant surely had its slot at that time.
+  bool SurelyActive(const Membership& member, std::int64_t time_ns) const {
+    const auto found = members.find(member);
+    return found != members.end() && found->second.active_ns >= time_ns;
+  }
   const Record& At(Place place) const { return logs.at(place.serial)[place.index]; }
   // "process 3, record 17: commit ended, code 0, epoch 9 at 12.345678 s".
   std::string Tell(Place place) const;

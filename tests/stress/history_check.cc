@@ -29,9 +29,9 @@ int Check(const std::string& directory) {
   if (figures.operations != 0) {
     fmt::print("longest operation in {}: {}\n", directory, history.Tell(figures.longest));
   }
-  fmt::print("history: operations={} transitions={} longest_ms={:.3f} violations={}\n",
-             figures.operations, figures.transitions, static_cast<double>(figures.longest_ns) / 1e6,
-             violations.size());
+  fmt::print("history: operations={} transitions={} voted={} longest_ms={:.3f} violations={}\n",
+             figures.operations, figures.transitions, figures.voted,
+             static_cast<double>(figures.longest_ns) / 1e6, violations.size());
   return violations.empty() ? 0 : 1;
 }
 

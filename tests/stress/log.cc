@@ -39,6 +39,7 @@ LogWriter::LogWriter(const std::string& path) {
 LogWriter::~LogWriter() { munmap(records_, kCapacity * sizeof(Record)); }
 
 void LogWriter::Append(Record record) {
+  const std::lock_guard lock(mutex_);
   if (room() == 0) {
     std::fprintf(stderr, "a log is full\n");
     std::abort();
@@ -131,6 +132,12 @@ const char* NameOf(Operation operation) {
       return "fork";
     case Operation::kRead:
       return "read";
+    case Operation::kCollective:
+      return "collective commit";
+    case Operation::kVoteLater:
+      return "vote later";
+    case Operation::kListen:
+      return "listen";
   }
   return "?";
 }

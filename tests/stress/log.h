@@ -1,12 +1,14 @@
 // The log of one process: records in a file that is mapped shared. What was appended is there for
 // others from that moment on, whatever becomes of the process: it belongs to the page cache.
 //
-// Thread safety: none; one writer per file. Not to be written to by a fork child.
+// Thread safety: Append from any thread of the one process that writes the file. Not to be written
+// to by a fork child.
 #ifndef EPOCH_TESTS_STRESS_LOG_H_
 #define EPOCH_TESTS_STRESS_LOG_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <span>
 #include <string>
 
@@ -32,6 +34,7 @@ class LogWriter {
  private:
   static constexpr std::size_t kCapacity = std::size_t{1} << 20;
 
+  std::mutex mutex_;  // a listener's thread votes, and says so
   Record* records_;
   std::size_t count_ = 0;
 };

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -34,23 +35,27 @@ class Pauses {
 
   // Now and then another point is chosen.
   static void Rearm(Random& random) {
+    const std::lock_guard lock(mutex_);
     if (labels_.empty() || !random.OneIn(20)) return;
     armed_ = labels_[random.Below(labels_.size())];
   }
 
  private:
   static int Passed(const char* label) {
+    std::unique_lock lock(mutex_);  // a listener's thread passes points, too
     bool known = false;
     for (const char* other : labels_) known = known || other == label;
     if (!known) labels_.push_back(label);
     if (label == armed_) {
       armed_ = nullptr;
       const std::uint64_t what = random_->Below(100);
+      const timespec time{.tv_sec = 0, .tv_nsec = static_cast<long>(random_->Below(400'000))};
+      lock.unlock();
       if (what < 4) Raise(SIGKILL);
       if (what < 16) Raise(SIGSTOP);
-      const timespec time{.tv_sec = 0, .tv_nsec = static_cast<long>(random_->Below(400'000))};
       nanosleep(&time, nullptr);
     } else if (random_->OneIn(64)) {
+      lock.unlock();
       sched_yield();
     }
     return 0;
@@ -60,6 +65,7 @@ class Pauses {
     raise(signal);
   }
 
+  static inline std::mutex mutex_;
   static inline LogWriter* log_ = nullptr;
   static inline std::optional<Random> random_;
   static inline const char* armed_ = nullptr;

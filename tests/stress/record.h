@@ -6,9 +6,13 @@
 //
 //   kind           epoch        content   digest  detail         counter  slot
 //   kBegin         awaited      awaited   -       -              -        aimed at (expel)
-//   kEnd           result       -         -       -              -        -
+//   kEnd           result       -         -       who rejected   -        that voter's
 //   kDraft         expected     its id    yes     previous id    yes      -
+//   kContribution  -            its id    yes     -              tag      -
 //   kSeen, ...     yes          its id    yes     -              yes      -
+//   kVote          to be        its id    yes     ballot         gener.   yes
+//   kGathered      -            its id    yes     parts          tag      -
+//   kPart          -            its id    yes     generation     -        yes
 //   kOpened        -            -         -       incarnation    -        -
 //   kJoined        -            -         -       generation     -        yes
 //   kExpelled      tail after   -         -       generation     -        yes
@@ -31,7 +35,11 @@ enum class Kind : std::uint32_t {
   kSeen,          // committed state, looked at under a pin or copied
   kSeenAccepted,  // accepted state, handed to an update: not visible yet, perhaps
   kSeenAgain,     // the state of the record before of these kinds, looked at once more
-  kUnpinned,      // the outermost pin is about to be released
+  kContribution,  // is about to be contributed
+  kVote,          // is about to be cast: `code` is a Voted
+  kGathered,      // a collective state that was seen; one kPart for each contribution follows
+  kPart,
+  kUnpinned,  // the outermost pin is about to be released
   kOpened,
   kJoined,
   kExpelled,
@@ -71,7 +79,23 @@ enum class Operation : std::uint16_t {
   kDropDraft,
   kFork,
   kRead,
+  kCollective,
+  kVoteLater,
+  kListen,
 };
+
+// `code` of kVote.
+enum class Voted : std::uint16_t { kLater, kAccept, kReject };
+
+// `flags`. Of a draft, a contribution and the operation that commits it:
+constexpr std::uint32_t kVoted = 1;   // all voters must accept it
+constexpr std::uint32_t kFenced = 2;  // all must have let go of earlier epochs
+constexpr std::uint32_t kExpels = 4;  // whoever does not in time is expelled
+// Of kJoined:
+constexpr std::uint32_t kIsVoter = 8;
+// Of kEnd: what the words of an error said.
+constexpr std::uint32_t kToldUnchanged = 16;  // that nothing was changed
+constexpr std::uint32_t kToldRejected = 32;   // who rejected it
 
 // What is wrong with a region in which nobody is left.
 enum class AuditFailure : std::uint16_t {
@@ -81,6 +105,7 @@ enum class AuditFailure : std::uint16_t {
   kDamaged,
   kPending,
   kFilesLeft,  // in the journal's directory
+  kUndecided,
 };
 
 constexpr std::uint64_t kNothing = ~std::uint64_t{0};  // no expected epoch, no previous content
@@ -96,9 +121,19 @@ struct Record {
   std::uint64_t detail = 0;
   std::uint64_t counter = 0;
   std::uint32_t slot = 0;
-  std::uint32_t reserved = 0;
+  std::uint32_t flags = 0;
 };
 static_assert(sizeof(Record) == 64);
+
+// How a voter judges a content: by chance, and so that others can tell how it had to.
+constexpr bool MustReject(std::uint32_t serial, std::uint64_t content) {
+  std::uint64_t mixed = (content ^ (std::uint64_t{serial} << 17)) * 0x9E3779B97F4A7C15u;
+  mixed = (mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9u;
+  return (mixed >> 40) % 64 == 0;
+}
+
+// Contents that nobody drafted: a collective commit put them together.
+constexpr std::uint64_t kCollectiveContent = std::uint64_t{1} << 63;
 
 const char* NameOf(Operation operation);
 

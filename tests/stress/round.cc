@@ -44,7 +44,12 @@ Round::Round(Plan plan, std::uint64_t seed, Crew::Tally& tally, std::function<vo
     : plan_(std::move(plan)), random_(seed), tally_(tally), progress_(std::move(progress)) {
   spec_.region = plan_.region;
   spec_.seed = random_.Next() >> 32;
+  spec_.crowded = plan_.voted;
+  // Votes slow down everything else, so that what is plain is hardly ever tried hard: in turn.
+  spec_.asked_percent = plan_.voted ? 94 : random_.OneIn(2) ? 45 : 8;
   spec_.options = RandomGeometry(random_, plan_.processes);
+  // All are drafting while they wait for a vote.
+  if (plan_.voted) spec_.options.versions += plan_.processes;
   if (plan_.journal.empty()) return;
   spec_.options.journal = plan_.journal;
   spec_.options.state_bytes = std::min<std::uint64_t>(spec_.options.state_bytes, 4096);
@@ -81,6 +86,8 @@ bool Round::Disturbances(Crew& crew, LogWriter& log) {
   std::int64_t next_signal = now;
   std::int64_t next_massacre =
       now + static_cast<std::int64_t>(random_.Between(300, 1500)) * kMillisecond;
+  // Each signal to a voter may hold up all until a deadline: fewer, so that votes get through.
+  const std::uint64_t most_us = plan_.voted ? 150'000 : 25'000;
   while (now < plan_.until_ns) {
     if (!AwaitSignal(std::min({plan_.until_ns, next_signal, next_massacre, crew.NextResume()}))) {
       return false;
@@ -90,7 +97,7 @@ bool Round::Disturbances(Crew& crew, LogWriter& log) {
     now = seam::MonotonicNanos();
     if (now >= next_signal) {
       crew.Disturb();
-      next_signal = now + static_cast<std::int64_t>(random_.Between(100, 25'000)) * 1000;
+      next_signal = now + static_cast<std::int64_t>(random_.Between(100, most_us)) * 1000;
     }
     if (now >= next_massacre) {
       KillEverybody(crew, log);
@@ -104,8 +111,10 @@ bool Round::Disturbances(Crew& crew, LogWriter& log) {
 
 void Round::KillEverybody(Crew& crew, LogWriter& log) {
   crew.KillAll();
-  Audit(spec_, /*quiet=*/false, log);
-  if (!plan_.journal.empty() && !random_.OneIn(4)) Restore(crew, log);
+  const bool lost = !plan_.journal.empty() && !random_.OneIn(4);
+  // The auditor decides what is up for a vote: sometimes the region is lost before that.
+  if (!lost || random_.OneIn(2)) Audit(spec_, /*quiet=*/false, log);
+  if (lost) Restore(crew, log);
 }
 
 void Round::Restore(Crew& crew, LogWriter& log) {
@@ -150,10 +159,11 @@ bool Round::Judge(Verdict& verdict) {
   bool summed_up = false;
   char line[4096];
   while (std::fgets(line, sizeof line, out) != nullptr) {
-    summed_up =
-        std::sscanf(line, "history: operations=%lu transitions=%lu longest_ms=%lf violations=%lu",
-                    &found.operations, &found.transitions, &found.longest_ms,
-                    &found.violations) == 4;
+    summed_up = std::sscanf(line,
+                            "history: operations=%lu transitions=%lu voted=%lu longest_ms=%lf "
+                            "violations=%lu",
+                            &found.operations, &found.transitions, &found.voted, &found.longest_ms,
+                            &found.violations) == 5;
     if (!summed_up) std::fputs(line, stdout);
   }
   std::fclose(out);
@@ -166,6 +176,7 @@ bool Round::Judge(Verdict& verdict) {
   }
   verdict.operations += found.operations;
   verdict.transitions += found.transitions;
+  verdict.voted += found.voted;
   verdict.violations += found.violations;
   verdict.longest_ms = std::max(verdict.longest_ms, found.longest_ms);
   return true;

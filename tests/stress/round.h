@@ -16,6 +16,7 @@ namespace epoch::stress {
 
 struct Verdict {
   std::uint64_t transitions = 0;
+  std::uint64_t voted = 0;  // of them, as far as the logs tell
   std::uint64_t operations = 0;
   std::uint64_t violations = 0;
   double longest_ms = 0;
@@ -30,6 +31,7 @@ class Round {
     std::vector<std::string> programs;
     std::string checker;
     unsigned processes = 8;
+    bool voted = false;  // most transitions are
     std::int64_t until_ns = 0;
   };
 

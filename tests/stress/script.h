@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -26,9 +27,14 @@ class Script {
     record.time_ns = ++clock_;
     logs_[serial].push_back(record);
   }
-  void Start(std::uint32_t serial, std::uint64_t incarnation = kIncarnation) {
+  void Start(std::uint32_t serial, std::uint64_t incarnation = kIncarnation,
+             std::uint32_t flags = 0) {
     Add(serial, {.kind = Kind::kOpened, .detail = incarnation});
-    Add(serial, {.kind = Kind::kJoined, .detail = 1, .slot = serial});
+    Join(serial, serial, 1, flags);
+  }
+  void Join(std::uint32_t serial, std::uint32_t slot, std::uint64_t generation,
+            std::uint32_t flags = kIsVoter) {
+    Add(serial, {.kind = Kind::kJoined, .detail = generation, .slot = slot, .flags = flags});
   }
   void Begin(std::uint32_t serial, Operation operation, Record about = {}) {
     about.kind = Kind::kBegin;
@@ -43,14 +49,16 @@ class Script {
                  .epoch = epoch});
   }
   void Draft(std::uint32_t serial, std::uint64_t id, std::uint64_t expected = kNothing,
-             std::uint64_t previous = kNothing, std::uint64_t counter = 0) {
+             std::uint64_t previous = kNothing, std::uint64_t counter = 0,
+             std::uint32_t flags = 0) {
     counters_[id] = counter;
     Add(serial, {.kind = Kind::kDraft,
                  .epoch = expected,
                  .content = id,
                  .digest = DigestOfId(id),
                  .detail = previous,
-                 .counter = counter});
+                 .counter = counter,
+                 .flags = flags});
   }
   void See(std::uint32_t serial, Kind kind, std::uint64_t epoch, std::uint64_t id) {
     Add(serial, {.kind = kind,
@@ -79,6 +87,77 @@ class Script {
     See(serial, Kind::kSeenAccepted, seen, previous);
     Draft(serial, id, seen, previous, counter);
     End(serial, Operation::kUpdate, seen + 1);
+  }
+  // Up for a vote, from here to Decided.
+  void Propose(std::uint32_t serial, std::uint64_t id, std::uint32_t flags = kVoted) {
+    Draft(serial, id, kNothing, kNothing, 0, flags);
+    Begin(serial, Operation::kCommit, {.flags = flags});
+  }
+  void Decided(std::uint32_t serial, std::uint64_t epoch) {
+    End(serial, Operation::kCommit, epoch);
+  }
+  void Refused(std::uint32_t serial, absl::StatusCode code, std::uint32_t flags = kToldUnchanged,
+               std::uint32_t rejecter = 0) {
+    Add(serial, {.kind = Kind::kEnd,
+                 .operation = Operation::kCommit,
+                 .code = static_cast<std::uint16_t>(code),
+                 .detail = rejecter,
+                 .slot = rejecter,
+                 .flags = flags});
+  }
+  // Under ballot 1000 + content, and as the owner of the slot of the same number.
+  void Vote(std::uint32_t serial, std::uint64_t epoch, std::uint64_t id,
+            Voted voted = Voted::kAccept, std::uint64_t generation = 1) {
+    Add(serial, {.kind = Kind::kVote,
+                 .code = static_cast<std::uint16_t>(voted),
+                 .epoch = epoch,
+                 .content = id,
+                 .digest = DigestOfId(id),
+                 .detail = 1000 + id,
+                 .counter = generation,
+                 .slot = serial});
+  }
+  // What shows that its participant has its slot still.
+  void Poll(std::uint32_t serial, std::uint64_t epoch) {
+    Begin(serial, Operation::kPoll);
+    End(serial, Operation::kPoll, epoch);
+  }
+  // Gives `id`, from here to Gathered (or Scattered).
+  void Contribute(std::uint32_t serial, std::uint64_t id, std::uint64_t tag,
+                  std::uint32_t flags = kVoted) {
+    Add(serial, {.kind = Kind::kContribution,
+                 .content = id,
+                 .digest = DigestOfId(id),
+                 .counter = tag,
+                 .flags = flags});
+    Begin(serial, Operation::kCollective, {.content = id, .flags = flags});
+  }
+  void Gathered(std::uint32_t serial, std::uint64_t epoch,
+                absl::StatusCode code = absl::StatusCode::kOk) {
+    End(serial, Operation::kCollective, epoch, code);
+  }
+  // Looks at a collective state, made of these: what the owner of slot N gave, for each N.
+  void LookAtParts(std::uint32_t serial, std::uint64_t epoch, std::uint64_t tag,
+                   const std::vector<std::pair<std::uint32_t, std::uint64_t>>& parts) {
+    std::uint64_t content = tag;
+    for (const auto& [slot, id] : parts) content = content * 31 + id;
+    content |= kCollectiveContent;
+    Begin(serial, Operation::kPin);
+    End(serial, Operation::kPin, epoch);
+    Record state{.kind = Kind::kSeen, .epoch = epoch, .content = content, .digest = content};
+    Add(serial, state);
+    state.kind = Kind::kGathered;
+    state.detail = parts.size();
+    state.counter = tag;
+    Add(serial, state);
+    for (const auto& [slot, id] : parts) {
+      Add(serial, {.kind = Kind::kPart,
+                   .content = id,
+                   .digest = DigestOfId(id),
+                   .detail = 1,
+                   .slot = slot});
+    }
+    Unpin(serial);
   }
   // Leaves the pin held.
   void Pin(std::uint32_t serial, std::uint64_t epoch, std::uint64_t id) {

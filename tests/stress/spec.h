@@ -14,6 +14,8 @@ namespace epoch::stress {
 struct Spec {
   std::string region;
   std::uint64_t seed = 0;
+  unsigned asked_percent = 50;  // of the transitions: how many are voted on or fenced
+  bool crowded = false;         // so many that all depends on voters that look
   RegionOptions options{};
 
   static std::string PathIn(const std::string& directory) { return directory + "/spec.json"; }
@@ -22,6 +24,8 @@ struct Spec {
     std::ofstream(PathIn(directory)) << nlohmann::json{
         {"region", region},
         {"seed", seed},
+        {"asked_percent", asked_percent},
+        {"crowded", crowded},
         {"state_bytes", options.state_bytes},
         {"participants", options.participants},
         {"versions", options.versions},
@@ -37,6 +41,8 @@ struct Spec {
     Spec spec;
     json.at("region").get_to(spec.region);
     json.at("seed").get_to(spec.seed);
+    json.at("asked_percent").get_to(spec.asked_percent);
+    json.at("crowded").get_to(spec.crowded);
     json.at("state_bytes").get_to(spec.options.state_bytes);
     json.at("participants").get_to(spec.options.participants);
     json.at("versions").get_to(spec.options.versions);

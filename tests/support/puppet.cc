@@ -1,5 +1,6 @@
 #include "support/puppet.h"
 
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -107,6 +108,7 @@ class Puppeteer {
     if (verb == "converge") return Answer(self_->Await(epoch, Stage::kConverged));
     if (verb == "work") return Work(epoch);
     if (verb == "agree") return Agree(epoch);
+    if (verb == "serve") return ServeVotes(epoch);
     if (verb == "gather") return Gather(epoch);
     if (verb == "voted") return Answer(self_->Commit(CheckedState(epoch + 1), kVoted));
     if (verb == "contribute") return Answer(self_->CommitCollective(epoch, "part"));
@@ -156,7 +158,7 @@ class Puppeteer {
           .agreement = round % 5 == 4 ? Agreement::kNone : Agreement::kAllVoters,
           .fence = round % 2 == 1,
           .on_straggler = round % 4 < 2 ? Straggler::kExpel : Straggler::kAbort,
-          .timeout = absl::Milliseconds(20)};
+          .timeout = absl::Milliseconds(100)};
       if (absl::Status s = TolerateLate(Increment(*self_, options).status()); !s.ok()) {
         return s.ToString();
       }
@@ -167,11 +169,19 @@ class Puppeteer {
     }
     return "ok";
   }
+  // Answers votes, until the region has reached `epoch`.
+  std::string ServeVotes(Epoch epoch) {
+    while (region_.epoch() < epoch) {
+      if (absl::Status s = Tolerate(self_->Poll().status()); !s.ok()) return s.ToString();
+      sched_yield();
+    }
+    return "ok";
+  }
   // Collective commits, with whoever takes part.
   std::string Gather(std::uint64_t rounds) {
     for (std::uint64_t round = 0; round < rounds; ++round) {
       const CollectiveOptions options{
-          .timeout = absl::Milliseconds(20),
+          .timeout = absl::Milliseconds(100),
           .on_straggler = round % 2 == 0 ? Straggler::kAbort : Straggler::kExpel,
           .fence = round % 3 == 1};
       const absl::Status s = self_->CommitCollective(round, "part", options).status();

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <functional>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -230,6 +231,21 @@ TEST_F(VoteTest, an_update_can_be_voted_on) {
   EXPECT_EQ(self.Pin().text(), std::string(20, 'x'));
 }
 
+TEST_F(VoteTest, a_validator_stays_when_its_participant_rejoins) {
+  Participant self = Joined();
+  Participant voter = Voter("critic");
+  voter.SetValidator([](const Proposal&) { return Answer::Reject("never"); });
+  ASSERT_OK(region().Expel(voter.slot()));
+  ASSERT_OK(voter.Rejoin());
+  std::thread proposer([&] { EXPECT_FAILS(self.Commit("x", Voted()), kAborted, "never"); });
+  while (detail::StateWord::Unpack(region().mapping()->view().control->tail.Load()).phase !=
+         detail::Phase::kVoting) {
+    std::this_thread::yield();
+  }
+  ASSERT_OK(voter.Poll());
+  proposer.join();
+}
+
 TEST_F(VoteTest, expected_is_checked_before_anybody_is_asked) {
   Participant self = Joined();
   PollingVoter voter(region(), "voter",
@@ -255,6 +271,117 @@ TEST_F(VoteTest, a_voter_finds_altered_bytes) {
   bytes[3] = std::byte{2};
   ASSERT_OK(voter.Poll());
   proposer.join();
+}
+
+TEST_F(VoteTest, an_update_that_is_refused_is_not_proposed_again) {
+  Participant self = Joined();
+  std::atomic<int> asked{0};
+  PollingVoter critic(region(), "critic", [&](const Proposal&) {
+    ++asked;
+    return Answer::Reject("no");
+  });
+  EXPECT_FAILS(Increment(self, Voted()), kAborted, "critic");
+  EXPECT_EQ(asked, 1);
+}
+
+TEST_F(VoteTest, who_has_left_can_not_vote_any_more) {
+  Participant self = Joined();
+  Participant slow = Voter("slow");
+  std::uint64_t ballot = 0;
+  slow.SetValidator([&](const Proposal& p) {
+    ballot = p.ballot;
+    return Answer::Later();
+  });
+  std::thread proposer([&] { EXPECT_OK(self.Commit("x", Voted())); });
+  while (ballot == 0) ASSERT_OK(slow.Poll());
+  ASSERT_OK(slow.Leave());
+  EXPECT_FAILS(slow.Vote(ballot, Answer::Reject("too late")), kFailedPrecondition, "left");
+  proposer.join();
+}
+
+TEST_F(VoteTest, a_later_reject_decides_even_if_its_voter_leaves_at_once) {
+  Participant self = Joined();
+  Participant slow = Voter("slow");
+  std::uint64_t ballot = 0;
+  slow.SetValidator([&](const Proposal& p) {
+    ballot = p.ballot;
+    return Answer::Later();
+  });
+  std::thread proposer([&] { EXPECT_FAILS(self.Commit("x", Voted()), kAborted, "slow"); });
+  while (ballot == 0) ASSERT_OK(slow.Poll());
+  ASSERT_OK(slow.Vote(ballot, Answer::Reject("no")));
+  ASSERT_OK(slow.Leave());
+  proposer.join();
+}
+
+TEST_F(VoteTest, a_validator_that_throws_rejects_and_is_asked_again) {
+  Participant self = Joined();
+  PollingVoter critic(region(), "critic",
+                      [](const Proposal&) -> Answer { throw std::runtime_error("out of cheese"); });
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_FAILS(self.Commit("x", Voted()), kAborted, "threw: out of cheese");
+  }
+  critic.Stop();
+  ExpectNothingLeaked(region(), 2);
+}
+
+TEST_F(VoteTest, a_validator_may_replace_itself) {
+  Participant self = Joined();
+  Participant voter = Voter("voter");
+  voter.SetValidator([&](const Proposal&) {
+    voter.SetValidator([](const Proposal&) { return Answer::Accept(); });
+    return Answer::Reject("first time");
+  });
+  for (const bool accepted : {false, true}) {
+    std::atomic<bool> done{false};
+    std::thread proposer([&] {
+      EXPECT_EQ(self.Commit("x", Voted()).ok(), accepted);
+      done = true;
+    });
+    while (!done) ASSERT_OK(voter.Poll());
+    proposer.join();
+  }
+}
+
+TEST_F(VoteTest, a_ballot_number_is_never_that_of_no_vote) {
+  Participant self = Joined();
+  PollingVoter critic(region(), "critic", [](const Proposal&) { return Answer::Reject("no"); });
+  for (const std::uint64_t last : {~std::uint64_t{0}, detail::kBallotMask}) {
+    region().mapping()->view().control->ballot.Store(last);
+    EXPECT_FAILS(self.Commit("x", Voted()), kAborted, "critic");
+  }
+}
+
+TEST_F(VoteTest, a_voter_that_waits_for_itself_ends_at_the_deadline) {
+  Participant voter = Voter("voter"), self = Joined();
+  voter.SetValidator([](const Proposal&) { return Answer::Later(); });
+  CommitOptions options = Voted(absl::Milliseconds(10));
+  options.on_straggler = Straggler::kExpel;
+  std::thread proposer([&] { static_cast<void>(self.Commit("x", options)); });
+  while (detail::StateWord::Unpack(region().mapping()->view().control->tail.Load()).phase !=
+             detail::Phase::kVoting &&
+         region().epoch() == 0 && voter.status().ok()) {
+    std::this_thread::yield();
+  }
+  const auto epoch = voter.Commit("plain");
+  EXPECT_TRUE(epoch.ok() || absl::IsFailedPrecondition(epoch.status())) << epoch.status();
+  proposer.join();
+}
+
+TEST_F(VoteTest, words_that_name_no_cell_end_every_wait) {
+  Participant self = Voter("self");
+  auto& control = *region().mapping()->view().control;
+  const std::uint64_t tail = control.tail.Load(), head = control.head.Load();
+  control.tail.Store(detail::StateWord{detail::Phase::kVoting, 5000, 1}.Pack());
+  EXPECT_FAILS(self.Commit("x"), kDataLoss, "damaged");
+  EXPECT_FAILS(Increment(self), kDataLoss, "damaged");
+  EXPECT_FAILS(self.CommitCollective(1, "x"), kDataLoss, "damaged");
+  control.tail.Store(tail);
+  control.head.Store(detail::StateWord{detail::Phase::kClosed, 5000, 0}.Pack());
+  EXPECT_FALSE(self.Pin().ok());
+  control.head.Store(head);
+  control.gather.Store(0);
+  EXPECT_FAILS(self.CommitCollective(1, "x"), kDataLoss, "round is damaged");
 }
 
 // --- fences --------------------------------------------------------------------------------------

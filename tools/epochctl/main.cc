@@ -108,8 +108,9 @@ int Main(int argc, char** argv) {
       "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found or no permission, 4 layout mismatch,\n"
       "            5 corrupt or data loss, 6 refused, 7 timed out.");
   Context context(app);
-  for (auto* add : {AddCreate, AddList, AddStatus, AddGet, AddPut, AddWait, AddCheck, AddLog,
-                    AddRecover, AddJoin, AddServe, AddReap, AddExpel, AddRemove, AddVersion}) {
+  for (auto* add :
+       {AddCreate, AddList, AddStatus, AddGet, AddPut, AddWait, AddCheck, AddLog, AddCheckpoint,
+        AddRecover, AddJoin, AddServe, AddReap, AddExpel, AddRemove, AddVersion}) {
     add(app, context);
   }
 #ifdef EPOCHCTL_DEMO

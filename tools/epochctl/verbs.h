@@ -14,6 +14,7 @@ void AddPut(CLI::App& app, Context& context);
 void AddWait(CLI::App& app, Context& context);
 void AddCheck(CLI::App& app, Context& context);
 void AddLog(CLI::App& app, Context& context);
+void AddCheckpoint(CLI::App& app, Context& context);
 void AddRecover(CLI::App& app, Context& context);
 void AddJoin(CLI::App& app, Context& context);
 void AddServe(CLI::App& app, Context& context);

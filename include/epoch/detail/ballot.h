@@ -31,6 +31,7 @@
 #define EPOCH_DETAIL_BALLOT_H_
 
 #include <cstdint>
+#include <utility>
 
 #include "epoch/detail/bell.h"
 #include "epoch/detail/collective.h"
@@ -56,6 +57,9 @@ struct Standing {
     return found == Found::kVoter || found == Found::kReader || found == Found::kDisk;
   }
 };
+
+// No slot: nobody in particular is to blame.
+inline constexpr std::uint32_t kNoSlot = kIndexMask;
 
 // Ends the collective round `round`, unless it is over: the next one begins.
 inline void EndRound(const RegionView& view, std::uint64_t round, AbortCause cause,
@@ -95,18 +99,27 @@ class Driver {
 
   // One attempt to bring to its end what tail has up for decision, or what holds head closed.
   Standing Drive() noexcept {
+    const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
+    const StateWord head = StateWord::Unpack(view_.control->head.Load());
+    const bool voting = tail.phase == Phase::kVoting, closed = head.phase == Phase::kClosed;
+    if ((voting && !view_.ValidCell(tail.version)) || (closed && !view_.ValidCell(head.version))) {
+      return {Standing::Found::kDamaged};
+    }
+    Standing of_head;
     std::uint64_t word = 0;
-    if (Hold(view_.control->tail, Phase::kVoting, word)) {
-      const Standing standing = DriveProposal(StateWord::Unpack(word));
+    // Closed for something else than what is up for decision. Only under a guard on that: the same
+    // word may come again, for a fence that drains.
+    if (closed && !(voting && tail.version == head.version) &&
+        Hold(view_.control->head, Phase::kClosed, word)) {
+      of_head = Reopen(word);
       Release();
-      return standing;
+      if (of_head.found != Standing::Found::kDisk) return of_head;
     }
-    if (Hold(view_.control->head, Phase::kClosed, word)) {
-      const Standing standing = Reopen(word);
-      Release();
-      return standing;
-    }
-    return {};
+    if (!Hold(view_.control->tail, Phase::kVoting, word)) return of_head;
+    const Standing of_tail = DriveProposal(StateWord::Unpack(word));
+    Release();
+    // What is committed already should not wait for the next vote.
+    return of_tail.waits() && of_head.waits() ? of_head : of_tail;
   }
 
   // Guards the cell that `at` names while it is in `phase`, the word being `word` then. False: it
@@ -149,6 +162,7 @@ class Driver {
     using Kind = Obstacle::Kind;
     VersionCell& cell = view_.cells[tail.version];
     const std::uint64_t ballot = cell.ballot.Load(std::memory_order_relaxed);
+    bool late = false;
     // Each turn that does not return takes a step that somebody had to take.
     for (int turn = 0; turn < 2 * static_cast<int>(kMaxParticipants) + 8; ++turn) {
       std::uint64_t word = cell.outcome.Load();
@@ -173,7 +187,7 @@ class Driver {
         EPOCH_POINT("vote.decided");
         continue;
       }
-      if (obstacle.kind == Kind::kAgain) continue;
+      if (obstacle.kind == Kind::kAgain) return {Standing::Found::kFinished};
       if (obstacle.kind == Kind::kAbort) {
         DecideAborted(cell, ballot, obstacle.cause, obstacle.slot);
         EPOCH_POINT("vote.decided");
@@ -182,12 +196,14 @@ class Driver {
       if (seam::MonotonicNanos() < cell.deadline_ns.Load(std::memory_order_relaxed)) {
         return StandingOf(obstacle);
       }
-      if (obstacle.kind == Kind::kDisk || !MayExpel(cell)) {
+      // Once more: what was found may be from before the deadline, and done in time since.
+      if (!std::exchange(late, true)) continue;
+      // Nobody expels itself.
+      if (obstacle.kind == Kind::kDisk || !MayExpel(cell) || obstacle.slot == claim_.slot) {
         DecideAborted(cell, ballot, AbortCause::kDeadline, obstacle.slot);
         EPOCH_POINT("vote.decided");
         continue;
       }
-      if (obstacle.slot == claim_.slot) return StandingOf(obstacle);  // others may expel this one
       if (!outcome.forced) {
         // Before the expulsion: who decides later must know of it, whoever that is.
         outcome.forced = true;
@@ -235,8 +251,7 @@ class Driver {
     if (head.phase == Phase::kClosed && head.version != tail.version &&
         head.epoch + 1 == tail.epoch) {
       // Closed late, for a proposal that must have been aborted, as tail has gone on to this one.
-      const StateWord open{Phase::kOpen, PreviousCellOf(shape), head.epoch};
-      if (view_.control->head.CompareExchange(word, open.Pack())) Ring(*view_.control);
+      // Drive opens it, under a guard on that.
       return {Kind::kAgain};
     }
     if (const Obstacle missing = MissingContributor(tail.version, cell, ballot);
@@ -250,7 +265,7 @@ class Driver {
         if (vote.kind != Kind::kNothing) return vote;
       }
     }
-    if (head.epoch + 1 != tail.epoch) return {Kind::kDisk};
+    if (head.epoch + 1 != tail.epoch) return {Kind::kDisk, AbortCause::kNobody, kNoSlot, 0};
     if (!FenceOf(shape)) return {};
     if (head.phase == Phase::kOpen) {
       EPOCH_POINT("vote.before_close");
@@ -345,10 +360,12 @@ class Driver {
   Obstacle HeldPin(std::uint32_t index) noexcept {
     const Slot& slot = view_.slots[index];
     for (;;) {
-      if (!PinReading::Of(slot.pin.Load()).held) return {};
       const std::uint64_t state = slot.state.Load();
-      // An expelled owner that lives on is passed over; it can not be made to let go.
+      // An expelled owner that lives on is passed over; it can not be made to let go. Who is Active
+      // only later finds head closed.
       if (SlotWord::Unpack(state).state != SlotState::kActive) return {};
+      if (!PinReading::Of(slot.pin.Load()).held) return {};
+      if (slot.state.Load() != state) continue;  // the pin may be of another owner
       if (OwnerAlive(mapping_.probe_fd(), index)) {
         return {Obstacle::Kind::kReader, AbortCause::kNobody, index, state};
       }
@@ -370,12 +387,13 @@ class Driver {
     }
     if (!view_.durable) {
       std::uint64_t word = view_.control->head.Load();
-      const StateWord head = StateWord::Unpack(word);
-      if (head.epoch + 1 == tail.epoch && head.phase != Phase::kPoisoned) {
-        view_.control->head.CompareExchange(
-            word, StateWord{Phase::kOpen, tail.version, tail.epoch}.Pack());
-        EPOCH_POINT("vote.visible");
+      // Again if it was closed or opened late meanwhile: that does not change its epoch.
+      while (StateWord::Unpack(word).epoch + 1 == tail.epoch &&
+             StateWord::Unpack(word).phase != Phase::kPoisoned &&
+             !view_.control->head.CompareExchange(
+                 word, StateWord{Phase::kOpen, tail.version, tail.epoch}.Pack())) {
       }
+      EPOCH_POINT("vote.visible");
     }
     MoveTail(tail, StateWord{Phase::kAccepted, tail.version, tail.epoch});
   }

@@ -48,18 +48,26 @@ class Gathering {
         tag_(tag),
         contribution_(contribution),
         options_(options),
-        driver_(core.mapping(), claim_, core.look_guard()) {}
+        driver_(core.mapping(), claim_, core.own_guard()) {}
 
   absl::StatusOr<Epoch> Commit() {
     if (absl::Status s = Refusal(); !s.ok()) return s;
     deadline_ns_ = DeadlineAfter(options_.timeout);
     if (absl::Status s = NotYetCommitted(); !s.ok()) return s;
     Offer();
+    if (round_ == 0 || round_ == kNone) {
+      slot_.offer.Exchange(NoneOf(claim_.generation));
+      return absl::DataLossError(
+          absl::StrCat(core_.mapping().path(), ": the collective round is damaged"));
+    }
     absl::StatusOr<Epoch> committed = Gather();
     if (held_.has_value()) driver_.Release();
+    // Whatever became of it here, the others are not to wait for this one; nor to go on with its
+    // part, so the round ends before the offer does. (Who was expelled is not waited for.)
+    if (!committed.ok() && core_.active()) {
+      EndRound(view_, round_, AbortCause::kWithdrawn, claim_.slot);
+    }
     slot_.offer.Exchange(NoneOf(claim_.generation));
-    // Whatever became of it here, the others are not to wait for this one.
-    if (!committed.ok()) EndRound(view_, round_, AbortCause::kWithdrawn, claim_.slot);
     if (!committed.ok() || !view_.durable) return committed;
     absl::Status s = core_.AwaitCommitted(*committed, absl::InfiniteDuration(), /*accepted=*/true);
     if (!s.ok()) return s;
@@ -71,6 +79,7 @@ class Gathering {
     std::uint32_t cell;
     std::uint64_t ballot;
     Epoch epoch;
+    bool accepted;
   };
 
   absl::Status Refusal() {
@@ -134,9 +143,17 @@ class Gathering {
       if (held_.has_value()) {
         standing_ = core_.Step();
         const OutcomeWord outcome = OutcomeWord::Unpack(view_.cells[held_->cell].outcome.Load());
+        if (outcome.ballot != (held_->ballot & kBallotMask)) {
+          return absl::DataLossError(absl::StrCat(core_.mapping().path(),
+                                                  ": the outcome of ballot ", held_->ballot,
+                                                  " was overwritten"));
+        }
         if (outcome.decision == Decision::kCommitted) {
           core_.Step();  // the one who decided may be dead
-          return held_->epoch;
+          if (held_->accepted) return held_->epoch;
+          if (absl::Status s = core_.Ready(); !s.ok()) return s;
+          return absl::AbortedError(absl::StrCat("the collective commit of tag ", tag_,
+                                                 " was made without this participant"));
         }
         if (outcome.decision == Decision::kAborted) {
           core_.Step();
@@ -245,7 +262,7 @@ class Gathering {
                                                 .fence = options_.fence,
                                                 .forced = forced_,
                                                 .round = round_});
-    if (agreed.ok()) return agreed;
+    if (agreed.ok() || core_.draft_is_lost()) return agreed;
     core_.Drop(*draft);
     if (absl::IsCancelled(agreed.status())) return agreed;
     // Another's proposal for this round may have been decided while this one waited for its turn.
@@ -265,10 +282,12 @@ class Gathering {
     VersionCell& cell = view_.cells[tail.version];
     if (cell.round.Load(std::memory_order_relaxed) != round_) return driver_.Release();
     const std::uint64_t ballot = cell.ballot.Load(std::memory_order_relaxed);
-    held_ = Held{tail.version, ballot, tail.epoch};
     std::uint64_t digest = 0;
-    const std::string wrong = FaultOf(tail.version, cell, digest);
-    core_.voter().Cast(&cell, ballot, wrong.empty() ? Verdict::kAccept : Verdict::kReject, digest,
+    std::string wrong = FaultOf(tail.version, cell, digest);
+    // Up for decision already: if it is expelled from here on, that comes no later than this epoch.
+    if (!core_.active()) wrong = "this contributor was expelled";
+    held_ = Held{tail.version, ballot, tail.epoch, wrong.empty()};
+    core_.voter().Cast(cell, ballot, wrong.empty() ? Verdict::kAccept : Verdict::kReject, digest,
                        wrong);
   }
 
@@ -314,9 +333,12 @@ class Gathering {
     }
     if (options_.on_straggler == Straggler::kExpel && missing_.has_value()) {
       const std::uint32_t straggler = *missing_;
-      if (ExpelSlot(core_.mapping(), straggler).ok()) {
-        seen_.erase(straggler);
-        forced_ = true;
+      // It may have offered just now.
+      const SlotWord state = SlotWord::Unpack(view_.slots[straggler].state.Load());
+      const bool offered = view_.slots[straggler].offer.Load() == OfferWord(state.generation);
+      if (offered || ExpelSlot(core_.mapping(), straggler).ok()) {
+        if (!offered) seen_.erase(straggler);
+        forced_ = forced_ || !offered;
         slices = Slices(DeadlineAfter(kGrace), 1'000'000, 1'000'000);
         return;
       }
@@ -325,7 +347,7 @@ class Gathering {
       slices = Slices(DeadlineAfter(kGrace), 1'000'000, 1'000'000);  // it is about to be proposed
       return;
     }
-    EndRound(view_, round_, AbortCause::kDeadline, missing_.value_or(kNobodyInParticular));
+    EndRound(view_, round_, AbortCause::kDeadline, missing_.value_or(kNoSlot));
   }
 
   absl::Status Ended(const GatherWord& gather) const {
@@ -333,6 +355,10 @@ class Gathering {
       return absl::AbortedError(absl::StrCat("the collective commit of tag ", tag_,
                                              " was given up while this participant stood still; "
                                              "nothing was changed"));
+    }
+    if (gather.cause == AbortCause::kNobody) {
+      return absl::AlreadyExistsError(
+          "the collective round was committed without this participant: it came too late");
     }
     return Explained(gather.cause, gather.culprit,
                      core_.WhyAborted({.decision = Decision::kAborted,
@@ -368,8 +394,6 @@ class Gathering {
     }
   }
 
-  // A culprit, when nobody is missing but somebody is: fewer are in than were asked for.
-  static constexpr std::uint32_t kNobodyInParticular = kIndexMask;
   // Slices of a millisecond for which the one in the lowest slot may take its time.
   static constexpr int kPatience = 3;
   // After the time-out, for what only has to be proposed and answered.

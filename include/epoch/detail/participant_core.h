@@ -137,6 +137,10 @@ class ParticipantCore final : public ForkAware {
   absl::Status WhyUnpinned() const {
     if (absl::Status s = Status(); !s.ok()) return s;
     const StateWord head = StateWord::Unpack(view_.control->head.Load());
+    if (head.phase == Phase::kClosed && view_.ValidCell(head.version)) {
+      return absl::UnavailableError(
+          "a fenced transition is on its way to a journal that can not be written");
+    }
     if (!view_.ValidCell(head.version) ||
         view_.cells[head.version].length_bytes.Load() > view_.geometry.state_bytes) {
       return absl::DataLossError(absl::StrCat(mapping_->path(),
@@ -206,7 +210,9 @@ class ParticipantCore final : public ForkAware {
         return *cell;
       }
       const Epoch head = HeadEpoch();
-      if (view_.durable && StateWord::Unpack(view_.control->tail.Load()).epoch > head) {
+      const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
+      // What is undecided may never become visible: nothing to wait for.
+      if (view_.durable && tail.epoch - (tail.phase == Phase::kVoting ? 1 : 0) > head) {
         // Accepted versions wait for the disk: back-pressure, not exhaustion.
         absl::Status s = AwaitCommitted(head + 1, absl::Seconds(10));
         if (s.ok()) continue;
@@ -246,6 +252,7 @@ class ParticipantCore final : public ForkAware {
         accepted = detail::Accept(view_, claim_, cell, size, digest, token, expected);
       } while (accepted.refusal == Refusal::kVoting);
     }
+    refusal_ = accepted.refusal;
     if (accepted.refusal == Refusal::kAccepted) [[likely]] {
       --drafts_;
       // Whoever serves the journal may be asleep; a process that can flush does so itself.
@@ -263,6 +270,8 @@ class ParticipantCore final : public ForkAware {
   // here.
   absl::StatusOr<Epoch> Agree(const DraftedCell& draft, std::size_t size, std::uint64_t token,
                               std::optional<Epoch> expected, Ballot ballot) {
+    draft_is_lost_ = false;
+    refusal_ = Refusal::kAccepted;
     if (absl::Status s = Ready(); !s.ok()) return s;
     if (ballot.fence && pinned()) {
       return absl::FailedPreconditionError(
@@ -277,7 +286,9 @@ class ParticipantCore final : public ForkAware {
       if (absl::Status s = JournalReady(); !s.ok()) return s;
     }
     const std::uint64_t digest = Xxh64::Of(PayloadOf(draft), size);
-    ballot.number = view_.control->ballot.FetchAdd(1) + 1;
+    do {  // never the number that means: not voted
+      ballot.number = (view_.control->ballot.FetchAdd(1) + 1) & kBallotMask;
+    } while (ballot.number == 0);
     // Before the tail CAS, and until the outcome was read: nobody recycles the cell meanwhile.
     slot_->own.Exchange((unpinned_ & ~kNumberMask) | draft.index);
     EPOCH_POINT("vote.own_guarded");
@@ -292,6 +303,7 @@ class ParticipantCore final : public ForkAware {
         return unguarded(absl::AbortedError("the collective round is over"));
       }
       accepted = detail::Accept(view_, claim_, draft, size, digest, token, expected, ballot);
+      refusal_ = accepted.refusal;
       if (accepted.refusal == Refusal::kAccepted) break;
       if (accepted.refusal == Refusal::kExpectedDiffers) {
         return unguarded(ExpectedDiffers(*expected, accepted.at));
@@ -313,6 +325,14 @@ class ParticipantCore final : public ForkAware {
              view_.control->tail.Load() != voting;
     }).IgnoreError();
     const OutcomeWord outcome = OutcomeWord::Unpack(cell.outcome.Load());
+    if (outcome.decision < Decision::kCommitted || outcome.ballot != ballot.number) {
+      // Tail may still name the cell: it must not be dropped, nor used again by this process.
+      --drafts_;
+      draft_is_lost_ = true;
+      return absl::DataLossError(absl::StrCat(mapping_->path(), ": what epoch ", accepted.at,
+                                              " was to become was overwritten while it was up for "
+                                              "decision; its outcome is unknown"));
+    }
     // Marked Retired by now: to drop the draft changes nothing.
     if (outcome.decision != Decision::kCommitted) {
       return unguarded(WhyAborted(outcome, accepted.at));
@@ -321,6 +341,11 @@ class ParticipantCore final : public ForkAware {
     slot_->own.Store(unpinned_, std::memory_order_release);
     return accepted.at;
   }
+
+  // Of the last proposal: its words were damaged, and nobody may touch its cell.
+  bool draft_is_lost() const noexcept { return draft_is_lost_; }
+  // Why the last transition was not accepted, if it was not.
+  Refusal refusal() const noexcept { return refusal_; }
 
   // The words for an abort; names the culprit, and what it said.
   absl::Status WhyAborted(const OutcomeWord& outcome, Epoch epoch) const {
@@ -346,11 +371,13 @@ class ParticipantCore final : public ForkAware {
                                                " found other bytes than were drafted", kUnchanged));
       case AbortCause::kDeadline:
         return absl::DeadlineExceededError(
-            absl::StrCat("epoch ", epoch, " was not agreed on in time: ", who,
-                         " did not answer, or did not let go of its pin", kUnchanged));
+            absl::StrCat("epoch ", epoch, " was not agreed on in time: ",
+                         known ? absl::StrCat(who, " did not answer, or did not let go of its pin")
+                               : "earlier epochs were not on disk yet",
+                         kUnchanged));
       case AbortCause::kPoisoned:
-        return absl::UnavailableError(
-            absl::StrCat("epoch ", epoch, ": the journal has failed", kUnchanged));
+        return absl::UnavailableError(absl::StrCat(
+            "epoch ", epoch, ": the journal has failed, or nobody writes it", kUnchanged));
       case AbortCause::kDied:
         return absl::AbortedError(
             absl::StrCat(who, " died, left or was expelled meanwhile", kUnchanged));
@@ -365,6 +392,7 @@ class ParticipantCore final : public ForkAware {
 
   Voter& voter() noexcept { return voter_; }
   // The guards of this participant's thread, and of its listener's.
+  seam::Atomic<std::uint64_t>& own_guard() noexcept { return view_.slots[claim_.slot].own; }
   seam::Atomic<std::uint64_t>& look_guard() noexcept { return view_.slots[claim_.slot].look; }
   seam::Atomic<std::uint64_t>& help_guard() noexcept { return view_.slots[claim_.slot].help; }
   seam::Atomic<std::uint64_t>& listen_guard() noexcept { return view_.slots[claim_.slot].listen; }
@@ -398,7 +426,9 @@ class ParticipantCore final : public ForkAware {
     }
     Standing standing = Driver(*mapping_, claim_, listen_guard()).Drive();
     if (cast) RingAfterVote(standing);
-    if (!standing.waits() && view_.durable) standing = HelpStalledJournal(head, standing);
+    if (view_.durable && (!standing.waits() || standing.found == Standing::Found::kDisk)) {
+      standing = HelpStalledJournal(head, standing);
+    }
     return standing;
   }
   bool active() const noexcept { return view_.slots[claim_.slot].state.Load() == active_; }
@@ -414,6 +444,7 @@ class ParticipantCore final : public ForkAware {
   template <typename Done>
   absl::Status DriveUntil(std::int64_t deadline_ns, VersionCell* own, Done&& done) {
     Slices slices(deadline_ns, 1'000'000, 1'000'000);  // a death is noticed within 2 ms
+    int turns = 0;
     for (bool spun = false;;) {
       const std::uint32_t armed = spun ? Arm(*view_.control) : 0;
       if (own != nullptr && done()) return absl::OkStatus();
@@ -433,7 +464,16 @@ class ParticipantCore final : public ForkAware {
               "was changed");
         }
       }
-      if (!standing.waits()) continue;
+      if (!standing.waits()) {
+        // Something was finished, so look again. Words that never settle are damage.
+        constexpr int kMostTurns = 1'000'000;
+        if (own == nullptr && ++turns > kMostTurns) {
+          return absl::DataLossError(
+              absl::StrCat(mapping_->path(), ": what tail has up for a vote never settles"));
+        }
+        continue;
+      }
+      turns = 0;
       std::int64_t nanos = slices.Next();
       if (standing.found == Standing::Found::kDisk && view_.durable) {
         Flushing flushing = FlushOnce(nanos);
@@ -605,6 +645,8 @@ class ParticipantCore final : public ForkAware {
     return absl::IsDeadlineExceeded(s) ? absl::OkStatus() : s;
   }
 
+  bool forked() const noexcept { return forked_; }
+
   // --- membership --------------------------------------------------------------------------------
 
   absl::Status Status() const {
@@ -658,6 +700,7 @@ class ParticipantCore final : public ForkAware {
     if (forked_) return;  // a child's child
     forked_ = true;
     set_listening(false);  // its thread is not here
+    voter_.AfterForkInChild();
     if (!left_ && pin_at_fork_ == announced_) nowhere_.pin.Store(announced_);
     slot_ = &nowhere_;
   }
@@ -721,13 +764,28 @@ class ParticipantCore final : public ForkAware {
       if (StateWord::Unpack(word).phase == Phase::kClosed) {
         slot_->pin.Store(unpinned_);  // withdraw: the fence waits for exactly this
         Ring(*view_.control);
-        if (!may_wait || slot_->state.Load() != active_) return false;
+        if (slot_->state.Load() != active_) return false;
         // Whoever finds head closed drives: who closed it may be dead.
+        HelpAccepted(view_);
         const Standing standing = DriveOnce();
         if (standing.found == Standing::Found::kDamaged) return false;
+        if (!may_wait) {
+          word = view_.control->head.Load();
+          if (StateWord::Unpack(word).phase == Phase::kClosed) return false;
+          attempt = -1;
+          continue;
+        }
+        std::int64_t nanos = 1'000'000;
+        if (standing.found == Standing::Found::kDisk && view_.durable) {
+          // Unavailable: nobody writes the journal now; at the proposal's deadline that is final.
+          const Flushing flushing = FlushOnce(nanos);
+          if (!flushing.status.ok() && !absl::IsUnavailable(flushing.status) &&
+              !absl::IsDataLoss(flushing.status)) {
+            return false;
+          }
+        }
         if (standing.waits()) {
-          SleepUnless(*view_.control, 1'000'000,
-                      [&] { return view_.control->head.Load() != word; });
+          SleepUnless(*view_.control, nanos, [&] { return view_.control->head.Load() != word; });
         }
         word = view_.control->head.Load();
         attempt = -1;
@@ -918,6 +976,12 @@ class ParticipantCore final : public ForkAware {
       if (pin.held) {
         add(absl::StrCat(who, " pins ", pin.all_from ? "all from " : "", "epoch ", pin.epoch));
       }
+      const Slot& slot = view_.slots[i];
+      for (const auto* guard : {&slot.own, &slot.help, &slot.look, &slot.listen}) {
+        if (!view_.ValidCell(OwnedWord::Unpack(guard->Load()).number)) continue;
+        add(absl::StrCat(who, " looks at a proposal or an update"));
+        break;
+      }
       if (drafted != 0) add(absl::StrCat(who, " drafts ", drafted));
     }
     return absl::ResourceExhaustedError(
@@ -961,6 +1025,8 @@ class ParticipantCore final : public ForkAware {
   bool forked_ = false;
   bool left_ = false;
   Voter voter_;
+  Refusal refusal_ = Refusal::kAccepted;
+  bool draft_is_lost_ = false;
   std::atomic<bool> listening_{false};  // a listener answers votes
   std::uint64_t stalled_at_ = 0;        // the listener's: head when it last looked
   std::uint64_t pin_at_fork_ = 0;

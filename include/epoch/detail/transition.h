@@ -27,19 +27,24 @@ namespace epoch::detail {
 // Head is loaded after tail: if it is at e when tail was at (v, e+1), then v is e's one successor,
 // and the CAS from the exact head word can only succeed while that is still so. A head closed at e
 // had drained for v, or was closed late for a proposal that was aborted before v was accepted.
-inline void HelpHead(const RegionView& view, std::uint64_t tail_word) noexcept {
+// It may be closed or opened late several times meanwhile, so one failed CAS proves nothing. False:
+// head is not where tail is; nothing may be appended then, as head could not follow any more.
+inline bool HelpHead(const RegionView& view, std::uint64_t tail_word) noexcept {
   const StateWord tail = StateWord::Unpack(tail_word);
   std::uint64_t word = view.control->head.Load();
-  const StateWord head = StateWord::Unpack(word);
-  if (tail.phase != Phase::kAccepted || head.phase == Phase::kPoisoned ||
-      head.epoch + 1 != tail.epoch || !view.ValidCell(tail.version)) {
-    return;
-  }
-  EPOCH_POINT("publish.before_head");
-  if (view.control->head.CompareExchange(
-          word, StateWord{Phase::kOpen, tail.version, tail.epoch}.Pack())) {
-    EPOCH_POINT("publish.before_ring");
-    Ring(*view.control);
+  for (;;) {
+    const StateWord head = StateWord::Unpack(word);
+    if (tail.phase != Phase::kAccepted || head.phase == Phase::kPoisoned ||
+        head.epoch + 1 != tail.epoch || !view.ValidCell(tail.version)) {
+      return head.epoch >= tail.epoch;
+    }
+    EPOCH_POINT("publish.before_head");
+    if (view.control->head.CompareExchange(
+            word, StateWord{Phase::kOpen, tail.version, tail.epoch}.Pack())) {
+      EPOCH_POINT("publish.before_ring");
+      Ring(*view.control);
+      return true;
+    }
   }
 }
 
@@ -112,7 +117,10 @@ inline Acceptance Accept(const RegionView& view, const SlotClaim& claim, const D
     }
     if (tail.epoch >= kMaxEpoch) return {Refusal::kFull, tail.epoch};
     MarkPublished(view, tail_word);
-    if (!view.durable) HelpHead(view, tail_word);
+    if (!view.durable && !HelpHead(view, tail_word)) {
+      if (view.control->tail.Load() == tail_word) return {Refusal::kDamaged, tail.epoch};
+      continue;
+    }
     // If tail moves on while these are read, they may be garbage; then the CAS fails.
     const ChainLink link{.previous_chain = view.cells[tail.version].chain.Load(kRelaxed),
                          .epoch = tail.epoch + 1,

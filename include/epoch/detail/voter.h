@@ -10,6 +10,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -43,7 +45,16 @@ class Voter {
 
   void SetValidator(Validator validator) {
     const std::lock_guard lock(mutex_);
-    validator_ = std::move(validator);
+    // Not in place of the one that is running, and calls this.
+    (busy_ ? next_validator_ : validator_) = std::move(validator);
+    has_next_ = busy_;
+  }
+
+  // This is a fork child: another thread's lock is never released here, and the slot is the
+  // parent's.
+  void AfterForkInChild() noexcept {
+    dead_ = true;
+    std::construct_at(&mutex_);
   }
 
   // Whether tail has something up for decision that was not answered yet. Two loads.
@@ -66,7 +77,7 @@ class Voter {
     if (!Asked()) return false;
     // Not waiting: the other thread is answering already.
     const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock.owns_lock() || busy_) return false;
+    if (!lock.owns_lock() || busy_ || dead_) return false;
     Driver driver(mapping_, claim_, guard);
     std::uint64_t word = 0;
     if (!driver.Hold(view_.control->tail, Phase::kVoting, word)) return false;
@@ -79,6 +90,9 @@ class Voter {
 
   // The answer to a proposal for which the validator said Later.
   absl::Status AnswerLater(std::uint64_t ballot, const epoch::Answer& answer) {
+    if (dead_) {
+      return absl::FailedPreconditionError("this participant belongs to the parent process");
+    }
     if (!answer.accepts() && !answer.rejects()) {
       return absl::InvalidArgumentError("a vote is Accept or Reject");
     }
@@ -89,24 +103,29 @@ class Voter {
           absl::StrCat("ballot ", ballot, " was not put off by this participant's validator"));
     }
     later_ = 0;
-    // No guard: nothing of the cell is touched, and a vote for another ballot counts for nothing.
-    const std::uint64_t word = view_.control->tail.Load();
-    const StateWord tail = StateWord::Unpack(word);
-    if (tail.phase != Phase::kVoting || !view_.ValidCell(tail.version) ||
-        view_.cells[tail.version].ballot.Load(std::memory_order_relaxed) != ballot ||
-        view_.control->tail.Load() != word) {
-      return absl::AbortedError(absl::StrCat("ballot ", ballot, " is decided already"));
+    // `look` is used under this mutex only.
+    Driver driver(mapping_, claim_, slot_.look);
+    std::uint64_t word = 0;
+    const bool held = driver.Hold(view_.control->tail, Phase::kVoting, word);
+    const std::uint32_t index = StateWord::Unpack(word).version;
+    const bool current =
+        held && view_.cells[index].ballot.Load(std::memory_order_relaxed) == ballot;
+    if (current) {
+      Cast(view_.cells[index], ballot, answer.accepts() ? Verdict::kAccept : Verdict::kReject,
+           later_digest_, answer.reason());
     }
-    Cast(nullptr, ballot, answer.accepts() ? Verdict::kAccept : Verdict::kReject, later_digest_,
-         answer.reason());
-    return absl::OkStatus();
+    if (held) driver.Release();
+    if (current) return absl::OkStatus();
+    return absl::AbortedError(absl::StrCat("ballot ", ballot, " is decided already"));
   }
 
-  // For a collective proposal whose contributor answers by itself (gathering.h). `cell`: if the
-  // caller holds the proposal, so that a reject can decide it at once.
-  void Cast(VersionCell* cell, std::uint64_t ballot, Verdict verdict, std::uint64_t digest,
+  // Also for a collective proposal, whose contributor answers by itself (gathering.h). The caller
+  // holds the proposal, so that a reject can decide it at once.
+  void Cast(VersionCell& cell, std::uint64_t ballot, Verdict verdict, std::uint64_t digest,
             std::string_view reason) {
     const std::lock_guard lock(mutex_);
+    // Whoever left, was expelled or forked has no slot to write to.
+    if (dead_ || !Active()) return;
     const auto generation = static_cast<std::uint16_t>(claim_.generation);
     if (verdict == Verdict::kReject) {
       // Takes the last vote back first: its reason is about to go.
@@ -128,8 +147,8 @@ class Voter {
     EPOCH_POINT("vote.cast");
     answered_.store(ballot, std::memory_order_relaxed);
     // Whoever counts votes finds this one; but this participant may be gone by then.
-    if (verdict == Verdict::kReject && cell != nullptr && Active()) {
-      DecideAborted(*cell, ballot, AbortCause::kRejected, claim_.slot);
+    if (verdict == Verdict::kReject && Active()) {
+      DecideAborted(cell, ballot, AbortCause::kRejected, claim_.slot);
     }
     if (!quiet_ || verdict == Verdict::kReject) Ring(*view_.control);
   }
@@ -159,19 +178,19 @@ class Voter {
       // A contributor answers where it waits, as it knows what it gave.
       if (OwnedWord::Unpack(slot_.offer.Load()).number == round) return false;
       if (GatherWord::Unpack(view_.control->gather.Load()).round != round) {
-        Cast(&cell, ballot, Verdict::kReject, 0, "the collective round is over");
+        Cast(cell, ballot, Verdict::kReject, 0, "the collective round is over");
         return true;
       }
     }
     // Its bytes first: a validator should not have to expect what nobody proposed.
     if (length > view_.geometry.state_bytes) {
-      Cast(&cell, ballot, Verdict::kReject, 0, "the proposal claims an impossible length");
+      Cast(cell, ballot, Verdict::kReject, 0, "the proposal claims an impossible length");
       return true;
     }
     const std::span<const std::byte> state(view_.PayloadOf(tail.version), length);
     const std::uint64_t digest = Digest(state);
     if (digest != cell.digest.Load(kRelaxed)) {
-      Cast(&cell, ballot, Verdict::kReject, digest, "the proposal's bytes do not match its digest");
+      Cast(cell, ballot, Verdict::kReject, digest, "the proposal's bytes do not match its digest");
       return true;
     }
     epoch::Answer answer = epoch::Answer::Accept();
@@ -179,14 +198,12 @@ class Voter {
       const std::uint64_t slot = proposer >> kNumberBits;
       const std::string name =
           slot < view_.geometry.participants ? ReadName(view_.slots[slot]) : std::string();
-      busy_ = true;
-      answer = validator_({.epoch = tail.epoch,
-                           .ballot = ballot,
-                           .token = cell.token.Load(kRelaxed),
-                           .fence = FenceOf(shape),
-                           .proposer = name,
-                           .state = state});
-      busy_ = false;
+      answer = Ask({.epoch = tail.epoch,
+                    .ballot = ballot,
+                    .token = cell.token.Load(kRelaxed),
+                    .fence = FenceOf(shape),
+                    .proposer = name,
+                    .state = state});
     }
     EPOCH_POINT("vote.validated");
     if (!answer.accepts() && !answer.rejects()) {
@@ -195,9 +212,24 @@ class Voter {
       answered_.store(ballot, kRelaxed);
       return false;
     }
-    Cast(&cell, ballot, answer.accepts() ? Verdict::kAccept : Verdict::kReject, digest,
+    Cast(cell, ballot, answer.accepts() ? Verdict::kAccept : Verdict::kReject, digest,
          answer.reason());
     return true;
+  }
+
+  epoch::Answer Ask(const Proposal& proposal) {
+    epoch::Answer answer = epoch::Answer::Accept();
+    busy_ = true;
+    try {
+      answer = validator_(proposal);
+    } catch (const std::exception& e) {
+      answer = epoch::Answer::Reject(absl::StrCat("the validator threw: ", e.what()));
+    } catch (...) {
+      answer = epoch::Answer::Reject("the validator threw something");
+    }
+    busy_ = false;
+    if (std::exchange(has_next_, false)) validator_ = std::move(next_validator_);
+    return answer;
   }
 
   const RegionView& view_;
@@ -205,7 +237,9 @@ class Voter {
   Slot& slot_;
   const Mapping& mapping_;
   std::recursive_mutex mutex_;  // a validator may call back, and is turned away
-  Validator validator_;
+  Validator validator_, next_validator_;
+  bool has_next_ = false;
+  bool dead_ = false;
   bool busy_ = false;   // a validator that calls back
   bool quiet_ = false;  // Answer casts, whose caller counts
   // What needs no further look. Plain std::atomic: of this process alone.

@@ -1,0 +1,334 @@
+#include "core/checkpoint/folder.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <filesystem>
+#include <functional>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "epoch/detail/check.h"
+#include "epoch/detail/seam.h"
+
+namespace epoch::checkpoint {
+namespace {
+
+using detail::ErrnoStatus;
+using detail::Fd;
+using seam::ByteLock;
+
+constexpr std::string_view kIdentityLine = "Epoch checkpoints, format 1\n";
+constexpr std::size_t kIdentityDigits = 32;
+constexpr int kPatienceMs = 1000;  // with a remover that has a folder's lock
+
+// Read permission gives search permission.
+unsigned FolderMode(unsigned mode) { return 0700 | (mode & 0777) | ((mode & 0444) >> 2); }
+
+absl::StatusOr<std::string> ReadIdentity(const std::string& path) {
+  const Fd fd(sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  std::string text(kIdentityLine.size() + kIdentityDigits + 2, '\0');
+  const ssize_t got = sys::read(fd.get(), text.data(), text.size());
+  if (got < 0) return ErrnoStatus(errno, absl::StrCat("can not read ", path));
+  text.resize(static_cast<std::size_t>(got));
+  const std::string digits =
+      text.size() > kIdentityLine.size() ? text.substr(kIdentityLine.size()) : "";
+  if (!text.starts_with(kIdentityLine) || digits.size() != kIdentityDigits + 1 ||
+      digits.find_first_not_of("0123456789abcdef") != kIdentityDigits || digits.back() != '\n') {
+    return absl::DataLossError(absl::StrCat(
+        path,
+        " is not the identity of a directory of checkpoints, or is damaged: if all ranks "
+        "are gone, it may be removed; the next one to join makes it anew"));
+  }
+  return digits.substr(0, kIdentityDigits);
+}
+
+absl::StatusOr<std::vector<FolderName>> FoldersIn(const std::string& path) {
+  const Fd fd(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  const absl::StatusOr<std::vector<std::string>> names = NamesIn(fd.get(), path);
+  if (!names.ok()) return names.status();
+  std::vector<FolderName> folders;
+  for (const std::string& name : *names) {
+    if (const auto folder = ParseFolderName(name); folder.has_value()) folders.push_back(*folder);
+  }
+  std::sort(folders.begin(), folders.end());
+  return folders;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<std::string>> NamesIn(int directory, const std::string& path) {
+  // By a descriptor of its own: closedir closes it, and reading moves its offset.
+  Fd own(sys::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  sys::DIR* const dir = own.ok() ? sys::fdopendir(own.get()) : nullptr;
+  if (dir == nullptr) return ErrnoStatus(errno, absl::StrCat("can not list ", path));
+  own.Release();
+  std::vector<std::string> names;
+  for (;;) {
+    errno = 0;
+    const dirent* const entry = sys::readdir(dir);
+    if (entry == nullptr) break;
+    const std::string name = entry->d_name;
+    if (name != "." && name != "..") names.push_back(name);
+  }
+  const int error = errno;
+  sys::closedir(dir);
+  if (error != 0) return ErrnoStatus(error, absl::StrCat("can not list ", path));
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+absl::Status MakeFolder(const std::string& path, unsigned mode) {
+  const unsigned wanted = FolderMode(mode);
+  if (sys::mkdir(path.c_str(), wanted) != 0) {
+    if (errno == EEXIST) return absl::OkStatus();
+    return ErrnoStatus(errno, absl::StrCat("can not create ", path));
+  }
+  // Whatever the umask says. Whoever finds it before this may be refused, and is told so.
+  if (sys::chmod(path.c_str(), wanted) != 0) return ErrnoStatus(errno, path);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ResolveDirectory(const std::string& directory) {
+  char resolved[PATH_MAX];
+  if (directory.find('\0') != std::string::npos) {
+    return absl::InvalidArgumentError("the directory's name contains a zero byte");
+  }
+  if (sys::realpath(directory.c_str(), resolved) == nullptr) {
+    if (errno == ENOENT) return absl::NotFoundError(absl::StrCat(directory, " is not there"));
+    return ErrnoStatus(errno, absl::StrCat("can not open ", directory));
+  }
+  struct stat info {};
+  if (sys::stat(resolved, &info) != 0) return ErrnoStatus(errno, directory);
+  if (!S_ISDIR(info.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(directory, " is no directory"));
+  }
+  return std::string(resolved);
+}
+
+absl::StatusOr<std::string> IdentityOf(const std::string& directory, unsigned mode) {
+  const std::string path = absl::StrCat(directory, "/", std::string(kIdentityFile));
+  absl::StatusOr<std::string> known = ReadIdentity(path);
+  if (known.ok() || !absl::IsNotFound(known.status())) return known;
+  absl::StatusOr<Fd> fd = detail::OpenUnnamed(directory, mode & 0777);
+  if (!fd.ok()) return fd.status();
+  const std::string text =
+      absl::StrCat(std::string(kIdentityLine), detail::HexOf(detail::RandomId()), "\n");
+  if (sys::pwrite(fd->get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()) ||
+      sys::fdatasync(fd->get()) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("can not write ", path));
+  }
+  EPOCH_POINT("checkpoint.before_identity");
+  const absl::Status linked = detail::LinkUnnamed(fd->get(), path);
+  if (!linked.ok() && !absl::IsAlreadyExists(linked)) return linked;
+  if (absl::Status s = journal::SyncDirectory(directory); !s.ok()) return s;
+  return ReadIdentity(path);
+}
+
+absl::StatusOr<std::vector<FolderName>> Folders::List() const { return FoldersIn(directory_); }
+
+absl::StatusOr<std::vector<FolderName>> Folders::ListPruned() const {
+  absl::StatusOr<std::vector<FolderName>> marks =
+      FoldersIn(absl::StrCat(directory_, "/", std::string(kPrunedFolder)));
+  if (absl::IsNotFound(marks.status())) return std::vector<FolderName>{};
+  return marks;
+}
+
+std::string Folders::MarkOf(const FolderName& folder) const {
+  return absl::StrCat(directory_, "/", std::string(kPrunedFolder), "/", NameOf(folder));
+}
+
+bool Folders::IsPruned(const FolderName& folder) const {
+  return sys::access(MarkOf(folder).c_str(), F_OK) == 0;
+}
+
+bool Folders::IsUsed(const FolderName& folder) const {
+  const std::string path = absl::StrCat(PathOf(folder), "/", std::string(kRanksFile));
+  const Fd fd(sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  return fd.ok() && seam::TestByteLock(fd.get(), 0) == seam::LockState::kHeld;
+}
+
+absl::StatusOr<Fd> Folders::MakeLocked(const FolderName& folder, unsigned mode) const {
+  std::string path = absl::StrCat(directory_, "/", std::string(kNewPrefix), "XXXXXX");
+  if (sys::mkdtemp(path.data()) == nullptr) {
+    return ErrnoStatus(errno, absl::StrCat("can not create a folder in ", directory_));
+  }
+  const std::string ranks = absl::StrCat(path, "/", std::string(kRanksFile));
+  EPOCH_POINT("checkpoint.folder_made");
+  Fd fd(sys::open(ranks.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode & 0777));
+  int error = fd.ok() && sys::chmod(path.c_str(), FolderMode(mode)) == 0 ? 0 : errno;
+  if (error == 0) error = seam::SetByteLock(fd.get(), ByteLock::kShared, 0);
+  EPOCH_POINT("checkpoint.folder_named");
+  if (error == 0 && sys::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, PathOf(folder).c_str(),
+                                   RENAME_NOREPLACE) != 0) {
+    error = errno;
+  }
+  if (error == 0) return fd;
+  sys::unlink(ranks.c_str());
+  sys::rmdir(path.c_str());
+  if (error == EAGAIN) error = ENOENT;  // a clean-up is about to remove it
+  return ErrnoStatus(error, absl::StrCat("can not create ", PathOf(folder)));
+}
+
+absl::StatusOr<FolderLock> Folders::Use(const FolderName& folder, unsigned mode) const {
+  const std::string path = PathOf(folder);
+  const std::string ranks = absl::StrCat(path, "/", std::string(kRanksFile));
+  for (int attempt = 0; attempt < kPatienceMs; ++attempt) {
+    // It gets its name when it is locked, so that no clean-up finds it unused.
+    absl::StatusOr<Fd> fd = MakeLocked(folder, mode);
+    if (absl::IsAlreadyExists(fd.status())) {
+      Fd there(sys::open(ranks.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+                         mode & 0777));
+      if (!there.ok() && errno != ENOENT) {
+        return ErrnoStatus(errno, absl::StrCat("can not open ", ranks));
+      }
+      const int error = there.ok() ? seam::SetByteLock(there.get(), ByteLock::kShared, 0) : EAGAIN;
+      if (error != 0 && error != EAGAIN) {
+        return ErrnoStatus(error, absl::StrCat("can not lock ", ranks));
+      }
+      if (error == 0) fd = std::move(there);
+    } else if (!fd.ok() && !absl::IsNotFound(fd.status())) {  // not found: swept under its hands
+      return fd.status();
+    }
+    // A remover marks the folder while it has the lock alone. So, with the lock: no mark, no
+    // remover, now or later.
+    if (IsPruned(folder)) {
+      return absl::AbortedError(absl::StrCat(
+          path, " was cleaned up when none of its ranks was there: begin the step again"));
+    }
+    struct stat mine {
+    }, named{};
+    if (fd.ok() && sys::fstat(fd->get(), &mine) == 0 && sys::stat(ranks.c_str(), &named) == 0 &&
+        mine.st_ino == named.st_ino && mine.st_dev == named.st_dev) {
+      FolderLock lock;
+      lock.fd_ = *std::move(fd);
+      return lock;
+    }
+    seam::SleepFor(1'000'000);  // a remover has it, and will mark the folder or let go
+  }
+  return absl::UnavailableError(absl::StrCat(ranks, " is locked by another program"));
+}
+
+absl::StatusOr<FolderLock> Folders::Hold(const FolderName& folder) const {
+  const std::string ranks = absl::StrCat(PathOf(folder), "/", std::string(kRanksFile));
+  Fd fd(sys::open(ranks.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  FolderLock lock;
+  if (!fd.ok()) return lock;
+  for (int attempt = 0; attempt < kPatienceMs; ++attempt) {
+    const int error = seam::SetByteLock(fd.get(), ByteLock::kShared, 0);
+    if (IsPruned(folder)) {
+      return absl::NotFoundError(absl::StrCat(PathOf(folder), " was pruned"));
+    }
+    if (error == 0) lock.fd_ = std::move(fd);
+    if (error != EAGAIN) return lock;
+    seam::SleepFor(1'000'000);  // a remover has it, and will mark the folder or let go
+  }
+  return absl::UnavailableError(absl::StrCat(PathOf(folder), " is held by ",
+                                             journal::NameHolders(fd.get()),
+                                             ", which was about to remove it and stands still"));
+}
+
+absl::Status Folders::Mark(const FolderName& folder) const {
+  struct stat info {};
+  if (sys::stat(directory_.c_str(), &info) != 0) return ErrnoStatus(errno, directory_);
+  const unsigned mode = info.st_mode & 0666;
+  const std::string marks = absl::StrCat(directory_, "/", std::string(kPrunedFolder));
+  if (absl::Status s = MakeFolder(marks, mode); !s.ok()) return s;
+  const std::string mark = MarkOf(folder);
+  const Fd fd(sys::open(mark.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+                        mode | 0600));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not create ", mark));
+  EPOCH_POINT("checkpoint.marked");
+  for (const std::string& names : {marks, directory_}) {
+    if (absl::Status s = journal::SyncDirectory(names); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Folders::Remove(const FolderName& folder,
+                             const std::function<absl::StatusOr<bool>()>& still) const {
+  const std::string path = PathOf(folder);
+  const std::string ranks = absl::StrCat(path, "/", std::string(kRanksFile));
+  // Created where it is missing: a rank that has just made the folder finds it locked.
+  const Fd lock(
+      sys::open(ranks.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
+  if (!lock.ok() && errno != ENOENT)
+    return ErrnoStatus(errno, absl::StrCat("can not open ", ranks));
+  if (lock.ok()) {
+    const int error = seam::SetByteLock(lock.get(), ByteLock::kExclusive, 0);
+    if (error == EAGAIN) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(path, " is in use by ", journal::NameHolders(lock.get())));
+    }
+    if (error != 0) return ErrnoStatus(error, absl::StrCat("can not lock ", ranks));
+  }
+  EPOCH_POINT("checkpoint.remove_locked");
+  const absl::Status became =
+      absl::FailedPreconditionError(absl::StrCat(path, " became a checkpoint meanwhile"));
+  absl::StatusOr<bool> may_go = still();
+  if (!may_go.ok()) return may_go.status();
+  if (!*may_go) return became;
+  if (absl::Status s = Mark(folder); !s.ok()) return s;
+  // Again: a commit that the dead had accepted, and told nobody of, may have been finished by
+  // others. From here on the mark is in the way of anyone who would use the folder.
+  may_go = still();
+  if (!may_go.ok() || !*may_go) {
+    if (sys::unlink(MarkOf(folder).c_str()) != 0) return ErrnoStatus(errno, MarkOf(folder));
+    return may_go.ok() ? became : may_go.status();
+  }
+  EPOCH_POINT("checkpoint.before_remove");
+  // The lock's file last: as long as anything is here, whoever finds it meets the lock or the mark.
+  const Fd opened(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (!opened.ok() && errno == ENOENT) return absl::OkStatus();
+  if (!opened.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  const absl::StatusOr<std::vector<std::string>> names = NamesIn(opened.get(), path);
+  if (!names.ok()) return names.status();
+  std::error_code error;  // remove_all follows no links
+  for (const std::string& name : *names) {
+    if (name != kRanksFile) std::filesystem::remove_all(absl::StrCat(path, "/", name), error);
+    if (error) return ErrnoStatus(error.value(), absl::StrCat("can not remove ", path, "/", name));
+    EPOCH_POINT("checkpoint.removed_some");
+  }
+  std::filesystem::remove_all(path, error);
+  if (error) return ErrnoStatus(error.value(), absl::StrCat("can not remove ", path));
+  return journal::SyncDirectory(directory_);
+}
+
+void Folders::SweepNew() const {
+  const Fd fd(sys::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const absl::StatusOr<std::vector<std::string>> names = NamesIn(fd.get(), directory_);
+  if (!names.ok()) return;
+  for (const std::string& name : *names) {
+    if (!name.starts_with(kNewPrefix)) continue;
+    const std::string path = absl::StrCat(directory_, "/", name);
+    const std::string ranks = absl::StrCat(path, "/", std::string(kRanksFile));
+    const Fd lock(sys::open(ranks.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (lock.ok() && seam::SetByteLock(lock.get(), ByteLock::kExclusive, 0) != 0) continue;
+    if (lock.ok()) sys::unlink(ranks.c_str());
+    sys::rmdir(path.c_str());
+  }
+}
+
+absl::StatusOr<Fd> Folders::LockPruning() const {
+  const std::string path = absl::StrCat(directory_, "/", std::string(kIdentityFile));
+  Fd fd(sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!fd.ok() && errno == ENOENT) {
+    // Only names the region; the directory itself will do.
+    fd = Fd(sys::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  }
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  if (sys::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno != EWOULDBLOCK) return ErrnoStatus(errno, absl::StrCat("can not lock ", path));
+  return absl::FailedPreconditionError(absl::StrCat(
+      directory_, ": another process prunes or cleans up here: ", journal::NameHolders(fd.get()),
+      "; nothing was removed"));
+}
+
+}  // namespace epoch::checkpoint

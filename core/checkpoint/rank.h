@@ -1,0 +1,95 @@
+// A rank's side: meeting the others, an attempt's folder, the collective commit.
+//
+// Session. Each collective commit that this process took part in is an agreement of all ranks, and
+// its epoch a number that only they know. It names their next attempt: so the usual checkpoint
+// costs one collective commit. Once an attempt ends in anything else than a checkpoint the session
+// is over, and the ranks meet again, by a collective commit that carries no shards. A rank that was
+// restarted knows no session; its meeting has another tag than the others' commits, so both are
+// told.
+//
+// What a death leaves, step by step: docs/checkpoints.md.
+#ifndef EPOCH_CORE_CHECKPOINT_RANK_H_
+#define EPOCH_CORE_CHECKPOINT_RANK_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/checkpoint/folder.h"
+#include "core/checkpoint/format.h"
+#include "core/checkpoint/shard.h"
+#include "epoch/checkpoint.h"
+#include "epoch/epoch.h"
+
+namespace epoch::checkpoint {
+
+class RankState {
+ public:
+  static absl::StatusOr<std::shared_ptr<RankState>> Join(const std::string& directory,
+                                                         const CheckpointOptions& options);
+
+  // The epoch that names the next attempt at `step`: the session's, or that of a new meeting.
+  absl::StatusOr<Epoch> Agree(std::uint64_t step, absl::Duration timeout);
+  // The collective commit of `part`, by all ranks of the session `part.attempt`. On success the
+  // session goes on from its epoch.
+  absl::StatusOr<Epoch> Commit(const Part& part, absl::Duration timeout);
+
+  const Folders& folders() const { return folders_; }
+  const CheckpointOptions& options() const { return options_; }
+  const std::string& region_path() const { return region_.path(); }
+
+ private:
+  RankState(Folders folders, CheckpointOptions options, Region region, Participant self)
+      : folders_(std::move(folders)),
+        options_(std::move(options)),
+        region_(std::move(region)),
+        self_(std::move(self)) {}
+
+  absl::StatusOr<Epoch> Meet(std::uint64_t step, absl::Duration timeout);
+  absl::Status EnsureJoined();
+  absl::StatusOr<Epoch> Collect(const Part& part, absl::Duration timeout);
+  // The committed epoch, if its state is of this world, attempt and step and carries this part.
+  absl::StatusOr<Epoch> FindCommitted(const Part& part);
+
+  Folders folders_;
+  CheckpointOptions options_;
+  Region region_;
+  Participant self_;
+  std::optional<Epoch> session_;
+};
+
+class StepState {
+ public:
+  static absl::StatusOr<std::unique_ptr<StepState>> Begin(std::shared_ptr<RankState> rank,
+                                                          const FolderName& folder);
+
+  absl::Status Ready(std::string_view name);
+  void set_metadata(std::string metadata) { metadata_ = std::move(metadata); }
+  absl::StatusOr<Epoch> Commit(absl::Duration timeout);
+
+  std::uint64_t step() const { return folder_.step; }
+  const std::string& directory() const { return directory_; }
+
+ private:
+  StepState() = default;
+  // Nothing was changed since it was ready, and nothing else is in the folder.
+  absl::Status CheckFolder() const;
+
+  std::shared_ptr<RankState> rank_;
+  FolderName folder_;
+  FolderLock lock_;  // while this lives, nobody removes the folder
+  detail::Fd opened_;
+  std::string directory_;  // this rank's own, within the attempt's
+  std::vector<ReadyShard> ready_;
+  std::string metadata_;
+  std::optional<Epoch> committed_;
+};
+
+}  // namespace epoch::checkpoint
+
+#endif  // EPOCH_CORE_CHECKPOINT_RANK_H_
