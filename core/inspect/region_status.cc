@@ -36,13 +36,11 @@ ParticipantStatus InspectSlot(const detail::Mapping& mapping, std::uint32_t inde
   p.name = detail::ReadName(slot);
   p.pid = slot.pid.Load();
   p.alive = detail::OwnerAlive(mapping.probe_fd(), index);
-  p.stopped = p.alive && detail::OwnerStopped(slot, pid_namespace);
   p.voter = (flags & detail::kSlotVoter) != 0;
   p.parked = (flags & detail::kSlotParked) != 0;
-  p.condition = !p.alive    ? detail::Condition::kDead
-                : p.parked  ? detail::Condition::kParked
-                : p.stopped ? detail::Condition::kStopped
-                            : detail::Condition::kRunning;
+  p.condition = p.alive ? detail::LivingCondition(slot, pid_namespace) : detail::Condition::kDead;
+  p.stopped = p.condition == detail::Condition::kStopped ||
+              (p.alive && p.parked && detail::OwnerStopped(slot, pid_namespace));
   p.flushes = (flags & detail::kSlotFlushes) != 0;
   p.ack_epoch = EpochOf(slot.ack.Load());
   const auto pin = detail::PinReading::Of(slot.pin.Load());

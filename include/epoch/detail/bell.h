@@ -45,6 +45,7 @@ void SleepUnless(Control& control, std::int64_t nanos, Done&& done) noexcept {
 }
 
 inline std::int64_t DeadlineAfter(absl::Duration timeout) {
+  if (timeout == absl::InfiniteDuration()) return INT64_MAX;
   const std::int64_t now = seam::MonotonicNanos();
   const std::int64_t nanos = absl::ToInt64Nanoseconds(timeout);  // saturates
   if (nanos <= 0) return now;  // minus infinity would overflow whoever computes what is left

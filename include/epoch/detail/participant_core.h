@@ -317,6 +317,8 @@ class ParticipantCore final : public ForkAware {
     }
     VersionCell& cell = view_.cells[draft.index];
     const std::uint64_t voting = StateWord{Phase::kVoting, draft.index, accepted.at}.Pack();
+    // To look meanwhile would only take away the lines that the voters need.
+    if (ballot.voters && AnotherVotes()) SpinWhileTailIs(voting);
     // Its own deadline ends it, so there is no other; and this can not fail.
     DriveUntil(INT64_MAX, &cell, [&] {
       return OutcomeWord::Unpack(cell.outcome.Load()).decision != Decision::kUndecided &&
@@ -404,15 +406,17 @@ class ParticipantCore final : public ForkAware {
   Standing Step() {
     HelpAccepted(view_);
     if (forked_ || left_) return {};
-    if (!listening() && voter_.Asked()) voter_.Answer(look_guard());
-    return DriveOnce();
+    const bool cast = !listening() && voter_.Asked() && voter_.Answer(look_guard());
+    const Standing standing = DriveOnce();
+    if (cast) RingAfterVote(standing);
+    return standing;
   }
 
   // The same, and acknowledging, for the listener's thread.
   Standing ListenOnce() {
     if (forked_) return {};
     HelpAccepted(view_);
-    voter_.Answer(listen_guard());
+    const bool cast = voter_.Answer(listen_guard());
     // Head before the pin: a pin taken since is of no earlier epoch than this.
     const std::uint64_t head = view_.control->head.Load();
     Slot& slot = view_.slots[claim_.slot];
@@ -421,6 +425,7 @@ class ParticipantCore final : public ForkAware {
       AcknowledgeIn(slot.ack, StateWord::Unpack(head).epoch);
     }
     Standing standing = Driver(*mapping_, claim_, listen_guard()).Drive();
+    if (cast) RingAfterVote(standing);
     if (view_.durable && (!standing.waits() || standing.found == Standing::Found::kDisk)) {
       standing = HelpStalledJournal(head, standing);
     }
@@ -442,6 +447,8 @@ class ParticipantCore final : public ForkAware {
     int turns = 0;
     for (bool spun = false;;) {
       const std::uint32_t armed = spun ? Arm(*view_.control) : 0;
+      if (own != nullptr && done()) return absl::OkStatus();
+      const std::uint64_t tail = view_.control->tail.Load();
       const Standing standing = Step();
       if (done()) return absl::OkStatus();
       if (standing.found == Standing::Found::kDamaged) {
@@ -486,7 +493,7 @@ class ParticipantCore final : public ForkAware {
                                                         "; nothing was changed"));
       }
       if (!spun) {
-        SpinWhileUnchanged();
+        SpinWhileTailIs(tail);
         spun = true;
       } else {
         seam::FutexWait(&view_.control->bell, armed, nanos);
@@ -829,6 +836,13 @@ class ParticipantCore final : public ForkAware {
     }
   }
 
+  // Who votes for a proposal counts the votes next; the last one decides, and rings. For a vote
+  // that others still have to join nobody has to wake up; but the proposer can do something for the
+  // disk.
+  void RingAfterVote(const Standing& standing) noexcept {
+    if (standing.waits() && standing.found != Standing::Found::kVoter) Ring(*view_.control);
+  }
+
   Standing DriveOnce() noexcept {
     if (forked_ || left_) return {};
     const Phase tail = StateWord::Unpack(view_.control->tail.Load()).phase;
@@ -850,15 +864,28 @@ class ParticipantCore final : public ForkAware {
     return {Standing::Found::kDisk};
   }
 
-  // The last voter finishes a vote by itself, mostly within microseconds.
-  void SpinWhileUnchanged() noexcept {
-    const std::uint64_t tail = view_.control->tail.Load();
-    const std::uint64_t head = view_.control->head.Load();
-    const std::int64_t until_ns = seam::MonotonicNanos() + kSpin_ns;
-    while (view_.control->tail.Load() == tail && view_.control->head.Load() == head &&
-           seam::MonotonicNanos() < until_ns) {
-      for (int i = 0; i < 8; ++i) seam::CpuRelax();
+  // Whether anybody but this participant has a say. Only words that rarely change are read.
+  bool AnotherVotes() const noexcept {
+    const std::uint32_t limit = view_.SlotLimit();
+    for (std::uint32_t i = 0; i < limit; ++i) {
+      const Slot& slot = view_.slots[i];
+      if (i != claim_.slot && SlotWord::Unpack(slot.state.Load()).state == SlotState::kActive &&
+          (slot.flags.Load() & (kSlotVoter | kSlotParked)) == kSlotVoter) {
+        return true;
+      }
     }
+    return false;
+  }
+
+  // The last voter finishes a vote by itself, mostly within microseconds, and changes tail last.
+  void SpinWhileTailIs(std::uint64_t tail) const noexcept {
+    const std::int64_t until_ns = seam::MonotonicNanos() + kSpin_ns;
+    do {
+      for (int i = 0; i < 8; ++i) {
+        if (view_.control->tail.Load() != tail) return;
+        seam::CpuRelax();
+      }
+    } while (seam::MonotonicNanos() < until_ns);
   }
 
   struct Flushing {

@@ -259,11 +259,8 @@ inline bool OwnerStopped(const Slot& slot, std::uint64_t pid_namespace) {
          (stat.state == 'T' || stat.state == 't');
 }
 
-// Of a slot that is not free.
-inline Condition ConditionOf(const Mapping& mapping, std::uint32_t index,
-                             std::uint64_t pid_namespace) {
-  const Slot& slot = mapping.view().slots[index];
-  if (!OwnerAlive(mapping.probe_fd(), index)) return Condition::kDead;
+// Of a slot whose owner was found alive.
+inline Condition LivingCondition(const Slot& slot, std::uint64_t pid_namespace) {
   if ((slot.flags.Load() & kSlotParked) != 0) return Condition::kParked;
   return OwnerStopped(slot, pid_namespace) ? Condition::kStopped : Condition::kRunning;
 }
@@ -275,7 +272,7 @@ struct StragglerStatus {
   std::uint32_t pid;
   std::optional<Epoch> acknowledged;
   std::optional<Epoch> pinned;
-  // kDead and kParked: since it was found to be behind. The dead and the parked hold up nobody.
+  // kParked: since it was found to be behind. The parked and the dead hold up nobody.
   Condition condition;
 };
 
@@ -316,7 +313,7 @@ inline std::vector<StragglerStatus> StragglersOf(const Mapping& mapping, Epoch e
                           .pid = slot.pid.Load(),
                           .acknowledged = number(slot.ack.Load()),
                           .pinned = pin.held ? std::optional<Epoch>(pin.epoch) : std::nullopt,
-                          .condition = ConditionOf(mapping, i, pid_namespace)});
+                          .condition = LivingCondition(slot, pid_namespace)});
     return true;
   });
   return stragglers;

@@ -61,13 +61,18 @@ class Voter {
   bool Asked() const noexcept {
     const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
     if (tail.phase != Phase::kVoting || !view_.ValidCell(tail.version)) return false;
+    // All lines of a proposal at once, not one after the other; the first one to be written, too.
+    const VersionCell& cell = view_.cells[tail.version];
+    __builtin_prefetch(&cell.outcome, 1);
+    __builtin_prefetch(&cell.round);
+    __builtin_prefetch(view_.PayloadOf(tail.version));
     // Unguarded, so perhaps of another life of the cell: then it is looked at once too often.
-    return view_.cells[tail.version].ballot.Load(std::memory_order_relaxed) !=
-           answered_.load(std::memory_order_relaxed);
+    return cell.ballot.Load(std::memory_order_relaxed) != answered_.load(std::memory_order_relaxed);
   }
 
   // Answers what tail has up for decision, if this participant has a say and did not answer yet.
-  // `guard` as for Driver. True: a vote was cast.
+  // `guard` as for Driver. True: a vote was cast; the caller drives next, and rings if that is of
+  // no avail (ParticipantCore::RingAfterVote).
   bool Answer(seam::Atomic<std::uint64_t>& guard) {
     if (!Asked()) return false;
     // Not waiting: the other thread is answering already.
@@ -76,7 +81,9 @@ class Voter {
     Driver driver(mapping_, claim_, guard);
     std::uint64_t word = 0;
     if (!driver.Hold(view_.control->tail, Phase::kVoting, word)) return false;
+    quiet_ = true;
     const bool cast = AnswerHeld(StateWord::Unpack(word));
+    quiet_ = false;
     driver.Release();
     return cast;
   }
@@ -143,7 +150,7 @@ class Voter {
     if (verdict == Verdict::kReject && Active()) {
       DecideAborted(cell, ballot, AbortCause::kRejected, claim_.slot);
     }
-    Ring(*view_.control);
+    if (!quiet_ || verdict == Verdict::kReject) Ring(*view_.control);
   }
 
  private:
@@ -233,7 +240,8 @@ class Voter {
   Validator validator_, next_validator_;
   bool has_next_ = false;
   bool dead_ = false;
-  bool busy_ = false;  // a validator that calls back
+  bool busy_ = false;   // a validator that calls back
+  bool quiet_ = false;  // Answer casts, whose caller counts
   // What needs no further look. Plain std::atomic: of this process alone.
   std::atomic<std::uint64_t> answered_{0};
   std::uint64_t later_ = 0;
