@@ -190,8 +190,6 @@ const std::vector<BarrierSite>& BarrierSites() {
       {"J", "ballot.h:MissingVote:vote.Load", 34, Mode::kVotes},
       {"K", "voter.h:Cast:vote.Exchange#2", 34, Mode::kVotes},
       {"L", "gathering.h:Offer:offer.Exchange", 103, Mode::kVotes},
-      {"L", "gathering.h:Copy:offer.Load", 50551, Mode::kVotes},
-      {"L", "gathering.h:Copy:offer.Load#2", 7816, Mode::kVotes},
       {"other", "participant_core.h:Unpin:pin.Store", 158, Mode::kVolatile},
       {"other", "participant_core.h:ReleaseTail:own.Store", 234, Mode::kVolatile},
       {"other", "participant_core.h:Pin:state.Load", 718, Mode::kVolatile},
@@ -225,7 +223,6 @@ const std::vector<BarrierSite>& BarrierSites() {
       {"other", "region.h:Read:head.Load#2", 24911, Mode::kReaders},
       {"other", "participant_core.h:SetFlags:flags.Exchange", 603807, Mode::kVolatile},
       {"other", "writer.cc:Write:w.CompareExchange", 6, Mode::kWriters},
-      {"other", "slots.h:TryTakeSlot:state.CompareExchange#2", 45038, Mode::kVolatile},
       {"other", "region.h:Read:owner.Load#2", 10212, Mode::kReaders},
   };
   return sites;
