@@ -336,7 +336,9 @@ class Gathering {
       // It may have offered just now.
       const SlotWord state = SlotWord::Unpack(view_.slots[straggler].state.Load());
       const bool offered = view_.slots[straggler].offer.Load() == OfferWord(state.generation);
-      if (offered || ExpelSlot(core_.mapping(), straggler).ok()) {
+      // Or others have expelled it at this very moment.
+      if (offered || ExpelSlot(core_.mapping(), straggler).ok() ||
+          view_.slots[straggler].state.Load() != state.Pack()) {
         if (!offered) seen_.erase(straggler);
         forced_ = forced_ || !offered;
         slices = Slices(DeadlineAfter(kGrace), 1'000'000, 1'000'000);
