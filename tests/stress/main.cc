@@ -35,6 +35,7 @@ struct Flags {
   bool only_durable = false;
   bool only_volatile = false;
   bool keep = false;
+  bool discard = false;
   std::string agent;  // another program than Epoch as it is
 };
 
@@ -78,7 +79,7 @@ class Stress {
       fmt::print(stderr, "stress: interrupted\n");
       return 128 + signal;
     }
-    if (flags_.keep || verdict_.violations != 0) Keep();
+    if (!flags_.discard && (flags_.keep || verdict_.violations != 0)) Keep();
     fmt::print("stress: {} operations, the longest took {:.0f} ms\n", verdict_.operations,
                verdict_.longest_ms);
     fmt::print("stress: voted={}\n", verdict_.voted);
@@ -160,7 +161,8 @@ int Main(int argc, char** argv) {
   app.add_option("--seed", flags.seed, "of the random choices; default: from the clock");
   auto* durable = app.add_flag("--durable", flags.only_durable, "durable regions only");
   app.add_flag("--volatile", flags.only_volatile, "volatile regions only")->excludes(durable);
-  app.add_flag("--keep", flags.keep, "keep the logs");
+  auto* keep = app.add_flag("--keep", flags.keep, "keep the logs even if they show no violation");
+  app.add_flag("--discard", flags.discard, "keep no logs even if they show one")->excludes(keep);
   app.add_option("--agent", flags.agent, "the program of the processes: one with a planted bug");
   try {
     app.parse(argc, argv);
