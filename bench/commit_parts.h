@@ -1,0 +1,63 @@
+// The parts of epoch_bench_commit. What each measures stands in its file.
+#ifndef EPOCH_BENCH_COMMIT_PARTS_H_
+#define EPOCH_BENCH_COMMIT_PARTS_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/part.h"
+#include "bench/report.h"
+#include "bench/support.h"
+#include "core/journal/format.h"
+#include "core/journal/journal.h"
+
+namespace epoch::bench {
+
+// A durable region of its own, with this process in it.
+class DurableRegion {
+ public:
+  DurableRegion(const Places& places, const std::string& name, RegionOptions options)
+      : path_(places.memory + "/" + name), region_([&] {
+          options.journal = places.disk + "/" + name;
+          return Require(Region::Create(path_, options));
+        }()) {}
+  ~DurableRegion() { Region::Unlink(path_).IgnoreError(); }
+  DurableRegion(const DurableRegion&) = delete;
+  DurableRegion& operator=(const DurableRegion&) = delete;
+
+  const std::string& path() const { return path_; }
+  Region& region() { return region_; }
+  Participant Join() { return Require(Participant::Join(region_, {.name = "bench"})); }
+
+ private:
+  const std::string path_;
+  Region region_;
+};
+
+// Blocks of the disk that one commit of `bytes` writes.
+constexpr std::size_t BlocksOfCommit(std::size_t bytes) {
+  return journal::BlocksFor(sizeof(journal::BatchHeader) + journal::RecordBytes(bytes));
+}
+
+// One call's nanoseconds.
+template <typename Call>
+double Timed(Call&& call) {
+  const double start = NowNs();
+  call();
+  return NowNs() - start;
+}
+
+std::unique_ptr<Part> MakeSinglePart(const Places& places);
+std::unique_ptr<Part> MakeGroupPart(const Places& places);
+std::unique_ptr<Part> MakeAsyncPart(const Places& places);
+
+// What a part's samples mean.
+std::vector<Line> SingleLines(const Results& results);
+std::vector<Line> GroupLines(const Results& results);
+std::vector<Line> AsyncLines(const Results& results);
+
+}  // namespace epoch::bench
+
+#endif  // EPOCH_BENCH_COMMIT_PARTS_H_
