@@ -1,10 +1,6 @@
-// Durable writes: io_uring where it may be used, pwritev2 where not.
-//
-// Thread safety: external. A Disk is used by one thread at a time.
+// Aligned memory, and files opened for it; reads and writes that the caller waits for.
 #ifndef EPOCH_CORE_JOURNAL_DISK_H_
 #define EPOCH_CORE_JOURNAL_DISK_H_
-
-#include <liburing.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +21,8 @@ class AlignedBuffer {
   explicit AlignedBuffer(std::size_t size);
   std::byte* data() const { return data_.get(); }
   std::size_t size() const { return size_; }
+  // Never to be used or freed again: somebody may still read it.
+  void Leak() { static_cast<void>(data_.release()); }
 
  private:
   struct Unmap {
@@ -49,40 +47,13 @@ absl::Status ReadExactly(int fd, std::byte* to, std::size_t size, std::uint64_t 
 absl::Status WriteFully(int fd, const std::byte* from, std::size_t size, std::uint64_t offset,
                         const std::string& path);
 
-class Disk {
- public:
-  Disk() = default;
-  ~Disk();
-  Disk(const Disk&) = delete;
-  Disk& operator=(const Disk&) = delete;
+// Writes `size` bytes at `offset`; returns when they are on stable storage. 0, or the errno of a
+// device that failed. Interruptions and short results are tried again, whole: the place is written
+// once only, so the same bytes may land there twice.
+int WriteDurably(int fd, const std::byte* from, std::size_t size, std::uint64_t offset);
 
-  // Writes `size` bytes at `offset`; returns when they are on stable storage. 0, or the errno of a
-  // device that failed. Interruptions and short results are tried again, whole: the place is
-  // written once only, so the same bytes may land there twice.
-  int WriteDurably(int fd, const std::byte* from, std::size_t size, std::uint64_t offset);
-
-  // Before a descriptor that was written to is closed: the ring holds its description, too.
-  void Release();
-
-  // "io_uring" or "pwritev2".
-  const char* backend();
-
-  // In a fork child: forgets the parent's ring without touching what the kernel shares.
-  void AfterForkInChild() noexcept;
-
- private:
-  enum class Ring { kUntried, kReady, kRefused };
-
-  bool StartRing(bool single_issuer);
-  void StopRing();
-  int WriteByRing(int fd, const std::byte* from, std::size_t size, std::uint64_t offset);
-  int WritePiece(int fd, const std::byte* from, std::size_t size, std::uint64_t offset);
-  static int WriteByCall(int fd, const std::byte* from, std::size_t size, std::uint64_t offset);
-
-  Ring state_ = Ring::kUntried;
-  io_uring ring_{};
-  int registered_fd_ = -1;
-};
+// Whether a write that failed so may be tried again: the device has not failed.
+bool IsTransient(int error);
 
 }  // namespace epoch::journal
 

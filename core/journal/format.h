@@ -3,9 +3,9 @@
 // A segment file is an array of 4,096-byte blocks, zero-filled when it is made:
 //
 //   block 0          1 ..            ..                                     capacity
-//   +----------------+---------------+---------+---------+- - - - - - - - - -+
-//   | SegmentHeader  | base state    | batch   | batch   |  zeros            |
-//   +----------------+---------------+---------+---------+- - - - - - - - - -+
+//   +----------------+---------------+---------+---------+- - - - - - +------+
+//   | SegmentHeader  | base state    | batch   | batch   |  zeros     | seal |
+//   +----------------+---------------+---------+---------+- - - - - - +------+
 //   block:  | 4,092 bytes of content | CRC-32C of content, place and journal |
 //   batch:  | BatchHeader | RecordHeader payload padding | RecordHeader ... | zeros |
 //                         ^ from here on XORed with the block's mask, so that no sector is all zero
@@ -36,7 +36,7 @@ inline constexpr std::size_t kSectorBytes = 512;               // power-fail ato
 inline constexpr std::uint64_t kSegmentMagic = 0x4745534843'4f5045ull;
 inline constexpr std::uint64_t kBatchMagic = 0x5441424843'4f5045ull;
 inline constexpr std::uint32_t kFormatMajor = 1;
-inline constexpr std::uint32_t kFormatMinor = 0;
+inline constexpr std::uint32_t kFormatMinor = 1;  // 1: the last block is kept for a seal
 inline constexpr std::uint64_t kMaxSegment = (std::uint64_t{1} << 24) - 1;
 #ifdef EPOCH_BATCH_BYTES_GOAL  // a test build: small batches split and roll at once
 inline constexpr std::uint64_t kBatchBytesGoal = EPOCH_BATCH_BYTES_GOAL;
@@ -75,7 +75,9 @@ struct SegmentHeader {
 };
 static_assert(sizeof(SegmentHeader) == 168);
 
-enum BatchFlag : std::uint32_t { kBatchLatest = 1, kBatchHintOnly = 2 };
+// kBatchHintOnly: no version, only the hint; written when nothing was for a while, and at the end.
+// kBatchSeal: as well, in a segment's last block: the next segment is there, and durable.
+enum BatchFlag : std::uint32_t { kBatchLatest = 1, kBatchHintOnly = 2, kBatchSeal = 4 };
 
 struct BatchHeader {
   std::uint64_t magic;
@@ -124,7 +126,7 @@ constexpr std::uint64_t MaxBatchBlocks(std::uint64_t state_bytes) {
   return BlocksFor(one > kBatchBytesGoal ? one : kBatchBytesGoal);
 }
 constexpr std::uint64_t MinSegmentBlocks(std::uint64_t state_bytes) {
-  return 1 + BlocksFor(state_bytes) + MaxBatchBlocks(state_bytes);
+  return 1 + BlocksFor(state_bytes) + MaxBatchBlocks(state_bytes) + 1;
 }
 
 // A block's CRC covers where it stands, too.

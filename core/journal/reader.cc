@@ -44,8 +44,11 @@ class Scanner {
       }
     }
     if (absl::Status s = ReadBase(); !s.ok()) return s;
+    if (const std::optional<BatchHeader> last = HeaderAt(blocks_ - 1); last.has_value()) {
+      scan_.sealed = (last->flags & kBatchSeal) != 0;
+    }
     std::uint64_t at = scan_.end_block;
-    while (at < blocks_) {
+    while (at < blocks_ - (scan_.sealed ? 1 : 0)) {
       BatchHeader batch;
       std::string flaw = CheckBatch(at, batch);
       if (flaw.empty()) {
@@ -206,8 +209,8 @@ class Scanner {
     absl::Status block_damage;
     for (std::uint64_t b = at; b < blocks_; ++b) {
       if (AllZero(Block(b), kBlockBytes)) continue;
-      scan_.torn = true;
       const std::optional<BatchHeader> later = HeaderAt(b);
+      if (!scan_.sealed || b != blocks_ - 1) scan_.torn = true;
       if (later.has_value() && later->durable_hint > scan_.epoch) {
         return Loss(at, absl::StrCat("epochs ", scan_.epoch + 1, " to ", later->durable_hint,
                                      " were acknowledged and are damaged: ", flaw,
@@ -247,6 +250,13 @@ class Scanner {
 };
 
 }  // namespace
+
+absl::Status CheckNewest(const SegmentScan& newest) {
+  if (!newest.sealed) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(
+      newest.path, " is not the newest segment: it says that segment ", newest.header.segment + 1,
+      " took over behind epoch ", newest.epoch, ", and that file is gone"));
+}
 
 absl::StatusOr<SegmentScan> ScanSegment(int fd, const std::string& path,
                                         const ScanOptions& options) {
@@ -296,6 +306,11 @@ absl::StatusOr<JournalScan> ScanJournal(const std::string& directory, ScanOption
       before.state.shrink_to_fit();
     }
     journal.segments.push_back(*std::move(scan));
+  }
+  if (!journal.segments.empty()) {
+    if (absl::Status s = CheckNewest(journal.segments.back()); !s.ok()) {
+      options.on_damage(std::string(s.message()));
+    }
   }
   if (journal.segments.empty()) {
     return absl::DataLossError(absl::StrCat(directory, ": no segment can be read: ",

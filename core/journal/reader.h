@@ -60,7 +60,11 @@ struct SegmentScan {
   std::uint64_t batches = 0;
   std::uint64_t records = 0;
   bool torn = false;  // an unacknowledged, incomplete batch stands behind the end
+  bool sealed = false;  // it says that there is a segment behind it
 };
+
+// DataLoss if what is the newest segment says that there is one behind it.
+absl::Status CheckNewest(const SegmentScan& newest);
 
 // Scans one segment through `fd`, from its base to the end of the log. DataLoss: what, where
 // (file, offset), which epochs. Internal: a read error. With `on_damage`, damage behind a good base

@@ -20,6 +20,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/journal/segment.h"
+#include "core/journal/spare.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/digest.h"
 #include "epoch/detail/mapping.h"
@@ -336,6 +337,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   scan_options.ignore_block_damage = options.ignore_block_damage;
   absl::StatusOr<SegmentScan> scan = ScanSegment(newest->fd.get(), newest->path, scan_options);
   if (!scan.ok()) return scan.status();
+  if (absl::Status s = CheckNewest(*scan); !s.ok()) return s;
   const absl::StatusOr<Occupant> occupant =
       CheckReplaceable(region_path, scan->header, scan->epoch);
   if (!occupant.ok()) return occupant.status();
@@ -364,8 +366,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   header.recovered = 1;
   header.retain_segments = scan->header.retain_segments;
   if (header.segment > kMaxSegment) return absl::OutOfRangeError("segment numbers are used up");
-  struct stat current {};
-  const unsigned mode = sys::fstat(newest->fd.get(), &current) == 0 ? current.st_mode & 0777 : 0600;
+  const unsigned mode = ModeOf(newest->fd.get());
   EPOCH_POINT("restore.scanned");
   absl::StatusOr<OpenSegment> made = MakeSegment(directory, mode, header, scan->state);
   if (!made.ok()) return made.status();
@@ -378,6 +379,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
     if (absl::Status s = PublishSegment(self.directory, self.made); !s.ok()) return s;
     EPOCH_POINT("restore.published");
     NewDirectory::SweepFor(self.directory);
+    SweepSpares(self.directory, kMaxSegment);
     if (self.retain_segments != 0 && self.segment > self.retain_segments) {
       SweepSegments(self.directory, self.segment - self.retain_segments);
     }
@@ -394,7 +396,11 @@ absl::StatusOr<SegmentScan> Preview(const std::string& directory, bool ignore_bl
   }
   ScanOptions options;
   options.ignore_block_damage = ignore_block_damage;
-  return ScanSegmentFile(files->back().path, options);
+  absl::StatusOr<SegmentScan> scan = ScanSegmentFile(files->back().path, options);
+  if (scan.ok()) {
+    if (absl::Status s = CheckNewest(*scan); !s.ok()) return s;
+  }
+  return scan;
 }
 
 }  // namespace epoch::journal

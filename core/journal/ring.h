@@ -1,16 +1,17 @@
-// The batch ring in shared memory: which batch is the newest, and how the next one is frozen.
+// The batch ring in shared memory: which batches there are, and how the next one is frozen.
 //
-// The descriptor of batch s lives in ring slot s mod 8 as three words. Each is CASed from the exact
-// value of batch s-8 to that of batch s; there is no "free" value, so a process that was stopped
+// The descriptor of batch s lives in ring slot s mod 16 as three words. Each is CASed from the exact
+// value of batch s-16 to that of batch s; there is no "free" value, so a process that was stopped
 // before its CAS can only fail it. Freezing goes W, H, E:
 //   W  decides what the batch holds (its last version);
 //   H  then fixes the durable hint and, with its tag, says that W belongs to batch s;
 //   E  then follows from W and from where batch s-1 ended: every process computes the same.
-// One batch is in flight at a time: s+1 is frozen only when s is Written and head stands at its
-// end.
+// s+1 is frozen only when E of s is known, and while fewer than eight batches end beyond head. So
+// the ring always holds all that are in flight, and the one before them.
 #ifndef EPOCH_CORE_JOURNAL_RING_H_
 #define EPOCH_CORE_JOURNAL_RING_H_
 
+#include <array>
 #include <cstdint>
 
 #include "epoch/detail/journal_hook.h"
@@ -55,60 +56,72 @@ struct BatchReading {
   }
 };
 
+// All batches of the ring as they stood at one moment.
 struct RingReading {
-  BatchWords* newest_words;
-  BatchWords* next_words;
-  BatchReading before;  // batch s-1
-  BatchReading newest;  // batch s: the highest with a tag of its own
-  BatchReading next;    // what stands where batch s+1 goes
+  std::array<BatchReading, detail::kBatchRingSlots> slots;
+  int newest;  // the slot of batch s: the highest with a tag of its own
+
+  static constexpr int Slot(int of) {
+    return (of + detail::kBatchRingSlots) % detail::kBatchRingSlots;
+  }
+  // Batch s + offset, for offsets from 0 back to -14. 1: what stands where batch s+1 goes.
+  const BatchReading& At(int offset) const {
+    return slots[static_cast<std::size_t>(Slot(newest + offset))];
+  }
+  BatchWords& WordsAt(Control& control, int offset) const {
+    return control.ring[Slot(newest + offset)];
+  }
+  BatchW NewestW() const { return BatchW::Unpack(At(0).w); }
+
+  // How many batches end beyond `head`. They are the newest ones.
+  int InFlight(Epoch head) const {
+    int count = 0;
+    while (count < detail::kMostBatchesInFlight && BatchW::Unpack(At(-count).w).last > head) {
+      ++count;
+    }
+    return count;
+  }
 };
 
-// The tags of eight consecutive batches are consecutive modulo 2^16.
-//
-// All three batches are as they stood at one moment: words never take a value twice, so two equal
-// readings enclose such a moment. A process that was stopped in between may otherwise mix a batch
-// with the one eight batches later, and take the mixture for damage.
+// Words never take a value twice, so two equal readings enclose a moment at which all of it was so.
+// A process that was stopped in between may otherwise mix a batch with the one sixteen batches
+// later, and take the mixture for damage.
 inline RingReading ReadRing(Control& control) {
   for (int attempt = 0;; ++attempt) {
-    int newest = 0;
-    std::uint16_t highest = BatchH::Unpack(control.ring[0].h.Load()).tag;
-    for (int i = 1; i < detail::kBatchRingSlots; ++i) {
-      const std::uint16_t tag = BatchH::Unpack(control.ring[i].h.Load()).tag;
-      if (static_cast<std::int16_t>(static_cast<std::uint16_t>(tag - highest)) > 0) {
-        highest = tag;
-        newest = i;
-      }
+    RingReading ring{};
+    for (std::size_t i = 0; i < ring.slots.size(); ++i) {
+      ring.slots[i] = BatchReading::Of(control.ring[i]);
     }
-    const auto at = [&](int offset) -> BatchWords& {
-      return control.ring[(newest + offset + detail::kBatchRingSlots) % detail::kBatchRingSlots];
-    };
-    RingReading ring{.newest_words = &at(0),
-                     .next_words = &at(1),
-                     .before = BatchReading::Of(at(-1)),
-                     .newest = {},
-                     .next = {}};
     EPOCH_POINT("journal.ring_read");
-    ring.newest = BatchReading::Of(at(0));
-    ring.next = BatchReading::Of(at(1));
-    const bool unchanged = BatchReading::Of(at(-1)) == ring.before &&
-                           BatchReading::Of(at(0)) == ring.newest &&
-                           BatchReading::Of(at(1)) == ring.next;
-    const bool consecutive =
-        BatchH::Unpack(ring.newest.h).tag == highest &&
-        BatchH::Unpack(ring.before.h).tag == static_cast<std::uint16_t>(highest - 1);
+    bool sound = true;
+    for (std::size_t i = 0; sound && i < ring.slots.size(); ++i) {
+      sound = ring.slots[i] == BatchReading::Of(control.ring[i]);
+    }
+    // The tags of consecutive batches are consecutive modulo 2^16.
+    const auto tag = [&ring](int slot) {
+      return BatchH::Unpack(ring.slots[static_cast<std::size_t>(slot)].h).tag;
+    };
+    for (int i = 1; i < detail::kBatchRingSlots; ++i) {
+      const auto ahead = static_cast<std::uint16_t>(tag(i) - tag(ring.newest));
+      if (static_cast<std::int16_t>(ahead) > 0) ring.newest = i;
+    }
+    for (int back = 1; sound && back < detail::kBatchRingSlots; ++back) {
+      sound = tag(RingReading::Slot(ring.newest - back)) ==
+              static_cast<std::uint16_t>(tag(ring.newest) - back);
+    }
     // In a ring that was written over they may never be: then callers find out what is wrong.
     constexpr int kMostAttempts = 1000;
-    if ((unchanged && consecutive) || attempt >= kMostAttempts) return ring;
+    if (sound || attempt >= kMostAttempts) return ring;
   }
 }
 
-// Whether `next` is already frozen as the successor of `newest`, not still batch s-7.
+// Whether `next` is already frozen as the successor of `newest`, not still batch s-15.
 inline bool IsSuccessor(std::uint64_t next, std::uint64_t newest) {
   const BatchW a = BatchW::Unpack(next), b = BatchW::Unpack(newest);
   return a.last > b.last || (a.last == b.last && a.hint_only && !b.hint_only);
 }
 
-// Whether E has been computed for the batch, or is still that of eight batches ago.
+// Whether E has been computed for the batch, or is still that of sixteen batches ago.
 inline bool EndIsKnown(std::uint64_t e, std::uint64_t before) { return e > before; }
 
 }  // namespace epoch::journal

@@ -159,6 +159,30 @@ absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path)
   return h;
 }
 
+absl::Status WriteBeginning(const OpenSegment& segment, const SegmentHeader& header,
+                            std::span<const std::byte> base) {
+  const AlignedBuffer head((1 + BlocksFor(base.size())) * kBlockBytes);
+  if (head.data() == nullptr) {
+    return absl::ResourceExhaustedError("no memory for a journal segment");
+  }
+  BlockWriter header_writer(head.data(), header.journal, header.segment, 0);
+  header_writer.Append(&header, sizeof header);
+  header_writer.Finish();
+  BlockWriter base_writer(head.data() + kBlockBytes, header.journal, header.segment, 1);
+  base_writer.Append(base.data(), base.size());
+  base_writer.Finish();
+  const std::size_t bytes = (1 + BlocksFor(base.size())) * kBlockBytes;
+  const int fault = EPOCH_FAULT("journal.prepare");
+  const int error = fault != 0 ? fault : WriteDurably(segment.fd.get(), head.data(), bytes, 0);
+  return error == 0 ? absl::OkStatus()
+                    : ErrnoStatus(error, absl::StrCat("can not write ", segment.path));
+}
+
+absl::Status LockShared(const OpenSegment& segment) {
+  const int e = seam::SetByteLock(segment.fd.get(), seam::ByteLock::kShared, 0);
+  return e == 0 ? absl::OkStatus() : ErrnoStatus(e, absl::StrCat("can not lock ", segment.path));
+}
+
 absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, unsigned mode,
                                         const SegmentHeader& header,
                                         std::span<const std::byte> base) {
@@ -180,36 +204,29 @@ absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, unsigned m
     return ErrnoStatus(error, absl::StrCat("no room for journal segment ", segment.path, " (",
                                            header.capacity_blocks * kBlockBytes, " bytes)"));
   }
-  const std::uint64_t head_blocks = 1 + BlocksFor(base.size());
-  const AlignedBuffer head(head_blocks * kBlockBytes);
   const AlignedBuffer zeros(std::size_t{1} << 20);
-  if (head.data() == nullptr || zeros.data() == nullptr) {
+  if (zeros.data() == nullptr) {
     return absl::ResourceExhaustedError("no memory for a journal segment");
-  }
-  BlockWriter header_writer(head.data(), header.journal, header.segment, 0);
-  header_writer.Append(&header, sizeof header);
-  header_writer.Finish();
-  BlockWriter base_writer(head.data() + kBlockBytes, header.journal, header.segment, 1);
-  base_writer.Append(base.data(), base.size());
-  base_writer.Finish();
-  if (absl::Status s = WriteFully(file, head.data(), head.size(), 0, segment.path); !s.ok()) {
-    return s;
   }
   // Written zeros, not holes: commits into them need no metadata, and what a lost write leaves
   // behind is known.
   const std::uint64_t end = header.capacity_blocks * kBlockBytes;
-  for (std::uint64_t at = head.size(); at < end;) {
+  for (std::uint64_t at = (1 + BlocksFor(base.size())) * kBlockBytes; at < end;) {
     const std::size_t part = std::min<std::uint64_t>(zeros.size(), end - at);
     if (absl::Status s = WriteFully(file, zeros.data(), part, at, segment.path); !s.ok()) return s;
     at += part;
   }
+  if (absl::Status s = WriteBeginning(segment, header, base); !s.ok()) return s;
   if (sys::fsync(file) != 0) return ErrnoStatus(errno, absl::StrCat("can not sync ", segment.path));
   EPOCH_POINT("segment.synced");
   // Before it has a name: nobody can restore from it until this process lets go of it.
-  if (const int e = seam::SetByteLock(file, seam::ByteLock::kShared, 0); e != 0) {
-    return ErrnoStatus(e, absl::StrCat("can not lock ", segment.path));
-  }
+  if (absl::Status s = LockShared(segment); !s.ok()) return s;
   return segment;
+}
+
+unsigned ModeOf(int fd) {
+  struct stat info {};
+  return sys::fstat(fd, &info) == 0 ? info.st_mode & 0777 : 0600;
 }
 
 absl::Status SyncDirectory(const std::string& directory) {

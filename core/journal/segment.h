@@ -73,9 +73,16 @@ struct OpenSegment {
 absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, unsigned mode,
                                         const SegmentHeader& header,
                                         std::span<const std::byte> base);
+// Its steps. The header and the base, durably; the lock that says: somebody works here.
+absl::Status WriteBeginning(const OpenSegment& segment, const SegmentHeader& header,
+                            std::span<const std::byte> base);
+absl::Status LockShared(const OpenSegment& segment);
 
 // Gives it its name and makes the name durable. AlreadyExists if the number is taken.
 absl::Status PublishSegment(const std::string& directory, const OpenSegment& segment);
+
+// The permissions of an open file, for one that is to be its like.
+unsigned ModeOf(int fd);
 
 absl::Status SyncDirectory(const std::string& directory);
 

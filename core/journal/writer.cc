@@ -1,27 +1,33 @@
 // The write path: freeze a batch, build its bytes, write them, let head follow.
 //
-// Killed or stopped at any point, others finish the same batch: its bytes are a function of the
-// frozen words and of immutable versions, and its place is written once. A process that wakes up
-// later re-reads W before it submits; one that is past that can only repeat the same bytes, or hit
-// a segment nobody reads any more.
+// Up to eight batches are in flight, frozen by different processes; head follows them strictly in
+// order. Killed or stopped at any point, others finish the same batch: its bytes are a function of
+// the frozen words and of immutable versions, and its place is written once. A process that wakes up
+// later re-reads W before it submits; one that is past that can only repeat the same bytes, or hit a
+// segment nobody reads any more.
+//
+// A caller that waits writes by pwritev2, in its own thread: nothing is faster. Writes that go on
+// while the caller proposes more are io_uring's (WriteQueue).
 #include "core/journal/writer.h"
 
-#include <sys/stat.h>
-#define XXH_STATIC_LINKING_ONLY  // the streaming state on the stack
-#include <xxhash.h>
-
 #include <algorithm>
-#include <cstring>
+#include <array>
+#include <cerrno>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/journal/batch.h"
 #include "core/journal/disk.h"
 #include "core/journal/format.h"
 #include "core/journal/ring.h"
+#include "core/journal/roll.h"
 #include "core/journal/segment.h"
+#include "core/journal/spare.h"
+#include "core/journal/write_queue.h"
 #include "epoch/detail/bell.h"
 #include "epoch/detail/mapping.h"
 #include "epoch/detail/slots.h"
@@ -33,10 +39,16 @@ using detail::JournalPort;
 using detail::Phase;
 using detail::RegionView;
 using detail::StateWord;
-using detail::VersionCell;
 
 constexpr auto kRelaxed = std::memory_order_relaxed;
+constexpr std::uint32_t kNobody = 0xffff'fffe;  // a slot that nobody has
 constexpr std::int64_t kMillisecond_ns = 1'000'000;
+// What one process has under way by itself; more fill no disk, and would keep others waiting.
+constexpr std::size_t kMostOwnWrites = 4;
+// At the end of a segment, for the word that the next one is there.
+constexpr std::uint64_t kSealBlocks = 1;
+// When nothing was written for so long, what was acknowledged last gets its evidence on disk.
+constexpr std::int64_t kRest_ns = 5 * kMillisecond_ns;
 
 class Port final : public JournalPort, public detail::ForkAware {
  public:
@@ -46,78 +58,99 @@ class Port final : public JournalPort, public detail::ForkAware {
         super_(mapping.superblock()),
         directory_(super_.journal_path.data()),
         capacity_blocks_(super_.segment_bytes / kBlockBytes),
-        latest_(super_.history == History::kLatest),
+        builder_(view_, super_),
         segment_(std::move(segment)),
         buffer_(64 * kBlockBytes) {
     Register();
   }
-  ~Port() override { Unregister(); }
+  ~Port() override {
+    Unregister();
+    Drain();
+    // The last one to let go says that what is there is all.
+    if (segment_.fd.ok() && seam::TestByteLock(segment_.fd.get(), 0) == seam::LockState::kFree) {
+      WriteHint(kNobody, /*at_once=*/true);
+    }
+  }
 
-  absl::StatusOr<Outcome> Flush(std::uint32_t slot, std::uint64_t generation) override {
+  absl::StatusOr<Outcome> Flush(std::uint32_t slot, Epoch wanted) override {
     const std::lock_guard lock(mutex_);
     if (!segment_.fd.ok()) {  // a fork child: needs a description, and a lock, of its own
-      absl::StatusOr<OpenSegment> segment =
-          AttachNewest(directory_, super_.journal, super_.incarnation);
-      if (!segment.ok()) return segment.status();
-      segment_ = *std::move(segment);
+      if (absl::Status s = Reattach(); !s.ok()) return s;
     }
+    bool moved = false;
     // Each turn finishes a step that somebody began. Words that never add up to one are damage.
     constexpr int kMostTurns = 100'000;
     for (int turn = 0; turn < kMostTurns; ++turn) {
-      detail::AdvanceDurableHead(view_);
-      const RingReading ring = ReadRing(*view_.control);
-      const BatchW newest = BatchW::Unpack(ring.newest.w);
-      if (IsSuccessor(ring.next.w, ring.newest.w)) {
-        FreezeHint(ring);
+      moved |= ReapAll();
+      absl::StatusOr<Look> look = LookAround();
+      if (!look.ok()) return look.status();
+      if (!look->settled) continue;
+      if (moved) {
+        PrepareNext(slot, look->ring);
+        return Outcome{Progress::kMoved};
+      }
+
+      // What is frozen comes first, oldest first: head waits for it.
+      std::int64_t help_after_ns = 64 * kMillisecond_ns;
+      absl::StatusOr<Help> help = WriteWhatIsDue(*look, help_after_ns);
+      if (!help.ok()) return help.status();
+      if (*help != Help::kNone) {
+        moved = *help == Help::kWritten;
         continue;
       }
-      switch (newest.state) {
-        case BatchState::kFailed:
-          return Poison();
-        case BatchState::kFrozen: {
-          if (!EndIsKnown(ring.newest.e, ring.before.e)) {
-            if (absl::Status s = FreezeEnd(ring); !s.ok()) return s;
-            continue;
-          }
-          const std::int64_t wait_ns = HelpIsDueIn(ring);
-          if (wait_ns > 0) return Outcome{Progress::kBusy, wait_ns};
-          absl::StatusOr<bool> wrote = Write(ring);
-          if (!wrote.ok()) return wrote.status();
-          if (*wrote) return Outcome{Progress::kMoved};
-          continue;
-        }
-        case BatchState::kWritten: {
-          const StateWord head = StateWord::Unpack(view_.control->head.Load());
-          if (head.phase == Phase::kPoisoned) return Poison();
-          if (head.epoch < newest.last) continue;  // not yet followed, or a stale reading
-          const std::uint64_t tail_word = view_.control->tail.Load();
-          StateWord accepted = StateWord::Unpack(tail_word);
-          if (accepted.phase == Phase::kVoting) {
-            // Undecided, so not to be written: a record must never be of something that is aborted
-            // afterwards. Its predecessor is.
-            if (!view_.ValidCell(accepted.version)) return RingDamaged();
-            accepted.version =
-                detail::PreviousCellOf(view_.cells[accepted.version].shape.Load(kRelaxed));
-            accepted.epoch -= 1;
-            if (view_.control->tail.Load() != tail_word) continue;
-          } else {
-            // Once durable it may be superseded and freed, so it must be Published by now.
-            detail::MarkPublished(view_, tail_word);
-          }
-          if (accepted.epoch <= newest.last) return Outcome{Progress::kIdle};
-          Freeze(ring, accepted, slot, generation);
-          continue;
-        }
-        default:
-          return RingDamaged();
+      const BatchW newest = look->ring.NewestW();
+      absl::StatusOr<StateWord> accepted = Accepted();
+      if (!accepted.ok()) return accepted.status();
+      if (accepted->epoch > newest.last && newest.last < wanted &&
+          MayFreeze(*look, accepted->epoch)) {
+        Freeze(look->ring, *accepted, slot);
+        continue;
       }
+      if (look->in_flight > 0 && OwnWrites()) {
+        moved |= Wait();
+        continue;
+      }
+      if (look->in_flight > 0) return Outcome{Progress::kBusy, help_after_ns};
+      // Nothing is under way, and what is not frozen is not wanted.
+      return Outcome{Progress::kIdle};
     }
     return RingDamaged();
   }
 
+  void Start(std::uint32_t slot) override {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock() || !segment_.fd.ok() || !queue_.Ready()) return;
+    constexpr int kMostTurns = 100;
+    for (int turn = 0; turn < kMostTurns; ++turn) {
+      ReapAll();
+      const absl::StatusOr<Look> look = LookAround();
+      if (!look.ok()) return;  // Flush says what
+      if (!look->settled) continue;
+      const BatchReading& newest = look->ring.At(0);
+      const BatchW w = look->ring.NewestW();
+      if (w.state == BatchState::kFrozen && IsMine(newest.w) && !IsUnderWay(newest.w)) {
+        if (!Send(look->ring)) return;
+        continue;
+      }
+      const absl::StatusOr<StateWord> accepted = Accepted();
+      PrepareNext(slot, look->ring);
+      if (!accepted.ok() || accepted->epoch <= w.last || FreeWrite() == nullptr ||
+          look->in_flight == detail::kMostBatchesInFlight || BlocksOthers(*look)) {
+        return;
+      }
+      Freeze(look->ring, *accepted, slot);
+    }
+  }
+
+  void Rest(std::uint32_t slot) override {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (lock.owns_lock() && segment_.fd.ok()) WriteHint(slot, /*at_once=*/false);
+  }
+
   std::string backend() const override {
     const std::lock_guard lock(mutex_);
-    return absl::StrCat(disk_.backend(), segment_.direct ? "" : "+buffered");
+    return absl::StrCat(queue_.Ready() ? "io_uring" : "pwritev2",
+                        segment_.direct ? "" : "+buffered");
   }
 
   void AfterForkInChild() noexcept override {
@@ -125,16 +158,132 @@ class Port final : public JournalPort, public detail::ForkAware {
     // had locked or half changed is begun anew (not destroyed: it may not be whole).
     std::construct_at(&mutex_);
     std::construct_at(&pieces_);
-    disk_.AfterForkInChild();  // segment_.fd closes itself
-    mine_ = 0;
+    std::construct_at(&mine_);
+    for (OwnWrite& write : writes_) write.words = nullptr;
+    queue_.AfterForkInChild();  // segment_.fd closes itself
+    spare_.AfterForkInChild();
   }
 
  private:
-  struct Piece {
-    std::uint32_t cell;
-    Epoch epoch;
-    std::uint64_t length_bytes;
+  // A write of this process that goes on by itself.
+  struct OwnWrite {
+    detail::BatchWords* words = nullptr;  // null: none
+    std::uint64_t w = 0;
+    AlignedBuffer buffer;
+    std::size_t size = 0;
+    std::uint64_t offset = 0;
   };
+
+  struct Look {
+    bool settled = false;  // every batch that is frozen has its hint and its end
+    RingReading ring;
+    StateWord head;
+    int in_flight = 0;
+  };
+
+  // --- looking -----------------------------------------------------------------------------------
+
+  // Lets head follow, and finishes the words of the newest batch: one step at a time.
+  absl::StatusOr<Look> LookAround() {
+    detail::AdvanceDurableHead(view_);
+    Look look;
+    look.head = StateWord::Unpack(view_.control->head.Load());
+    if (look.head.phase == Phase::kPoisoned) return Poison();
+    look.ring = ReadRing(*view_.control);
+    const RingReading& ring = look.ring;
+    if (IsSuccessor(ring.At(1).w, ring.At(0).w)) {
+      FreezeHint(ring);
+      return look;
+    }
+    if (ring.NewestW().state == BatchState::kFrozen && !EndIsKnown(ring.At(0).e, ring.At(-1).e)) {
+      if (absl::Status s = FreezeEnd(ring); !s.ok()) return s;
+      return look;
+    }
+    look.in_flight = ring.InFlight(look.head.epoch);
+    for (int back = 0; back < look.in_flight; ++back) {
+      switch (BatchW::Unpack(ring.At(-back).w).state) {
+        case BatchState::kFrozen:
+        case BatchState::kWritten:
+          break;
+        case BatchState::kFailed:
+          return Poison();
+        default:
+          return RingDamaged();
+      }
+    }
+    look.settled = true;
+    return look;
+  }
+
+  // The newest version that may be written.
+  absl::StatusOr<StateWord> Accepted() {
+    for (;;) {
+      const std::uint64_t tail_word = view_.control->tail.Load();
+      StateWord accepted = StateWord::Unpack(tail_word);
+      if (accepted.phase != Phase::kVoting) {
+        // Once durable it may be superseded and freed, so it must be Published by now.
+        detail::MarkPublished(view_, tail_word);
+        return accepted;
+      }
+      // Undecided, so not to be written: a record must never be of something that is aborted
+      // afterwards. Its predecessor is.
+      if (!view_.ValidCell(accepted.version)) return RingDamaged();
+      accepted.version =
+          detail::PreviousCellOf(view_.cells[accepted.version].shape.Load(kRelaxed));
+      accepted.epoch -= 1;
+      if (view_.control->tail.Load() == tail_word) return accepted;
+    }
+  }
+
+  // Whether the batch is the first of its segment.
+  static bool Opens(const RingReading& ring, int offset) {
+    return BatchE::Unpack(ring.At(offset).e).segment !=
+           BatchE::Unpack(ring.At(offset - 1).e).segment;
+  }
+
+  // Whether nothing may be frozen behind the newest batch before it is written: its segment may not
+  // be there yet, or it holds no version, so that head does not wait for it.
+  static bool BlocksOthers(const Look& look) {
+    const BatchW newest = look.ring.NewestW();
+    return newest.state == BatchState::kFrozen && (newest.hint_only || Opens(look.ring, 0));
+  }
+
+  // Whether another batch may be frozen, beside those in flight. To wait for them instead means
+  // that more is accepted meanwhile: larger batches, and fewer of them.
+  static bool MayFreeze(const Look& look, Epoch accepted) {
+    if (BlocksOthers(look) || look.in_flight == detail::kMostBatchesInFlight) return false;
+    const Epoch newest = look.ring.NewestW().last;
+    return look.in_flight == 0 || accepted - newest >= newest - look.head.epoch;
+  }
+
+  bool IsMine(std::uint64_t w) const {
+    return std::find(mine_.begin(), mine_.end(), w) != mine_.end();
+  }
+
+  // How long the batch's writer may still take before this process writes it, too. Not positive:
+  // now, because it is this one's, its writer is dead, or it has had its time.
+  std::int64_t HelpIsDueIn(const RingReading& ring, int offset) {
+    const BatchReading& batch = ring.At(offset);
+    // One without versions is only in the way.
+    if (IsMine(batch.w) || BatchW::Unpack(batch.w).hint_only) return 0;
+    const std::int64_t now = seam::MonotonicNanos();
+    Patience& patience =
+        patience_[static_cast<std::size_t>(RingReading::Slot(ring.newest + offset))];
+    if (patience.w != batch.w) patience = {batch.w, now};
+    const std::uint64_t writer = ring.WordsAt(*view_.control, offset).writer.Load(kRelaxed);
+    if (writer - 1 < view_.geometry.participants &&
+        !detail::OwnerAlive(mapping_.probe_fd(), static_cast<std::uint32_t>(writer - 1))) {
+      return 0;
+    }
+    const std::int64_t latency = std::clamp<std::int64_t>(
+        view_.control->flush_latency_ns.Load(kRelaxed), 0, 300 * kMillisecond_ns);
+    std::int64_t allowed = std::max(3 * latency, 2 * kMillisecond_ns);
+    // A new segment takes longer to make than a batch to write, and to make it twice helps nobody.
+    if (BatchE::Unpack(batch.e).segment != segment_.number) allowed += 100 * kMillisecond_ns;
+    return patience.since_ns + allowed - now;
+  }
+
+  // --- failing -----------------------------------------------------------------------------------
 
   absl::Status RingDamaged() const {
     return absl::DataLossError(
@@ -153,184 +302,193 @@ class Port final : public JournalPort, public detail::ForkAware {
                      "recover)"));
   }
 
-  // The batch in flight will never be known to be durable: this incarnation ends here.
-  absl::Status Fail(const RingReading& ring) {
-    std::uint64_t expected = ring.newest.w;
-    BatchW failed = BatchW::Unpack(expected);
+  // The batch will never be known to be durable: this incarnation ends here.
+  absl::Status Fail(detail::BatchWords& words, std::uint64_t w) {
+    BatchW failed = BatchW::Unpack(w);
     failed.state = BatchState::kFailed;
-    ring.newest_words->w.CompareExchange(expected, failed.Pack());
+    words.w.CompareExchange(w, failed.Pack());
     return Poison();
   }
 
-  // The versions after `from` up to the one in `cell`, oldest first; only the last for kLatest.
-  // False if the cells have moved on: what was read is stale.
-  bool Collect(std::uint32_t cell, Epoch last, Epoch from, std::vector<Piece>& pieces) const {
-    pieces.clear();
-    for (Epoch epoch = last; epoch > from; --epoch) {
-      if (!view_.ValidCell(cell)) return false;
-      const VersionCell& version = view_.cells[cell];
-      const std::uint64_t length = version.length_bytes.Load(kRelaxed);
-      if (version.epoch.Load(kRelaxed) != epoch || length > view_.geometry.state_bytes)
-        return false;
-      pieces.push_back({cell, epoch, length});
-      if (latest_) break;
-      cell = detail::PreviousCellOf(version.shape.Load(kRelaxed));
-    }
-    std::reverse(pieces.begin(), pieces.end());
-    return !pieces.empty();
+  // A participant wrote over what it had accepted: it can not be made durable as it was.
+  absl::Status Scribbled(detail::BatchWords& words, std::uint64_t w) {
+    Fail(words, w).IgnoreError();
+    return absl::DataLossError(absl::StrCat(
+        mapping_.path(), ": the accepted versions up to epoch ", BatchW::Unpack(w).last,
+        " were overwritten in shared memory before they were durable; the journal is poisoned"));
   }
 
-  static std::uint64_t BlocksOf(const std::vector<Piece>& pieces) {
-    std::uint64_t bytes = sizeof(BatchHeader);
-    for (const Piece& piece : pieces) bytes += RecordBytes(piece.length_bytes);
-    return BlocksFor(bytes);
+  // What was read does not fit together: fine if the batch has moved on, damage if not.
+  absl::StatusOr<bool> Stale(const RingReading& ring, int offset) {
+    detail::BatchWords& words = ring.WordsAt(*view_.control, offset);
+    const BatchReading& batch = ring.At(offset);
+    if (BatchReading::Of(words) != batch) return false;
+    if (BatchE::Unpack(batch.e).segment < segment_.number) {
+      // Still frozen for a segment that is not the newest: no process of this region does that.
+      return absl::FailedPreconditionError(
+          absl::StrCat(directory_, ": superseded: the journal went on without this region"));
+    }
+    return Scribbled(words, batch.w);
   }
+
+  // --- freezing ----------------------------------------------------------------------------------
 
   // W: all that was accepted since batch s, as far as it fits.
-  void Freeze(const RingReading& ring, const StateWord& accepted, std::uint32_t slot,
-              std::uint64_t generation) {
-    const Epoch from = BatchW::Unpack(ring.newest.w).last;
-    if (!Collect(accepted.version, accepted.epoch, from, pieces_)) return;
-    std::size_t count = 0;
-    for (std::uint64_t bytes = sizeof(BatchHeader); count < pieces_.size(); ++count) {
-      bytes += RecordBytes(pieces_[count].length_bytes);
-      if (count > 0 && bytes > kBatchBytesGoal) break;
-    }
-    const Piece& last = pieces_[count - 1];
-    std::uint64_t expected = ring.next.w;
-    const std::uint64_t frozen = BatchW{BatchState::kFrozen, false, last.cell, last.epoch}.Pack();
+  void Freeze(const RingReading& ring, const StateWord& accepted, std::uint32_t slot) {
+    if (!builder_.Collect(accepted.version, accepted.epoch, ring.NewestW().last, pieces_)) return;
+    const Piece& last = pieces_[BatchBuilder::Fitting(pieces_) - 1];
     EPOCH_POINT("journal.before_freeze");
-    if (!ring.next_words->w.CompareExchange(expected, frozen)) return;
+    FreezeW(ring, BatchW{BatchState::kFrozen, false, last.cell, last.epoch}.Pack(), slot);
+  }
+
+  void FreezeW(const RingReading& ring, std::uint64_t frozen, std::uint32_t slot) {
+    detail::BatchWords& words = ring.WordsAt(*view_.control, 1);
+    std::uint64_t expected = ring.At(1).w;
+    if (!words.w.CompareExchange(expected, frozen)) return;
     EPOCH_POINT("journal.frozen");
-    mine_ = frozen;
-    view_.control->flusher.Store(
-        (std::uint64_t{slot + 1} << detail::kNumberBits) | (generation & detail::kNumberMask),
-        kRelaxed);
+    words.writer.Store(slot + std::uint64_t{1}, kRelaxed);
+    if (mine_.size() == kMostRemembered) mine_.erase(mine_.begin());
+    mine_.push_back(frozen);
   }
 
   // H of batch s+1, whose W is frozen: the newest epoch known to be visible, chosen once.
   void FreezeHint(const RingReading& ring) {
-    const BatchH newest = BatchH::Unpack(ring.newest.h);
-    const BatchH old = BatchH::Unpack(ring.next.h);
+    const BatchH newest = BatchH::Unpack(ring.At(0).h);
+    const BatchH old = BatchH::Unpack(ring.At(1).h);
     const auto tag = static_cast<std::uint16_t>(newest.tag + 1);
     if (old.tag != static_cast<std::uint16_t>(tag - detail::kBatchRingSlots)) return;  // stale
     const Epoch head = StateWord::Unpack(view_.control->head.Load()).epoch;
-    std::uint64_t expected = ring.next.h;
+    std::uint64_t expected = ring.At(1).h;
     EPOCH_POINT("journal.before_hint");
-    ring.next_words->h.CompareExchange(expected, BatchH{tag, head}.Pack());
+    ring.WordsAt(*view_.control, 1).h.CompareExchange(expected, BatchH{tag, head}.Pack());
   }
 
   // E of batch s: behind batch s-1, or behind the base of the next segment.
   absl::Status FreezeEnd(const RingReading& ring) {
-    const BatchW w = BatchW::Unpack(ring.newest.w);
-    const BatchW before = BatchW::Unpack(ring.before.w);
-    const BatchE from = BatchE::Unpack(ring.before.e);
-    const bool collected = Collect(w.version, w.last, before.last, pieces_);
-    const VersionCell* base =
-        view_.ValidCell(before.version) ? &view_.cells[before.version] : nullptr;
-    const bool based = base != nullptr && base->epoch.Load(kRelaxed) == before.last;
-    const std::uint64_t base_bytes = based ? base->length_bytes.Load(kRelaxed) : 0;
-    if (!collected || !based || base_bytes > view_.geometry.state_bytes) {
-      if (ring.newest_words->w.Load() != ring.newest.w) return absl::OkStatus();  // stale
-      return Scribbled(w.last);
+    const BatchW w = ring.NewestW();
+    const BatchW before = BatchW::Unpack(ring.At(-1).w);
+    const BatchE from = BatchE::Unpack(ring.At(-1).e);
+    detail::BatchWords& words = ring.WordsAt(*view_.control, 0);
+    bool sound = view_.ValidCell(before.version);
+    pieces_.clear();
+    if (!w.hint_only) sound = sound && builder_.Collect(w.version, w.last, before.last, pieces_);
+    std::uint64_t base_bytes = 0;
+    if (sound) {
+      const detail::VersionCell& base = view_.cells[before.version];
+      base_bytes = base.length_bytes.Load(kRelaxed);
+      sound = base.epoch.Load(kRelaxed) == before.last && base_bytes <= view_.geometry.state_bytes;
     }
-    const std::uint64_t blocks = BlocksOf(pieces_);
+    if (!sound) {
+      if (words.w.Load() != ring.At(0).w) return absl::OkStatus();  // stale
+      return Scribbled(words, ring.At(0).w);
+    }
+    const std::uint64_t blocks = BatchBuilder::BlocksOf(pieces_);
     BatchE end{from.segment, from.end_block + blocks};
-    if (end.end_block > capacity_blocks_) {
+    if (end.end_block > capacity_blocks_ - kSealBlocks) {
       end = {from.segment + 1, 1 + BlocksFor(base_bytes) + blocks};
     }
-    if (end.segment > kMaxSegment || end.end_block > capacity_blocks_) return Scribbled(w.last);
-    std::uint64_t expected = ring.newest.e;
+    if (end.segment > kMaxSegment || end.end_block > capacity_blocks_ - kSealBlocks) {
+      return Scribbled(words, ring.At(0).w);
+    }
+    std::uint64_t expected = ring.At(0).e;
     EPOCH_POINT("journal.before_end");
-    ring.newest_words->e.CompareExchange(expected, end.Pack());
+    words.e.CompareExchange(expected, end.Pack());
     return absl::OkStatus();
   }
 
-  // A participant wrote over what it had accepted: it can not be made durable as it was.
-  absl::Status Scribbled(Epoch epoch) {
-    const RingReading ring = ReadRing(*view_.control);
-    std::uint64_t expected = ring.newest.w;
-    BatchW w = BatchW::Unpack(expected);
-    if (w.state == BatchState::kFrozen && w.last == epoch) {
-      w.state = BatchState::kFailed;
-      ring.newest_words->w.CompareExchange(expected, w.Pack());
+  // A batch without versions, if everything is durable and no such batch is the newest: evidence of
+  // what was acknowledged, which otherwise only the next commit brings.
+  void WriteHint(std::uint32_t slot, bool at_once) {
+    constexpr int kMostTurns = 20;
+    for (int turn = 0; turn < kMostTurns; ++turn) {
+      const absl::StatusOr<Look> look = LookAround();
+      if (!look.ok()) return;
+      if (!look->settled) continue;
+      const RingReading& ring = look->ring;
+      const BatchW newest = ring.NewestW();
+      if (look->in_flight != 0 || BatchE::Unpack(ring.At(0).e).segment != segment_.number) return;
+      if (newest.hint_only) {
+        // Whoever froze it may be dead; but nobody waits for it.
+        if (newest.state == BatchState::kFrozen && (IsMine(ring.At(0).w) || at_once)) {
+          Write(ring, 0).IgnoreError();
+        }
+        return;
+      }
+      // What an incarnation begins with needs none: it stands in the segment's header.
+      if (BatchH::Unpack(ring.At(0).h).hint == newest.last ||
+          BatchE::Unpack(ring.At(0).e).end_block + 1 > capacity_blocks_ - kSealBlocks) {
+        return;
+      }
+      const std::int64_t now = seam::MonotonicNanos();
+      if (std::exchange(rested_on_, ring.At(0).w) != ring.At(0).w) resting_since_ns_ = now;
+      if (!at_once && now - resting_since_ns_ < kRest_ns) return;
+      EPOCH_POINT("journal.before_rest");
+      FreezeW(ring, BatchW{BatchState::kFrozen, true, newest.version, newest.last}.Pack(), slot);
     }
-    Poison().IgnoreError();
-    return absl::DataLossError(absl::StrCat(
-        mapping_.path(), ": the accepted versions up to epoch ", epoch,
-        " were overwritten in shared memory before they were durable; the journal is poisoned"));
   }
 
-  // How long the batch's writer may still take before this process writes it, too. Not positive:
-  // now, because it is this one's, its writer is dead, or it has had its time.
-  std::int64_t HelpIsDueIn(const RingReading& ring) {
-    if (ring.newest.w == mine_) return 0;
-    const std::int64_t now = seam::MonotonicNanos();
-    if (ring.newest.w != waited_for_) {
-      waited_for_ = ring.newest.w;
-      waiting_since_ns_ = now;
+  // --- segments ----------------------------------------------------------------------------------
+
+  // One process prepares the next segment's space: who said so first, as long as it lives.
+  void PrepareNext(std::uint32_t slot, const RingReading& ring) {
+    const std::uint64_t number = segment_.number + 1;
+    const double used = static_cast<double>(BatchE::Unpack(ring.At(0).e).end_block) /
+                        static_cast<double>(capacity_blocks_);
+    if (used < Spare::kFrom || spare_.Over(number) || !queue_.Ready()) return;
+    constexpr std::uint64_t kSlotBits = 16;
+    const std::uint64_t mine = (number << kSlotBits) | (slot + 1);
+    std::uint64_t found = view_.control->preparer.Load(kRelaxed);
+    if (found != mine) {
+      const std::uint64_t other = (found & ((std::uint64_t{1} << kSlotBits) - 1)) - 1;
+      if (found >> kSlotBits == number && other < view_.geometry.participants &&
+          detail::OwnerAlive(mapping_.probe_fd(), static_cast<std::uint32_t>(other))) {
+        return;
+      }
+      if (!view_.control->preparer.CompareExchange(found, mine)) return;
     }
-    const std::uint64_t flusher = view_.control->flusher.Load(kRelaxed);
-    const std::uint64_t slot = (flusher >> detail::kNumberBits) - 1;
-    if (slot < view_.geometry.participants &&
-        !detail::OwnerAlive(mapping_.probe_fd(), static_cast<std::uint32_t>(slot))) {
-      return 0;
-    }
-    const std::int64_t latency = std::clamp<std::int64_t>(
-        view_.control->flush_latency_ns.Load(kRelaxed), 0, 300 * kMillisecond_ns);
-    std::int64_t patience = std::max(3 * latency, 2 * kMillisecond_ns);
-    // A new segment takes longer to make than a batch to write, and to make it twice helps nobody.
-    if (BatchE::Unpack(ring.newest.e).segment != segment_.number) patience += 100 * kMillisecond_ns;
-    return waiting_since_ns_ + patience - now;
+    spare_.Prepare(directory_, super_.journal, segment_, capacity_blocks_, used, queue_);
   }
 
-  // Makes sure that segment `number` exists and is the one attached to. The batch that goes there
-  // is frozen, so head stands at the end of the batch before it, and stays there.
-  absl::Status Roll(const RingReading& ring, std::uint64_t number) {
-    const BatchW before = BatchW::Unpack(ring.before.w);
+  // To the newest segment; its directory entry is durable after this.
+  absl::Status Reattach() {
+    absl::StatusOr<OpenSegment> newest =
+        AttachNewest(directory_, super_.journal, super_.incarnation);
+    if (!newest.ok()) return newest.status();
+    segment_ = *std::move(newest);
+    if (super_.retain_segments != 0 && segment_.number > super_.retain_segments) {
+      SweepSegments(directory_, segment_.number - super_.retain_segments);
+    }
+    return absl::OkStatus();
+  }
+
+  // Makes the segment that the batch opens, if it is not there, and attaches to it. Head stands at
+  // the end of the batch before, and stays there.
+  absl::Status Roll(const RingReading& ring, int offset) {
+    const std::uint64_t number = BatchE::Unpack(ring.At(offset).e).segment;
+    if (absl::Status s = Reattach(); !s.ok() || segment_.number >= number) return s;
+    const BatchW before = BatchW::Unpack(ring.At(offset - 1).w);
     if (!view_.ValidCell(before.version)) return RingDamaged();
-    const VersionCell& cell = view_.cells[before.version];
-    SegmentHeader header{};
-    header.magic = kSegmentMagic;
-    header.format_major = kFormatMajor;
-    header.format_minor = kFormatMinor;
-    header.journal = super_.journal;
-    header.incarnation = super_.incarnation;
-    header.segment = number;
-    header.block_bytes = kBlockBytes;
-    header.history = super_.history;
-    header.capacity_blocks = capacity_blocks_;
-    header.base_epoch = before.last;
-    header.base_length_bytes = cell.length_bytes.Load(kRelaxed);
-    header.base_digest = cell.digest.Load(kRelaxed);
-    header.base_chain = cell.chain.Load(kRelaxed);
-    header.base_token = cell.token.Load(kRelaxed);
-    header.previous_segment = number - 1;
-    header.previous_end_block = BatchE::Unpack(ring.before.e).end_block;
-    header.previous_last_epoch = before.last;
-    header.previous_chain = header.base_chain;
-    header.retain_segments = super_.retain_segments;
-    header.state_bytes = view_.geometry.state_bytes;
-    header.participants = view_.geometry.participants;
-    header.versions = view_.geometry.versions;
-    if (header.base_length_bytes > view_.geometry.state_bytes) return Scribbled(before.last + 1);
-    const std::byte* payload = view_.PayloadOf(before.version);
-    const std::vector<std::byte> base(payload, payload + header.base_length_bytes);
+    detail::BatchWords& words = ring.WordsAt(*view_.control, offset);
+    std::vector<std::byte> base;
+    const SegmentHeader header =
+        NextSegment(view_, super_, before, BatchE::Unpack(ring.At(offset - 1).e), base);
     seam::AcquireFence();
-    if (ring.newest_words->w.Load() != ring.newest.w) return absl::OkStatus();  // stale
-    if (detail::Digest(base) != header.base_digest) return Scribbled(before.last + 1);
-    struct stat current {};
-    const unsigned mode =
-        sys::fstat(segment_.fd.get(), &current) == 0 ? current.st_mode & 0777 : 0600;
-    absl::StatusOr<OpenSegment> made = MakeSegment(directory_, mode, header, base);
+    if (words.w.Load() != ring.At(offset).w) return absl::OkStatus();  // stale
+    if (header.segment != number || detail::Digest(base) != header.base_digest) {
+      return Scribbled(words, ring.At(offset).w);
+    }
+    absl::StatusOr<OpenSegment> made = FromSpare(directory_, header, base);
+    if (!made.ok()) made = MakeSegment(directory_, ModeOf(segment_.fd.get()), header, base);
     if (!made.ok()) return made.status();
     const absl::Status published = PublishSegment(directory_, *made);
     if (!published.ok() && !absl::IsAlreadyExists(published)) {
       // A sync of the directory that failed proves nothing when it succeeds later.
-      if (!absl::IsResourceExhausted(published)) return Fail(ring);
+      if (!absl::IsResourceExhausted(published)) return Fail(words, ring.At(offset).w);
       return published;
     }
     EPOCH_POINT("journal.rolled");
+    SweepSpares(directory_, number);
+    Seal(ring.At(offset - 1));
     if (absl::Status s = Reattach(); !s.ok()) return s;
     if (segment_.number < number) {
       return absl::InternalError(
@@ -339,173 +497,250 @@ class Port final : public JournalPort, public detail::ForkAware {
     return absl::OkStatus();
   }
 
-  // To the newest segment; its directory entry is durable after this.
-  absl::Status Reattach() {
-    absl::StatusOr<OpenSegment> newest =
-        AttachNewest(directory_, super_.journal, super_.incarnation);
-    if (!newest.ok()) return newest.status();
-    disk_.Release();
-    segment_ = *std::move(newest);
-    if (super_.retain_segments != 0 && segment_.number > super_.retain_segments) {
-      SweepSegments(directory_, segment_.number - super_.retain_segments);
-    }
-    return absl::OkStatus();
+  // Says in the old segment that there is a newer one, so that this one can not be lost unnoticed.
+  // Not durably: it narrows what goes undetected, and no more.
+  void Seal(const BatchReading& last) {
+    if (BatchE::Unpack(last.e).segment != segment_.number) return;
+    builder_.BuildSeal(last, capacity_blocks_ - kSealBlocks, buffer_.data());
+    WriteFully(segment_.fd.get(), buffer_.data(), kBlockBytes,
+               (capacity_blocks_ - kSealBlocks) * kBlockBytes, segment_.path)
+        .IgnoreError();
   }
 
-  // True: batch s is Written. False: look again. Errors: poisoned, out of room, superseded.
-  absl::StatusOr<bool> Write(const RingReading& ring) {
-    const BatchE end = BatchE::Unpack(ring.newest.e);
-    if (end.segment < segment_.number) return Stale(ring);
-    if (end.segment > segment_.number) {
-      absl::Status rolled = Reattach();
-      if (rolled.ok() && end.segment > segment_.number) rolled = Roll(ring, end.segment);
-      if (absl::IsResourceExhausted(rolled)) {
-        view_.control->journal_stall_errno.Store(ENOSPC, kRelaxed);
-        return rolled;
+  // --- writing -----------------------------------------------------------------------------------
+
+  enum class Help { kNone, kTried, kWritten };
+
+  // Writes the oldest batch that is this process's to write. Otherwise `help_after_ns` is lowered to
+  // when that will be so.
+  absl::StatusOr<Help> WriteWhatIsDue(const Look& look, std::int64_t& help_after_ns) {
+    const RingReading& ring = look.ring;
+    // One without versions, too, if it blocks others: head does not wait for it.
+    const int oldest = std::max(look.in_flight - 1, BlocksOthers(look) ? 0 : -1);
+    for (int back = oldest; back >= 0; --back) {
+      const BatchReading& batch = ring.At(-back);
+      if (BatchW::Unpack(batch.w).state != BatchState::kFrozen || IsUnderWay(batch.w)) continue;
+      // The next segment begins with the state that is visible then.
+      if (Opens(ring, -back) && look.head.epoch < BatchW::Unpack(ring.At(-back - 1).w).last) break;
+      const std::int64_t wait_ns = HelpIsDueIn(ring, -back);
+      if (wait_ns > 0) {
+        help_after_ns = std::min(help_after_ns, wait_ns);
+        continue;
       }
-      if (!rolled.ok()) return rolled;
-      view_.control->journal_stall_errno.Store(0, kRelaxed);
-      return false;
+      absl::StatusOr<bool> wrote = Write(ring, -back);
+      if (!wrote.ok()) return wrote.status();
+      return *wrote ? Help::kWritten : Help::kTried;
     }
-    const BatchW w = BatchW::Unpack(ring.newest.w);
-    const BatchW before = BatchW::Unpack(ring.before.w);
-    if (!Collect(w.version, w.last, before.last, pieces_)) return Stale(ring);
-    const std::uint64_t blocks = BlocksOf(pieces_);
-    if (!view_.ValidCell(before.version) || end.end_block > capacity_blocks_ ||
-        blocks > end.end_block) {
-      return Stale(ring);
+    return Help::kNone;
+  }
+
+  // Where a batch goes; its bytes are in the buffer.
+  struct Image {
+    std::uint64_t first_block;
+    std::uint64_t blocks;
+  };
+  // Nothing if what was read is stale or damaged; then `why` is what Stale() says.
+  std::optional<Image> Prepare(const RingReading& ring, int offset, AlignedBuffer& to,
+                               absl::StatusOr<bool>& why) {
+    const BatchReading& batch = ring.At(offset);
+    const BatchReading& previous = ring.At(offset - 1);
+    const BatchW w = BatchW::Unpack(batch.w);
+    const BatchW before = BatchW::Unpack(previous.w);
+    const BatchE end = BatchE::Unpack(batch.e);
+    const BatchE from = BatchE::Unpack(previous.e);
+    pieces_.clear();
+    if (!view_.ValidCell(before.version) || !view_.ValidCell(w.version) ||
+        (!w.hint_only && !builder_.Collect(w.version, w.last, before.last, pieces_))) {
+      why = Stale(ring, offset);
+      return std::nullopt;
     }
-    const std::uint64_t first_block = end.end_block - blocks;
+    const std::uint64_t blocks = BatchBuilder::BlocksOf(pieces_);
+    const Image image{end.end_block - blocks, blocks};
     // Exactly behind the batch before, or behind the base of the segment that it opens.
-    const BatchE from = BatchE::Unpack(ring.before.e);
-    const bool continues = end.segment == from.segment && first_block == from.end_block;
+    const bool continues = end.segment == from.segment && image.first_block == from.end_block;
+    const std::uint64_t base_bytes = view_.cells[before.version].length_bytes.Load(kRelaxed);
     const bool opens =
-        end.segment == from.segment + 1 &&
-        first_block == 1 + BlocksFor(view_.cells[before.version].length_bytes.Load(kRelaxed));
-    if (!continues && !opens) return Stale(ring);
-    if (blocks * kBlockBytes > buffer_.size()) {
-      buffer_ = AlignedBuffer(blocks * kBlockBytes);
-      if (buffer_.data() == nullptr) {
-        return absl::ResourceExhaustedError("no memory for a journal batch");
+        end.segment == from.segment + 1 && image.first_block == 1 + BlocksFor(base_bytes);
+    if (end.end_block > capacity_blocks_ - kSealBlocks || blocks > end.end_block || (!continues && !opens)) {
+      why = Stale(ring, offset);
+      return std::nullopt;
+    }
+    if (blocks * kBlockBytes > to.size()) {
+      to = AlignedBuffer(blocks * kBlockBytes);
+      if (to.data() == nullptr) {
+        why = absl::ResourceExhaustedError("no memory for a journal batch");
+        return std::nullopt;
       }
     }
     EPOCH_POINT("journal.collected");
-    const bool sound = Build(ring, first_block, blocks);
+    const bool sound =
+        builder_.Build(batch, previous, pieces_, image.first_block, blocks, to.data());
     EPOCH_POINT("journal.built");
     // Copied, then checked: if the words are still exactly these, so were the versions.
     seam::AcquireFence();
-    if (ring.newest_words->w.Load() != ring.newest.w ||
-        ring.newest_words->e.Load() != ring.newest.e ||
-        ring.newest_words->h.Load() != ring.newest.h) {
+    detail::BatchWords& words = ring.WordsAt(*view_.control, offset);
+    if (BatchReading::Of(words) != batch) {
+      why = false;
+      return std::nullopt;
+    }
+    if (!sound) {
+      why = Scribbled(words, batch.w);
+      return std::nullopt;
+    }
+    return image;
+  }
+
+  // Writes the batch and waits for the disk. True: it is Written. False: look again. Errors:
+  // poisoned, out of room, superseded.
+  absl::StatusOr<bool> Write(const RingReading& ring, int offset) {
+    const BatchReading& batch = ring.At(offset);
+    const BatchE end = BatchE::Unpack(batch.e);
+    if (end.segment < segment_.number) return Stale(ring, offset);
+    if (end.segment > segment_.number) {
+      const absl::Status rolled = Roll(ring, offset);
+      if (absl::IsResourceExhausted(rolled)) {
+        view_.control->journal_stall_errno.Store(ENOSPC, kRelaxed);
+      } else if (rolled.ok()) {
+        view_.control->journal_stall_errno.Store(0, kRelaxed);
+      }
+      if (!rolled.ok()) return rolled;
       return false;
     }
-    if (!sound) return Scribbled(w.last);
+    absl::StatusOr<bool> why = false;
+    const std::optional<Image> image = Prepare(ring, offset, buffer_, why);
+    if (!image.has_value()) return why;
+    detail::BatchWords& words = ring.WordsAt(*view_.control, offset);
     EPOCH_POINT("journal.before_submit");
     const std::int64_t started_ns = seam::MonotonicNanos();
-    const int error = disk_.WriteDurably(segment_.fd.get(), buffer_.data(), blocks * kBlockBytes,
-                                         first_block * kBlockBytes);
+    const int error = WriteDurably(segment_.fd.get(), buffer_.data(), image->blocks * kBlockBytes,
+                                   image->first_block * kBlockBytes);
     EPOCH_POINT("journal.written");
     // A later success would prove nothing: the pages that failed may be marked clean.
-    if (error != 0) return Fail(ring);
-    std::uint64_t expected = ring.newest.w;
-    BatchW written = w;
-    written.state = BatchState::kWritten;
-    if (ring.newest_words->w.CompareExchange(expected, written.Pack())) {
-      EPOCH_POINT("journal.marked");
+    if (error != 0) return Fail(words, batch.w);
+    if (MarkWritten(words, batch.w)) {
       const std::int64_t latency = seam::MonotonicNanos() - started_ns;
       const std::int64_t mean = view_.control->flush_latency_ns.Load(kRelaxed);
       view_.control->flush_latency_ns.Store(mean == 0 ? latency : mean + (latency - mean) / 8,
                                             kRelaxed);
     }
-    detail::AdvanceDurableHead(view_);
     return true;
   }
 
-  // What was read does not fit together: fine if the ring has moved on, damage if not.
-  absl::StatusOr<bool> Stale(const RingReading& ring) {
-    if (ring.newest_words->w.Load() != ring.newest.w ||
-        ring.newest_words->e.Load() != ring.newest.e) {
-      return false;
-    }
-    if (BatchE::Unpack(ring.newest.e).segment < segment_.number) {
-      // Still frozen for a segment that is not the newest: no process of this region does that.
-      return absl::FailedPreconditionError(
-          absl::StrCat(directory_, ": superseded: the journal went on without this region"));
-    }
-    return Scribbled(BatchW::Unpack(ring.newest.w).last);
+  bool MarkWritten(detail::BatchWords& words, std::uint64_t w) {
+    BatchW written = BatchW::Unpack(w);
+    written.state = BatchState::kWritten;
+    const bool marked = words.w.CompareExchange(w, written.Pack());
+    if (marked) EPOCH_POINT("journal.marked");
+    detail::AdvanceDurableHead(view_);
+    return marked;
   }
 
-  // Copies the versions in `pieces_` into blocks. False if one does not match its digest.
-  bool Build(const RingReading& ring, std::uint64_t first_block, std::uint64_t blocks) {
-    std::memset(buffer_.data(), 0, blocks * kBlockBytes);
-    const BatchW before = BatchW::Unpack(ring.before.w);
-    const BatchE end = BatchE::Unpack(ring.newest.e);
-    BatchHeader header{};
-    header.magic = kBatchMagic;
-    header.format_major = kFormatMajor;
-    header.flags = latest_ ? std::uint32_t{kBatchLatest} : 0u;
-    header.journal = super_.journal;
-    header.incarnation = super_.incarnation;
-    header.segment = end.segment;
-    header.block = first_block;
-    header.blocks = blocks;
-    header.first_epoch = before.last + 1;
-    header.last_epoch = pieces_.back().epoch;
-    header.records = pieces_.size();
-    header.durable_hint = BatchH::Unpack(ring.newest.h).hint;
-    header.previous_chain = view_.cells[before.version].chain.Load(kRelaxed);
-    header.chain = view_.cells[pieces_.back().cell].chain.Load(kRelaxed);
-    header.crc = BatchHeaderCrc(header);
-    BlockWriter writer(buffer_.data(), super_.journal, end.segment, first_block);
-    writer.Append(&header, sizeof header);
-    bool sound = true;
-    for (const Piece& piece : pieces_) {
-      const VersionCell& cell = view_.cells[piece.cell];
-      RecordHeader record{};
-      record.epoch = cell.epoch.Load(kRelaxed);
-      record.ballot = cell.ballot.Load(kRelaxed);
-      record.length_bytes = piece.length_bytes;
-      record.digest = cell.digest.Load(kRelaxed);
-      record.chain = cell.chain.Load(kRelaxed);
-      record.token = cell.token.Load(kRelaxed);
-      record.proposer = cell.proposer.Load(kRelaxed);
-      record.kind = static_cast<std::uint64_t>(detail::KindOf(cell.shape.Load(kRelaxed)));
-      record.outcome = cell.outcome.Load(kRelaxed);  // decided before it was accepted
-      record.deadline_ns = cell.deadline_ns.Load(kRelaxed);
-      writer.Append(&record, sizeof record);
-      // The digest is taken of the copy: the shared bytes could change between two looks.
-      XXH64_state_t digest;
-      XXH64_reset(&digest, 0);
-      const std::byte* from = view_.PayloadOf(piece.cell);
-      for (std::uint64_t left = piece.length_bytes; left > 0;) {
-        const std::span<std::byte> to = writer.Next(left);
-        std::memcpy(to.data(), from, to.size());
-        XXH64_update(&digest, to.data(), to.size());
-        from += to.size();
-        left -= to.size();
-      }
-      writer.Skip(Padded(piece.length_bytes) - piece.length_bytes);
-      sound = sound && record.epoch == piece.epoch && XXH64_digest(&digest) == record.digest;
-    }
-    writer.FinishBatch();
-    return sound;
+  // --- writes that go on by themselves -----------------------------------------------------------
+
+  bool IsUnderWay(std::uint64_t w) const {
+    return std::any_of(writes_.begin(), writes_.end(), [w](const OwnWrite& write) {
+      return write.words != nullptr && write.w == w;
+    });
   }
+  bool OwnWrites() const {
+    return std::any_of(writes_.begin(), writes_.end(),
+                       [](const OwnWrite& write) { return write.words != nullptr; });
+  }
+  OwnWrite* FreeWrite() {
+    for (OwnWrite& write : writes_) {
+      if (write.words == nullptr) return &write;
+    }
+    return nullptr;
+  }
+
+  // Hands the newest batch to the disk. False: it has to be waited for, so leave it to Flush.
+  bool Send(const RingReading& ring) {
+    const BatchReading& batch = ring.At(0);
+    OwnWrite* const write = FreeWrite();
+    if (write == nullptr || BatchE::Unpack(batch.e).segment != segment_.number) return false;
+    absl::StatusOr<bool> why = false;
+    const std::optional<Image> image = Prepare(ring, 0, write->buffer, why);
+    if (!image.has_value()) return why.ok();
+    write->words = &ring.WordsAt(*view_.control, 0);
+    write->w = batch.w;
+    write->size = image->blocks * kBlockBytes;
+    EPOCH_POINT("journal.before_submit");
+    if (queue_.Submit(segment_.fd.get(), write->buffer.data(), write->size,
+                      image->first_block * kBlockBytes, /*durably=*/true,
+                      static_cast<std::uint64_t>(write - writes_.data()))) {
+      return true;
+    }
+    write->words = nullptr;
+    return false;
+  }
+
+  // Takes note of what is done. True if anything became durable by it.
+  bool ReapAll() {
+    bool written = false;
+    while (const std::optional<WriteQueue::Done> done = queue_.Reap(/*wait=*/false)) {
+      written |= Finish(*done);
+    }
+    return written;
+  }
+  // The same, for one that is waited for.
+  bool Wait() {
+    const std::optional<WriteQueue::Done> done = queue_.Reap(/*wait=*/true);
+    return done.has_value() && Finish(*done);
+  }
+
+  bool Finish(const WriteQueue::Done& done) {
+    if (done.tag == Spare::kTag) {
+      spare_.Finished(done.result);
+      return false;
+    }
+    OwnWrite& write = writes_[done.tag];
+    detail::BatchWords* const words = std::exchange(write.words, nullptr);
+    EPOCH_POINT("journal.written");
+    const int fault = EPOCH_FAULT("journal.write");
+    const int result = fault != 0 ? -fault : done.result;
+    if (result == static_cast<int>(write.size)) return MarkWritten(*words, write.w);
+    if (result == -EINVAL || result == -EOPNOTSUPP) queue_.Refuse();
+    // Not done, or not all of it: Flush writes it whole, as it is still this process's batch.
+    if (result >= 0 || IsTransient(-result)) return false;
+    Fail(*words, write.w).IgnoreError();
+    return false;
+  }
+
+  // Before the end: what is under way is finished, since its memory goes.
+  void Drain() {
+    while (queue_.in_flight() > 0) {
+      const std::optional<WriteQueue::Done> done = queue_.Reap(/*wait=*/true);
+      if (!done.has_value()) break;
+      Finish(*done);
+    }
+    if (queue_.in_flight() == 0) return;
+    for (OwnWrite& write : writes_) write.buffer.Leak();  // what can not be waited for
+  }
+
+  struct Patience {
+    std::uint64_t w = 0;
+    std::int64_t since_ns = 0;
+  };
+  static constexpr std::size_t kMostRemembered = detail::kMostBatchesInFlight;
 
   const detail::Mapping& mapping_;
   const RegionView view_;
   const detail::Superblock& super_;
   const std::string directory_;
   const std::uint64_t capacity_blocks_;
-  const bool latest_;
+  const BatchBuilder builder_;
 
   mutable std::mutex mutex_;
   OpenSegment segment_;
-  mutable Disk disk_;
-  AlignedBuffer buffer_;
+  AlignedBuffer buffer_;  // of what is written while the caller waits
+  std::array<OwnWrite, kMostOwnWrites> writes_;
+  mutable WriteQueue queue_;
+  Spare spare_;
   std::vector<Piece> pieces_;
-  std::uint64_t mine_ = 0;  // W of the batch that this process froze
-  std::uint64_t waited_for_ = 0;
-  std::int64_t waiting_since_ns_ = 0;
+  std::vector<std::uint64_t> mine_;  // W of the batches that this process froze last
+  std::array<Patience, detail::kBatchRingSlots> patience_{};
+  std::uint64_t rested_on_ = 0;  // W of the batch that was the newest when this was last looked at
+  std::int64_t resting_since_ns_ = 0;
 };
 
 }  // namespace

@@ -88,16 +88,19 @@ TEST_P(DurableTest, ProposalsGoToDiskTogether) {
     absl::StatusOr<Ticket> ticket = self->Propose(*std::move(draft));
     ASSERT_OK(ticket);
     EXPECT_EQ(ticket->epoch, e);
-    EXPECT_EQ(region->epoch(), 0u) << "visible before it is durable";
     last = *ticket;
   }
   ASSERT_OK(self->Await(last));
   ExpectState(*region, 60);
   const std::vector<journal::BatchInfo> batches = BatchesIn(directory());
-  ASSERT_EQ(batches.size(), 1u);
-  EXPECT_EQ(batches[0].header.first_epoch, 1u);
-  EXPECT_EQ(batches[0].header.last_epoch, 60u);
-  EXPECT_EQ(batches[0].header.records, GetParam() == History::kAll ? 60u : 1u);
+  // What was sent on its way meanwhile, and the rest.
+  ASSERT_LE(batches.size(), 12u);
+  EXPECT_EQ(batches.front().header.first_epoch, 1u);
+  EXPECT_EQ(batches.back().header.last_epoch, 60u);
+  for (const journal::BatchInfo& batch : batches) {
+    const Epoch count = batch.header.last_epoch - batch.header.first_epoch + 1;
+    EXPECT_EQ(batch.header.records, GetParam() == History::kAll ? count : 1u);
+  }
   if (GetParam() == History::kAll) ExpectCompleteHistory(directory(), 60);
 }
 
@@ -224,7 +227,7 @@ TEST_P(DurableTest, EightProcessesCommitInOneOrder) {
   Epoch next = 1;
   for (const journal::BatchInfo& batch : BatchesIn(directory())) {
     EXPECT_EQ(batch.header.first_epoch, next);
-    EXPECT_EQ(batch.header.durable_hint + 1, next);
+    EXPECT_LT(batch.header.durable_hint, next);
     next = batch.header.last_epoch + 1;
   }
   EXPECT_EQ(next, kProcesses * kEach + 1);

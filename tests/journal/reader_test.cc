@@ -24,8 +24,14 @@ class ReaderTest : public JournalTest {
   void Write(const std::vector<std::size_t>& sizes) {
     ASSERT_NO_FATAL_FAILURE(WriteJournal(sizes));
     batches_ = BatchesIn(directory());
-    ASSERT_EQ(batches_.size(), sizes.size());
+    ASSERT_EQ(batches_.size(), sizes.size() + 1);
     path_ = SegmentsIn(directory()).back();
+    // As if the last writer had been killed: without the evidence that it leaves at its end.
+    with_hint_ = ReadFile(path_);
+    ASSERT_NE(last().header.flags & journal::kBatchHintOnly, 0u);
+    const Bytes zeros(kBlockBytes);
+    Patch(path_, last().offset_bytes, zeros.data(), zeros.size());
+    batches_.pop_back();
     original_ = ReadFile(path_);
   }
   const BatchInfo& last() const { return batches_.back(); }
@@ -45,7 +51,37 @@ class ReaderTest : public JournalTest {
   std::vector<BatchInfo> batches_;
   std::string path_;
   Bytes original_;
+  Bytes with_hint_;
 };
+
+TEST_F(ReaderTest, WhoeverIsTheLastToLetGoLeavesEvidenceOfTheLastCommit) {
+  ASSERT_NO_FATAL_FAILURE(Write({100, 300, 300}));
+  absl::StatusOr<SegmentScan> scan = RecoveredFrom(with_hint_);
+  ASSERT_OK(scan);
+  EXPECT_EQ(scan->epoch, 3u);
+  EXPECT_FALSE(scan->torn);
+  // The last commit comes back as zeros: without that evidence a torn write, with it a loss.
+  for (const bool hinted : {false, true}) {
+    Bytes lost = hinted ? with_hint_ : original_;
+    std::memset(lost.data() + last().offset_bytes, 0, BytesOf(last()));
+    if (hinted) {
+      EXPECT_FAILS(RecoveredFrom(lost), kDataLoss, "epochs 3 to 3 were acknowledged");
+    } else {
+      ExpectPrefix(lost, 2);
+    }
+  }
+}
+
+TEST_F(ReaderTest, ASegmentThatWasRolledFromKnowsItsSuccessor) {
+  // Enough for three segments.
+  ASSERT_NO_FATAL_FAILURE(WriteJournal(std::vector<std::size_t>(80, kLargeBytes)));
+  const std::vector<std::string> paths = SegmentsIn(directory());
+  ASSERT_GE(paths.size(), 3u);
+  ASSERT_OK(Preview(directory()));
+  std::filesystem::remove(paths.back());
+  EXPECT_FAILS(Preview(directory()), kDataLoss, "is not the newest segment");
+  EXPECT_FAILS(Region::Restore(name(), Options()), kDataLoss, "is not the newest segment");
+}
 
 TEST_F(ReaderTest, CutsATailTornAtEverySector) {
   ASSERT_NO_FATAL_FAILURE(Write({100, kLargeBytes, kLargeBytes}));

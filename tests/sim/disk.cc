@@ -216,6 +216,13 @@ void Disk::Land(const Flight& flight, bool stable, const std::function<bool()>& 
 }
 
 ssize_t Disk::Write(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable) {
+  const Begun begun = Begin(fd, from, size, offset, durable);
+  if (!*begun.done) engine_.BlockUntil(*begun.done);
+  return begun.result < 0 ? Fail(static_cast<int>(-begun.result)) : begun.result;
+}
+
+Disk::Begun Disk::Begin(int fd, const void* from, std::size_t size, std::int64_t offset,
+                        bool durable) {
   engine_.Step();
   const int description = Describe(fd);
   Inode& node = NodeOf(DescriptionOf(fd).inode);
@@ -243,19 +250,19 @@ ssize_t Disk::Write(int fd, const void* from, std::size_t size, std::int64_t off
       } else {
         Land(*flight, true, [&random] { return random.OneIn(2); });
       }
-      return Fail(EIO);
+      return {std::make_shared<bool>(true), -EIO};
     case kWriteIsShort:
       flight->bytes.resize(random.Below(size / kSector) * kSector);
       Land(*flight, false, [] { return true; });
-      return static_cast<ssize_t>(flight->bytes.size());
+      return {std::make_shared<bool>(true), static_cast<ssize_t>(flight->bytes.size())};
     case kWriteInterrupted:
-      return Fail(random.OneIn(2) ? EINTR : EAGAIN);
+      return {std::make_shared<bool>(true), random.OneIn(2) ? -EINTR : -EAGAIN};
     default:
       break;
   }
   if (!durable || engine_.current() < 0) {
     Land(*flight, durable, [] { return true; });
-    return static_cast<ssize_t>(size);
+    return {std::make_shared<bool>(true), static_cast<ssize_t>(size)};
   }
   ++descriptions_[static_cast<std::size_t>(description)].references;
   flights_.push_back(flight);
@@ -266,8 +273,7 @@ ssize_t Disk::Write(int fd, const void* from, std::size_t size, std::int64_t off
     std::erase(flights_, flight);
     Drop(flight->description);
   });
-  engine_.BlockUntil(*flight->done);
-  return static_cast<ssize_t>(size);
+  return {flight->done, static_cast<ssize_t>(size)};
 }
 
 int Disk::Sync(int fd) {

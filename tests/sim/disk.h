@@ -75,6 +75,14 @@ class Disk {
   int Dup3(int from, int to);
   ssize_t Read(int fd, void* to, std::size_t size, std::int64_t offset);
   ssize_t Write(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable);
+  // A write that goes on while its process does something else. `result`: as Write's, or minus an
+  // errno; it counts when `done`.
+  struct Begun {
+    std::shared_ptr<bool> done;
+    ssize_t result;
+  };
+  Begun Begin(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable);
+  void Await(const Begun& begun) { engine_.BlockUntil(*begun.done); }
   int Sync(int fd);
   int Allocate(int fd, std::int64_t size);  // returns an errno
   int Link(const char* from, const char* to);

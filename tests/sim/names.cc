@@ -108,7 +108,7 @@ std::string NameOfWord(const detail::RegionView& view, const void* at, std::uint
       {offsetof(Control, slot_limit), "slot_limit", Plain},
       {offsetof(Control, ballot), "ballot", Plain},
       {offsetof(Control, gather), "gather", Gather},
-      {offsetof(Control, flusher), "flusher", Plain},
+      {offsetof(Control, preparer), "preparer", Plain},
       {offsetof(Control, flush_latency_ns), "flush_latency", Plain},
       {offsetof(Control, journal_stall_errno), "stall_errno", Plain}};
   static constexpr Field kSlot[] = {

@@ -16,10 +16,14 @@
 #include <boost/interprocess/exceptions.hpp>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <optional>
 #include <source_location>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "epoch/detail/check.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/engine.h"
 #include "tests/sim/weakened.h"
@@ -250,6 +254,58 @@ inline int sched_yield() {
   sim::Engine::active()->Relax();
   return 0;
 }
+
+// io_uring's place. What is submitted lands some time, whatever becomes of its process.
+class WriteQueue {
+ public:
+  struct Done {
+    std::uint64_t tag;
+    int result;
+  };
+
+  bool Ready() const { return !refused_; }
+  void Refuse() { refused_ = true; }
+  bool Submit(int fd, const std::byte* from, std::size_t size, std::uint64_t offset, bool durably,
+              std::uint64_t tag) {
+    if (refused_ || writes_.size() == kDepth) return false;
+    writes_.push_back({TheDisk().Begin(fd, from, size, static_cast<std::int64_t>(offset), durably),
+                       tag, from, std::string(reinterpret_cast<const char*>(from), size)});
+    return true;
+  }
+  bool SubmitSync(int fd, std::uint64_t tag) {
+    if (refused_ || writes_.size() == kDepth) return false;
+    const int result = TheDisk().Sync(fd) == 0 ? 0 : -errno;
+    writes_.push_back({{std::make_shared<bool>(true), result}, tag, nullptr, {}});
+    return true;
+  }
+  std::optional<Done> Reap(bool wait) {
+    if (writes_.empty()) return std::nullopt;
+    if (wait) TheDisk().Await(writes_.front().begun);
+    for (auto write = writes_.begin(); write != writes_.end(); ++write) {
+      if (!*write->begun.done) continue;
+      // The kernel reads it when it likes.
+      EPOCH_CHECK(std::memcmp(write->from, write->bytes.data(), write->bytes.size()) == 0,
+                  "the memory of a write changed under it");
+      const Done done{write->tag, static_cast<int>(write->begun.result)};
+      writes_.erase(write);
+      return done;
+    }
+    return std::nullopt;
+  }
+  unsigned in_flight() const { return static_cast<unsigned>(writes_.size()); }
+  void AfterForkInChild() noexcept { writes_.clear(); }
+
+ private:
+  static constexpr std::size_t kDepth = 8;
+  struct Write {
+    sim::Disk::Begun begun;
+    std::uint64_t tag;
+    const std::byte* from;
+    std::string bytes;
+  };
+  std::vector<Write> writes_;
+  bool refused_ = false;
+};
 
 class MappedFile {
  public:

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -108,21 +110,23 @@ class World {
   }
 
   // Overwrites a sector that recovery must miss: with noise, any that was written; with zeros,
-  // which may also be what a power loss left, one of a batch that has another batch behind it.
+  // which may also be what a power loss left, one of a batch that another one behind it knows to
+  // have been visible.
   void DamageSomething() {
     const std::vector<std::string> names = stage_.disk.Names(kJournal);
     if (names.empty()) return;
     const std::string newest =
         absl::StrCat(kJournal, "/", *std::max_element(names.begin(), names.end()));
     const std::vector<std::byte> bytes = stage_.disk.Stable(newest);
-    std::vector<std::size_t> written, batches;
+    std::vector<std::size_t> written;
+    std::map<std::size_t, journal::BatchHeader> batches;  // by sector
     for (std::size_t at = 0; at + kSector <= bytes.size(); at += kSector) {
       const auto begin = bytes.begin() + static_cast<std::ptrdiff_t>(at);
       if (std::any_of(begin, begin + kSector, [](std::byte b) { return b != std::byte{0}; })) {
         written.push_back(at / kSector);
       }
       if (std::memcmp(&bytes[at], &journal::kBatchMagic, sizeof journal::kBatchMagic) == 0) {
-        batches.push_back(at / kSector);
+        std::memcpy(&batches[at / kSector], &bytes[at], sizeof(journal::BatchHeader));
       }
     }
     // Where sectors tear, the header behind it may be torn, too, and prove nothing.
@@ -130,7 +134,12 @@ class World {
     const bool zeros = !stage_.plan.tears && random.OneIn(2);
     if (zeros) {
       std::erase_if(written, [&](std::size_t sector) {
-        return batches.empty() || sector < batches.front() || sector >= batches.back();
+        const auto behind = batches.upper_bound(sector);
+        if (behind == batches.begin()) return true;
+        const journal::BatchHeader& hit = std::prev(behind)->second;
+        return std::none_of(behind, batches.end(), [&hit](const auto& later) {
+          return later.second.durable_hint >= hit.first_epoch;
+        });
       });
     }
     if (written.empty()) return;

@@ -6,13 +6,14 @@
 namespace epoch::detail {
 namespace {
 
-// Layout 2, for ever: a change of any of these needs a new layout number.
-static_assert(kLayoutMajor == 2);
+// Layout 3, for ever: a change of any of these needs a new layout number.
+static_assert(kLayoutMajor == 3);
 static_assert(sizeof(Superblock) == 4096 && sizeof(Slot) == 1024 && sizeof(VersionCell) == 256);
 static_assert(offsetof(Superblock, magic) == 0 && offsetof(Superblock, layout_major) == 8);
 static_assert(offsetof(Superblock, fingerprint) == 16 && offsetof(Superblock, checksum) == 4088);
 static_assert(offsetof(Control, head) == 0 && offsetof(Control, tail) == 128);
-static_assert(offsetof(Control, bell) == 256 && offsetof(Control, slot_limit) == 384);
+static_assert(offsetof(Control, bell) == 256 && offsetof(Control, doors) == 384);
+static_assert(offsetof(Control, slot_limit) == 640 && offsetof(Control, ring) == 1152);
 static_assert(offsetof(Slot, pin) == 128 && offsetof(Slot, vote) == 256);
 static_assert(offsetof(Slot, offer) == 416 && offsetof(Slot, contribution) == 512);
 static_assert(offsetof(VersionCell, epoch) == 128);

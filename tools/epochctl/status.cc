@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/inspect/region_status.h"
-#include "core/journal/disk.h"
+#include "core/journal/write_queue.h"
 #include "core/journal/segment.h"
 #include "tools/epochctl/verbs.h"
 
@@ -27,7 +27,7 @@ struct JournalFiles {
 };
 
 JournalFiles InspectJournal(const RegionStatus& status) {
-  JournalFiles files{.backend = journal::Disk().backend()};
+  JournalFiles files{.backend = journal::WriteBackend()};
   const auto segments = journal::ListSegments(status.journal);
   if (!segments.ok()) {
     files.error = std::string(segments.status().message());

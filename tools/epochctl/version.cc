@@ -2,7 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/journal/disk.h"
+#include "core/journal/format.h"
+#include "core/journal/write_queue.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {
@@ -12,7 +13,7 @@ absl::Status Version(Context& context) {
   const std::string layout = fmt::format("{}.{}", detail::kLayoutMajor, detail::kLayoutMinor);
   const std::string fingerprint = fmt::format("{:016x}", detail::LayoutFingerprint());
   const std::string format = fmt::format("{}.{}", journal::kFormatMajor, journal::kFormatMinor);
-  const std::string backend = journal::Disk().backend();
+  const std::string backend = journal::WriteBackend();
   if (context.json()) {
     context.PrintJson({{"schema", "epoch.version/1"},
                        {"version", EPOCH_VERSION},

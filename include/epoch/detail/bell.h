@@ -14,34 +14,66 @@
 #define EPOCH_DETAIL_BELL_H_
 
 #include <cstdint>
+#include <utility>
 
 #include "absl/time/time.h"
 #include "epoch/detail/layout.h"
 
 namespace epoch::detail {
 
-inline void Ring(Control& control) noexcept {
-  std::uint32_t value = control.bell.Load();  // B: pairs with the FetchOr in SleepUnless
+using BellWord = seam::Atomic<std::uint32_t>;
+
+// Whether anybody slept, or was about to.
+inline bool RingAt(BellWord& bell) noexcept {
+  std::uint32_t value = bell.Load();  // B: pairs with the FetchOr in ArmAt
   while ((value & 1) != 0) {
-    if (control.bell.CompareExchange(value, (value & ~1u) + 2)) {
-      seam::FutexWakeAll(&control.bell);
-      return;
+    if (bell.CompareExchange(value, (value & ~1u) + 2)) {
+      seam::FutexWakeAll(&bell);
+      return true;
     }
   }
+  return false;
 }
+inline void Ring(Control& control) noexcept { RingAt(control.bell); }
 
 // Says that somebody is about to sleep. Look again, then FutexWait for the value returned.
-inline std::uint32_t Arm(Control& control) noexcept {
-  return control.bell.FetchOr(1) | 1;  // B: pairs with the load in Ring
+inline std::uint32_t ArmAt(BellWord& bell) noexcept {
+  return bell.FetchOr(1) | 1;  // B: pairs with the load in RingAt
 }
+inline std::uint32_t Arm(Control& control) noexcept { return ArmAt(control.bell); }
 
 // Sleeps until the bell rings or `nanos` have passed, unless `done()` holds already.
 template <typename Done>
-void SleepUnless(Control& control, std::int64_t nanos, Done&& done) noexcept {
+void SleepAtUnless(BellWord& bell, std::int64_t nanos, Done&& done) noexcept {
   if (nanos <= 0) return;
-  const std::uint32_t value = Arm(control);
+  const std::uint32_t value = ArmAt(bell);
   if (done()) return;
-  seam::FutexWait(&control.bell, value, nanos);
+  seam::FutexWait(&bell, value, nanos);
+}
+template <typename Done>
+void SleepUnless(Control& control, std::int64_t nanos, Done&& done) noexcept {
+  SleepAtUnless(control.bell, nanos, std::forward<Done>(done));
+}
+
+// Doors. Whoever waits for its own transition to be durable waits at that epoch's door: of all who
+// wait, only those wake up whose epoch it is, and one more, who writes what comes next.
+inline BellWord& DoorOf(Control& control, Epoch epoch) noexcept {
+  return control.doors[epoch % kDoors];
+}
+// The epochs after `from`, up to `to`, are durable.
+inline void RingDoors(Control& control, Epoch from, Epoch to) noexcept {
+  if (to - from > kDoors) from = to - kDoors;
+  for (Epoch epoch = from + 1; epoch <= to; ++epoch) RingAt(DoorOf(control, epoch));
+}
+// Somebody who waits for one of them: the first.
+inline void RingOneDoor(Control& control, Epoch from, Epoch to) noexcept {
+  if (to - from > kDoors) to = from + kDoors;
+  for (Epoch epoch = from + 1; epoch <= to; ++epoch) {
+    if (RingAt(DoorOf(control, epoch))) return;
+  }
+}
+inline void RingAllDoors(Control& control) noexcept {
+  for (BellWord& door : control.doors) RingAt(door);
 }
 
 inline std::int64_t DeadlineAfter(absl::Duration timeout) {

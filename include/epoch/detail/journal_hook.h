@@ -4,6 +4,7 @@
 #ifndef EPOCH_DETAIL_JOURNAL_HOOK_H_
 #define EPOCH_DETAIL_JOURNAL_HOOK_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -57,10 +58,15 @@ class JournalPort {
   };
 
   virtual ~JournalPort() = default;
-  // Writes at most one batch. Blocks on the disk. Errors: DataLoss (poisoned), ResourceExhausted
-  // (no room for the next segment; what is accepted stays pending), FailedPrecondition (the region
-  // has been restored elsewhere; this mapping is history).
-  virtual absl::StatusOr<Outcome> Flush(std::uint32_t slot, std::uint64_t generation) = 0;
+  // Writes at most one batch, and waits until it is on disk. What is accepted up to `wanted` gets
+  // frozen; a batch of others is written when its own writer is dead or slow. Errors: DataLoss
+  // (poisoned), ResourceExhausted (no room for the next segment; what is accepted stays pending),
+  // FailedPrecondition (the region has been restored elsewhere; this mapping is history).
+  virtual absl::StatusOr<Outcome> Flush(std::uint32_t slot, Epoch wanted) = 0;
+  // Hands what is accepted to the disk, if that needs no waiting. Never blocks on the disk.
+  virtual void Start(std::uint32_t slot) = 0;
+  // For who has nothing to do: after a while, leaves evidence on disk of what was committed last.
+  virtual void Rest(std::uint32_t slot) = 0;
   // "io_uring" or "pwritev2", with "+buffered" where the filesystem refuses O_DIRECT.
   virtual std::string backend() const = 0;
 };
@@ -100,19 +106,54 @@ struct BatchW {
   }
 };
 
-// Lets head follow what is durable. Anyone may call it, any number of times.
+// The W words of all batches, as they stood at one moment if that could be had: words never take a
+// value twice, so two equal readings enclose one. False: others change them all the time, and
+// whoever changes one looks again afterwards.
+inline bool ReadBatchWords(const Control& control, std::array<std::uint64_t, kBatchRingSlots>& w) {
+  const auto read = [&control](std::array<std::uint64_t, kBatchRingSlots>& to) {
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] = control.ring[i].w.Load();
+  };
+  read(w);
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    std::array<std::uint64_t, kBatchRingSlots> again;
+    read(again);
+    if (again == w) return true;
+    w = again;
+  }
+  return false;
+}
+
+// Lets head follow what is durable, strictly in order. Anyone may call it, any number of times.
 inline void AdvanceDurableHead(const RegionView& view) noexcept {
-  for (const BatchWords& batch : view.control->ring) {
-    const BatchW w = BatchW::Unpack(batch.w.Load());
-    if (w.state != BatchState::kWritten || !view.ValidCell(w.version)) continue;
+  for (bool moved = false;;) {
     std::uint64_t word = view.control->head.Load();
     const StateWord head = StateWord::Unpack(word);
-    // One batch is in flight at a time, so a written batch beyond head directly follows head. A
-    // closed head is no obstacle: what was written had drained, or the fence was given up.
-    if (head.phase == Phase::kPoisoned || w.last <= head.epoch) continue;
-    if (view.control->head.CompareExchange(word,
-                                           StateWord{Phase::kOpen, w.version, w.last}.Pack())) {
+    if (head.phase == Phase::kPoisoned) return;
+    std::array<std::uint64_t, kBatchRingSlots> words;
+    if (!ReadBatchWords(*view.control, words)) return;
+    // The batch that begins behind head is the one with the lowest end beyond it: batches are frozen
+    // in order, and their words stay until head has passed them.
+    BatchW next{};
+    Epoch frozen = head.epoch;
+    for (const std::uint64_t candidate : words) {
+      const BatchW w = BatchW::Unpack(candidate);
+      if (w.last > head.epoch && (next.last == 0 || w.last < next.last)) next = w;
+      if (w.last > frozen) frozen = w.last;
+    }
+    if (next.state != BatchState::kWritten || !view.ValidCell(next.version)) {
+      if (!moved) return;
+      // There is room for another batch now: one of those who wait for it freezes it.
+      const StateWord tail = StateWord::Unpack(view.control->tail.Load());
+      if (tail.epoch > frozen) RingOneDoor(*view.control, frozen, tail.epoch);
+      return;
+    }
+    // From the exact word that was read before the batches were. A closed head is no obstacle: what
+    // was written had drained, or the fence was given up.
+    if (view.control->head.CompareExchange(
+            word, StateWord{Phase::kOpen, next.version, next.last}.Pack())) {
+      RingDoors(*view.control, head.epoch, next.last);
       Ring(*view.control);
+      moved = true;
     }
   }
 }
@@ -125,7 +166,10 @@ inline void PoisonHead(const RegionView& view) noexcept {
     if (head.phase == Phase::kPoisoned) return;
     head.version = CommittedCell(view, head);
     head.phase = Phase::kPoisoned;
-    if (view.control->head.CompareExchange(word, head.Pack())) return;
+    if (view.control->head.CompareExchange(word, head.Pack())) {
+      RingAllDoors(*view.control);
+      return;
+    }
   }
 }
 

@@ -23,7 +23,7 @@
 namespace epoch::detail {
 
 inline constexpr std::uint64_t kRegionMagic = 0x4e474552484f5045ull;  // "EPOHREGN", little-endian
-inline constexpr std::uint32_t kLayoutMajor = 2;
+inline constexpr std::uint32_t kLayoutMajor = 3;
 inline constexpr std::uint32_t kLayoutMinor = 0;
 inline constexpr std::size_t kHotStride = 128;
 inline constexpr std::size_t kPageBytes = 4096;
@@ -31,7 +31,9 @@ inline constexpr std::size_t kNameBytes = 64;  // with the terminating zero
 inline constexpr std::size_t kReasonBytes = 128;
 inline constexpr std::size_t kContributionBytes = 256;
 inline constexpr std::size_t kJournalPathBytes = 1024;
-inline constexpr int kBatchRingSlots = 8;
+inline constexpr int kMostBatchesInFlight = 8;
+// Room for those in flight, and for those before them: what a batch follows is still there.
+inline constexpr int kBatchRingSlots = 16;
 
 using Id = std::array<std::uint8_t, 16>;
 
@@ -69,26 +71,33 @@ static_assert(sizeof(Superblock) == kPageBytes);
 static_assert(offsetof(Superblock, fingerprint) == 16);
 static_assert(offsetof(Superblock, checksum) == kPageBytes - 8);
 
-// One batch of the journal: three words, each only ever CASed from the exact value of batch s-8 to
+// One batch of the journal: three words, each only ever CASed from the exact value of batch s-16 to
 // that of batch s, so there is no neutral value that a late CAS could hit.
 struct alignas(kHotStride) BatchWords {
   seam::Atomic<std::uint64_t> w;  // state:2 | hint only:1 | version:13 | last epoch:48
   seam::Atomic<std::uint64_t> e;  // segment:24 | end block:40
   seam::Atomic<std::uint64_t> h;  // batch number:16 | durable hint:48
+  // Advice, never trusted for correctness: slot + 1 of who froze it.
+  seam::Atomic<std::uint64_t> writer;
 };
+
+inline constexpr std::uint64_t kDoors = 64;
 
 struct Control {
   alignas(kHotStride) seam::Atomic<std::uint64_t> head;  // the epoch word
   alignas(kHotStride) seam::Atomic<std::uint64_t> tail;
   // Futex word: bit 0 says that somebody sleeps, the rest counts wake-ups (bell.h).
   alignas(kHotStride) seam::Atomic<std::uint32_t> bell;
+  // Futex words like the bell, for those who wait for one epoch to be durable: door e mod 64 is that
+  // of epoch e.
+  alignas(kHotStride) seam::Atomic<std::uint32_t> doors[kDoors];
   // Slots from here on have never been taken; scans stop here. Only grows.
   alignas(kHotStride) seam::Atomic<std::uint32_t> slot_limit;
   alignas(kHotStride) seam::Atomic<std::uint64_t> ballot;  // the last one given out
   alignas(kHotStride) seam::Atomic<std::uint64_t> gather;  // the collective round
-  // Advice, never trusted for correctness: who froze the batch in flight {slot + 1, generation},
+  // Advice, never trusted for correctness: who prepares the next segment {number:48, slot + 1:16},
   // recent commit latency, and the errno that keeps the next segment from being made.
-  alignas(kHotStride) seam::Atomic<std::uint64_t> flusher;
+  alignas(kHotStride) seam::Atomic<std::uint64_t> preparer;
   seam::Atomic<std::int64_t> flush_latency_ns;
   seam::Atomic<std::uint32_t> journal_stall_errno;
   alignas(kHotStride) BatchWords ring[kBatchRingSlots];

@@ -282,7 +282,7 @@ class Mapping final : public ForkAware {
     first.chain.Store(seed.chain, kRelaxed);
     first.token.Store(seed.token, kRelaxed);
     first.shape.Store(PackShape(VersionKind::kFullState, 0), kRelaxed);
-    // The ring holds batches -8 to -1, all of them written and ending at the first epoch.
+    // The ring holds batches -16 to -1, all of them written and ending at the first epoch.
     for (std::uint32_t i = 0; i < kBatchRingSlots; ++i) {
       BatchWords& batch = view.control->ring[i];
       batch.w.Store(BatchW{BatchState::kWritten, false, 0, seed.epoch}.Pack(), kRelaxed);

@@ -48,6 +48,9 @@ struct TailState {
 // How long to look at a vote before sleeping: about as long as a sleep and a wake-up take.
 inline constexpr std::int64_t kSpin_ns = 30'000;
 
+// How much is proposed before it is sent on its way to the disk, if nobody waits for it.
+inline constexpr std::size_t kSendAt_bytes = std::size_t{256} << 10;
+
 class ParticipantCore final : public ForkAware {
  public:
   static absl::StatusOr<std::unique_ptr<ParticipantCore>> Join(std::shared_ptr<Mapping> mapping,
@@ -255,8 +258,7 @@ class ParticipantCore final : public ForkAware {
     refusal_ = accepted.refusal;
     if (accepted.refusal == Refusal::kAccepted) [[likely]] {
       --drafts_;
-      // Whoever serves the journal may be asleep; a process that can flush does so itself.
-      if (view_.durable && mapping_->port() == nullptr) Ring(*view_.control);
+      if (view_.durable) Announce(size);
       return accepted.at;
     }
     if (accepted.refusal == Refusal::kExpectedDiffers) {
@@ -531,7 +533,7 @@ class ParticipantCore final : public ForkAware {
         nanos = std::min<std::int64_t>(nanos, 1'000'000);  // deaths and deadlines ring no bell
       }
       if (view_.durable && StateWord::Unpack(tail_word).epoch > head.epoch) {
-        Flushing flushing = FlushOnce(nanos);
+        Flushing flushing = FlushOnce(nanos, epoch);
         if (absl::IsUnavailable(flushing.status)) {
           return absl::UnavailableError(
               absl::StrCat("epoch ", epoch,
@@ -554,6 +556,17 @@ class ParticipantCore final : public ForkAware {
                              ? "; the transition is accepted and its outcome pending"
                              : "",
                          stalled));
+      }
+      if (view_.durable && StateWord::Unpack(tail_word).epoch <= head.epoch &&
+          mapping_->port() != nullptr) {
+        mapping_->port()->Rest(claim_.slot);
+      }
+      if (accepted && view_.durable && !standing.waits()) {
+        // Nothing else has to wake it up; the rest is for the slices.
+        // Head moved since: a batch is done, and it may be this one's turn to freeze the next.
+        SleepAtUnless(DoorOf(*view_.control, epoch), nanos,
+                      [&] { return view_.control->head.Load() != head.Pack(); });
+        continue;
       }
       SleepUnless(*view_.control, nanos, [&] {
         return view_.control->head.Load() != head.Pack() ||
@@ -856,10 +869,11 @@ class ParticipantCore final : public ForkAware {
     const Epoch tail = StateWord::Unpack(view_.control->tail.Load()).epoch;
     if (tail <= StateWord::Unpack(head).epoch || mapping_->port() == nullptr) {
       stalled_at_ = 0;
+      if (mapping_->port() != nullptr) mapping_->port()->Rest(claim_.slot);
       return standing;
     }
     if (std::exchange(stalled_at_, head) == head) {  // no progress for a slice
-      mapping_->port()->Flush(claim_.slot, claim_.generation).IgnoreError();
+      mapping_->port()->Flush(claim_.slot, kMaxEpoch).IgnoreError();
     }
     return {Standing::Found::kDisk};
   }
@@ -894,10 +908,12 @@ class ParticipantCore final : public ForkAware {
     bool moved = false;   // a batch became durable
     bool busy = false;    // another writes
   };
-  // Writes a batch of the journal, or sees who does. `nanos`: lowered to when help is due.
-  // Unavailable: nobody does.
-  Flushing FlushOnce(std::int64_t& nanos) {
+  // Writes a batch of the journal, or sees who does. `nanos`: lowered to when help is due. What is
+  // accepted behind `wanted` is left to those who wait for it. Unavailable: nobody writes.
+  Flushing FlushOnce(std::int64_t& nanos, Epoch wanted = kMaxEpoch) {
     Flushing flushing;
+    unsent_ = 0;
+    unsent_bytes_ = 0;
     JournalPort* port = mapping_->port();
     if (port == nullptr) {
       if (!SomebodyFlushes(*mapping_)) {
@@ -905,7 +921,7 @@ class ParticipantCore final : public ForkAware {
       }
       return flushing;
     }
-    absl::StatusOr<JournalPort::Outcome> flushed = port->Flush(claim_.slot, claim_.generation);
+    absl::StatusOr<JournalPort::Outcome> flushed = port->Flush(claim_.slot, wanted);
     if (absl::IsResourceExhausted(flushed.status())) {
       flushing.stalled = std::string(flushed.status().message());
     } else if (!flushed.ok()) {
@@ -917,6 +933,21 @@ class ParticipantCore final : public ForkAware {
       flushing.busy = true;
     }
     return flushing;
+  }
+
+  // Of what was accepted and nobody waits for, the disk gets its part while more is proposed.
+  void Announce(std::size_t size) {
+    JournalPort* const port = mapping_->port();
+    if (port == nullptr) {
+      Ring(*view_.control);  // whoever serves the journal may be asleep
+      return;
+    }
+    constexpr std::size_t kOverhead_bytes = 100;  // of a record; what counts is roughly its share
+    unsent_bytes_ += size + kOverhead_bytes;
+    if (++unsent_ * 4 < view_.geometry.versions && unsent_bytes_ < kSendAt_bytes) return;
+    unsent_ = 0;
+    unsent_bytes_ = 0;
+    port->Start(claim_.slot);
   }
 
   void Unpark() noexcept {
@@ -941,7 +972,7 @@ class ParticipantCore final : public ForkAware {
     }
     if (view_.control->journal_stall_errno.Load(std::memory_order_relaxed) != 0) {
       // The disk was full. Try again; while it still is, take on nothing new.
-      absl::StatusOr<JournalPort::Outcome> flushed = port->Flush(claim_.slot, claim_.generation);
+      absl::StatusOr<JournalPort::Outcome> flushed = port->Flush(claim_.slot, kMaxEpoch);
       if (!flushed.ok()) {
         return absl::Status(
             flushed.status().code(),
@@ -1022,6 +1053,8 @@ class ParticipantCore final : public ForkAware {
   const SlotClaim claim_;
   std::uint32_t cursor_;
   std::uint32_t drafts_ = 0;
+  std::uint32_t unsent_ = 0;  // accepted since the journal was last looked after
+  std::size_t unsent_bytes_ = 0;
   bool forked_ = false;
   bool left_ = false;
   Voter voter_;

@@ -1,0 +1,137 @@
+#include "core/journal/spare.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "epoch/detail/files.h"
+#include "epoch/detail/seam.h"
+
+namespace epoch::journal {
+namespace {
+
+constexpr std::size_t kPieceBytes = std::size_t{128} << 10;
+
+}  // namespace
+
+std::string SparePath(const std::string& directory, const Id& journal, std::uint64_t number) {
+  const std::string path = SegmentPath(directory, journal, number);
+  return absl::StrCat(path.substr(0, path.rfind('.')), ".spare");
+}
+
+absl::StatusOr<OpenSegment> FromSpare(const std::string& directory, const SegmentHeader& header,
+                                      std::span<const std::byte> base) {
+  OpenSegment segment;
+  segment.number = header.segment;
+  segment.path = SegmentPath(directory, header.journal, header.segment);
+  absl::StatusOr<detail::Fd> fd =
+      OpenDirect(SparePath(directory, header.journal, header.segment), O_RDWR | O_NONBLOCK,
+                 segment.direct);
+  if (!fd.ok()) return fd.status();
+  struct stat info {};
+  if (sys::fstat(fd->get(), &info) != 0 || !S_ISREG(info.st_mode) ||
+      static_cast<std::uint64_t>(info.st_size) != header.capacity_blocks * kBlockBytes) {
+    return absl::NotFoundError(absl::StrCat(segment.path, ": its spare is none"));
+  }
+  segment.fd = *std::move(fd);
+  EPOCH_POINT("spare.opened");
+  if (absl::Status s = WriteBeginning(segment, header, base); !s.ok()) return s;
+  if (absl::Status s = LockShared(segment); !s.ok()) return s;
+  return segment;
+}
+
+void SweepSpares(const std::string& directory, std::uint64_t number) {
+  sys::DIR* const dir = sys::opendir(directory.c_str());
+  if (dir == nullptr) return;
+  while (const dirent* entry = sys::readdir(dir)) {
+    const std::string name = entry->d_name;
+    std::uint64_t of = 0;
+    // "epoch-XXXXXXXX-NNNNNNNN.spare"
+    if (name.size() == 29 && absl::StartsWith(name, "epoch-") && absl::EndsWith(name, ".spare") &&
+        absl::SimpleAtoi(name.substr(15, 8), &of) && of <= number) {
+      sys::unlinkat(sys::dirfd(dir), entry->d_name, 0);
+    }
+  }
+  sys::closedir(dir);
+}
+
+void Spare::Begin(const std::string& directory, unsigned mode, std::uint64_t capacity_blocks) {
+  step_ = Step::kOver;  // whatever fails: then there is none
+  bool direct = false;
+  absl::StatusOr<detail::Fd> fd = OpenUnnamedDirect(directory, mode, direct);
+  if (!fd.ok()) return;
+  end_ = capacity_blocks * kBlockBytes;
+  at_ = 0;
+  if (EPOCH_FAULT("spare.allocate") != 0 ||
+      sys::posix_fallocate(fd->get(), 0, static_cast<off_t>(end_)) != 0) {
+    return;
+  }
+  if (zeros_.data() == nullptr) zeros_ = AlignedBuffer(kPieceBytes);
+  if (zeros_.data() == nullptr) return;
+  fd_ = *std::move(fd);
+  step_ = Step::kZeros;
+}
+
+void Spare::Prepare(const std::string& directory, const Id& journal, const OpenSegment& current,
+                    std::uint64_t capacity_blocks, double used, WriteQueue& queue) {
+  if (busy_ || used < kFrom) return;
+  if (number_ != current.number + 1) {
+    number_ = current.number + 1;
+    path_ = SparePath(directory, journal, number_);
+    fd_ = ForkSafeFd();
+    step_ = Step::kOver;
+    if (sys::access(path_.c_str(), F_OK) == 0) return;  // somebody else's
+    Begin(directory, ModeOf(current.fd.get()), capacity_blocks);
+  }
+  switch (step_) {
+    case Step::kZeros: {
+      const double due = (used - kFrom) / (kUntil - kFrom) * static_cast<double>(end_);
+      if (static_cast<double>(at_) > due) return;
+      piece_bytes_ = static_cast<std::size_t>(std::min<std::uint64_t>(kPieceBytes, end_ - at_));
+      busy_ = queue.Submit(fd_.get(), zeros_.data(), piece_bytes_, at_, /*durably=*/false, kTag);
+      return;
+    }
+    case Step::kSync:
+      busy_ = queue.SubmitSync(fd_.get(), kTag);
+      return;
+    default:
+      return;
+  }
+}
+
+void Spare::Finished(int result) {
+  busy_ = false;
+  switch (step_) {
+    case Step::kZeros:
+      at_ += piece_bytes_;
+      step_ = result != static_cast<int>(piece_bytes_) ? Step::kOver
+              : at_ == end_                            ? Step::kSync
+                                                       : Step::kZeros;
+      break;
+    case Step::kSync:
+      step_ = Step::kOver;
+      if (result != 0) break;
+      EPOCH_POINT("spare.synced");
+      detail::LinkUnnamed(fd_.get(), path_).IgnoreError();  // another may have been faster
+      break;
+    default:
+      break;
+  }
+  if (step_ == Step::kOver) fd_ = ForkSafeFd();
+}
+
+void Spare::AfterForkInChild() {
+  step_ = Step::kNone;
+  busy_ = false;
+  number_ = 0;
+}
+
+}  // namespace epoch::journal
