@@ -183,6 +183,7 @@ class Gathering {
     in_.clear();
     missing_.reset();
     const std::uint32_t limit = view_.SlotLimit();
+    HeldBytes held(core_.mapping().probe_fd());
     for (std::uint32_t i = 0; i < limit; ++i) {
       const Slot& slot = view_.slots[i];
       const SlotWord state = SlotWord::Unpack(slot.state.Load());
@@ -192,7 +193,7 @@ class Gathering {
       const bool counts =
           state.state == SlotState::kActive && (flags & (kSlotVoter | kSlotParked)) == kSlotVoter;
       if (counts && (seen == seen_.end() || same)) {
-        if (!OwnerAlive(core_.mapping().probe_fd(), i)) {
+        if (!held.Alive(i)) {
           ReapSlot(core_.mapping(), i);
           return End(AbortCause::kDied, i);
         }
