@@ -252,11 +252,11 @@ class Gathering {
       if (!Copy(part, state)) return absl::CancelledError();
     }
     if (state.size() > view_.geometry.state_bytes) return core_.TooLarge(state.size());
-    absl::StatusOr<DraftedCell> draft = core_.NewDraft(state.size());
-    if (!draft.ok()) return draft.status();
-    std::memcpy(core_.PayloadOf(*draft), state.data(), state.size());
     // Those who were waited for to the last moment still have to answer.
     const std::int64_t deadline_ns = std::max(deadline_ns_, DeadlineAfter(kGrace));
+    absl::StatusOr<DraftedCell> draft = core_.NewDraft(state.size(), deadline_ns);
+    if (!draft.ok()) return draft.status();
+    std::memcpy(core_.PayloadOf(*draft), state.data(), state.size());
     absl::StatusOr<Epoch> agreed = core_.Agree(*draft, state.size(), tag_, std::nullopt,
                                                {.deadline_ns = deadline_ns,
                                                 .voters = true,
@@ -288,8 +288,22 @@ class Gathering {
     // Up for decision already: if it is expelled from here on, that comes no later than this epoch.
     if (!core_.active()) wrong = "this contributor was expelled";
     held_ = Held{tail.version, ballot, tail.epoch, wrong.empty()};
+    // Before its vote, without which this is not committed: its proposer may have come later.
+    if (forced_ && wrong.empty()) MarkForced(cell, ballot);
     core_.voter().Cast(cell, ballot, wrong.empty() ? Verdict::kAccept : Verdict::kReject, digest,
                        wrong);
+  }
+
+  static void MarkForced(VersionCell& cell, std::uint64_t ballot) noexcept {
+    std::uint64_t word = cell.outcome.Load();
+    for (;;) {
+      OutcomeWord outcome = OutcomeWord::Unpack(word);
+      if (outcome.decision != Decision::kUndecided || outcome.ballot != (ballot & kBallotMask) ||
+          std::exchange(outcome.forced, true) ||
+          cell.outcome.CompareExchange(word, outcome.Pack())) {
+        return;
+      }
+    }
   }
 
   // What is wrong with a proposal of this round; empty: nothing.

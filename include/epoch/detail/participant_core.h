@@ -47,6 +47,8 @@ struct TailState {
 
 // How long to look at a vote before sleeping: about as long as a sleep and a wake-up take.
 inline constexpr std::int64_t kSpin_ns = 30'000;
+// A journal that moves on by no batch in this time has a problem that is worth an error.
+inline const absl::Duration kJournalPatience = absl::Seconds(10);
 
 class ParticipantCore final : public ForkAware {
  public:
@@ -201,7 +203,9 @@ class ParticipantCore final : public ForkAware {
 
   // --- drafting and committing -------------------------------------------------------------------
 
-  absl::StatusOr<DraftedCell> NewDraft(std::size_t size) {
+  // In a durable region waits for a cell until the deadline, and at most as long as a healthy
+  // journal would ever take.
+  absl::StatusOr<DraftedCell> NewDraft(std::size_t size, std::int64_t deadline_ns = INT64_MAX) {
     if (size > view_.geometry.state_bytes) return TooLarge(size);
     for (bool reaped = false;;) {
       if (absl::Status s = Ready(); !s.ok()) return s;
@@ -214,7 +218,10 @@ class ParticipantCore final : public ForkAware {
       // What is undecided may never become visible: nothing to wait for.
       if (view_.durable && tail.epoch - (tail.phase == Phase::kVoting ? 1 : 0) > head) {
         // Accepted versions wait for the disk: back-pressure, not exhaustion.
-        absl::Status s = AwaitCommitted(head + 1, absl::Seconds(10));
+        const std::int64_t left_ns = deadline_ns - seam::MonotonicNanos();
+        absl::Status s = AwaitCommitted(
+            head + 1,
+            std::min(kJournalPatience, absl::Nanoseconds(std::max<std::int64_t>(left_ns, 0))));
         if (s.ok()) continue;
         return absl::Status(s.code(), absl::StrCat("no free version, and the journal does not "
                                                    "move on: ",
