@@ -72,7 +72,7 @@ class Voter {
 
   // Answers what tail has up for decision, if this participant has a say and did not answer yet.
   // `guard` as for Driver. True: a vote was cast; the caller drives next, and rings if that is of
-  // no avail (ParticipantCore::RingAfterVote).
+  // no avail (Helping::RingAfterVote).
   bool Answer(seam::Atomic<std::uint64_t>& guard) {
     if (!Asked()) return false;
     // Not waiting: the other thread is answering already.
