@@ -15,14 +15,18 @@
 namespace epoch::test {
 namespace {
 
-// args: region, label, signal. Proposes a fenced state as epoch 1, and gets as far as the label.
+// args: region, label, signal, time-out in seconds (0: none). Proposes a fenced state as epoch 1,
+// and gets as far as the label.
 ROLE(Fencer) {
   auto region = Region::Open(self.args.at(0));
   ROLE_CHECK(region.ok(), region.status().ToString());
   auto me = Participant::Join(*region, {.name = "fencer"});
   ROLE_CHECK(me.ok(), me.status().ToString());
   const Trap trap(self.args.at(1), 1, std::stoi(self.args.at(2)));
-  const auto made = Advance(*me, kCheckedStateBytes, {.fence = true});
+  const int seconds = std::stoi(self.args.at(3));
+  const auto made = Advance(
+      *me, kCheckedStateBytes,
+      {.fence = true, .timeout = seconds == 0 ? absl::InfiniteDuration() : absl::Seconds(seconds)});
   self.wire.Say(made.ok() ? absl::StrCat("committed ", *made) : made.status().ToString());
   return 0;
 }
@@ -52,7 +56,7 @@ class FencingTest : public JournalTest, public testing::WithParamInterface<const
   }
   std::unique_ptr<Child> Fencer(int signal) {
     return std::make_unique<Child>(
-        "Fencer", std::vector<std::string>{name(), GetParam(), absl::StrCat(signal)});
+        "Fencer", std::vector<std::string>{name(), GetParam(), absl::StrCat(signal), "0"});
   }
   void ExpectThatWhoPinsFinishesIt() {
     const auto head = detail::StateWord::Unpack(region_->mapping()->view().control->head.Load());
@@ -87,6 +91,49 @@ TEST_P(StoppedFencing, WhoPinsFinishesIt) {
   EXPECT_EQ(fencer->Wait(), 0);
   ExpectNothingLeaked(*region_, 0);
   ExpectCompleteHistory(directory(), 1);
+}
+
+// Nobody that could write the journal is left.
+class UnwrittenFence : public JournalTest {
+ protected:
+  void Decide(int timeout_s) {
+    ASSERT_OK(Region::Create(name(), Options()));
+    Child fencer("Fencer",
+                 {name(), "vote.finished", absl::StrCat(SIGKILL), absl::StrCat(timeout_s)});
+    ASSERT_EQ(fencer.Wait(), -SIGKILL);
+    auto opened = Region::Open(name());
+    ASSERT_OK(opened);
+    region_.emplace(*std::move(opened));
+    region_->mapping()->set_port(nullptr);  // as in a program that knows the headers only
+    auto self = Participant::Join(*region_, {.name = "reader"});
+    ASSERT_OK(self);
+    self_.emplace(*std::move(self));
+    EXPECT_EQ(head_phase(), detail::Phase::kClosed);
+  }
+  detail::Phase head_phase() const {
+    return detail::StateWord::Unpack(region_->mapping()->view().control->head.Load()).phase;
+  }
+  std::optional<Region> region_;
+  std::optional<Participant> self_;
+};
+
+TEST_F(UnwrittenFence, WithoutATimeOutStaysClosedUntilSomebodyWrites) {
+  ASSERT_NO_FATAL_FAILURE(Decide(0));
+  for (int i = 0; i < 10; ++i) EXPECT_FAILS(self_->TryPin(), kUnavailable, "fence");
+  EXPECT_EQ(head_phase(), detail::Phase::kClosed);
+  Child writer("Reader", {name()});
+  ASSERT_EQ(writer.Hear(), "joined");
+  writer.Say("pin");
+  EXPECT_EQ(writer.Hear(), "pinned 1");
+  EXPECT_EQ(self_->Pin().epoch(), 1u);
+}
+
+TEST_F(UnwrittenFence, IsReadableAgainAfterItsTimeOutAndPoisoned) {
+  ASSERT_NO_FATAL_FAILURE(Decide(2));
+  const Pin pin = self_->Pin();  // waits for it
+  ASSERT_TRUE(pin.ok());
+  EXPECT_EQ(pin.epoch(), 0u);
+  EXPECT_EQ(head_phase(), detail::Phase::kPoisoned);
 }
 
 std::string NameOf(const testing::TestParamInfo<const char*>& info) {
