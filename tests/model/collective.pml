@@ -13,14 +13,17 @@
 // Not here: fences and journals (drain, ring), reaping by steps (slots), bytes (one number is a part).
 // The draft is written when tail takes it; until then it is its drafter's alone.
 //
-// search death
-// search timeless -DTIMELESS
+// search death -DCRASHES=2
+// search deadline -DDEADLINE -DCRASHES=0
 // search stopped -DWITH_STOPS
-// search late -DLATE -DCRASHES=0
+// search late -DLATE -DDEADLINE -DCRASHES=0
+// search late_death -DLATE
 // search successor -DSUCCESSOR
-// search twice -DTWICE -DCRASHES=0
+// search twice -DTWICE
+// search twice_deadline -DTWICE -DDEADLINE -DCRASHES=0
 // search tags -DTAGS
-// search expel -DEXPEL -DCRASHES=0
+// search expel -DEXPEL -DDEADLINE -DCRASHES=0
+// search policy -DEXPEL -DPOLICY -DCRASHES=0
 // property all_or_nothing (G5): nobody who is told that it failed has its part in what was decided
 // property told (G5): whoever is told that it succeeded has its part in what was decided
 // property whole (G5): what is decided has a part of everybody that any of its contributors saw
@@ -31,20 +34,23 @@
 // property end_states (G8): everybody that lives is told, whoever died or stopped; nobody waits for ever
 //
 // planted TOLD_BY_ROUND -> all_or_nothing: an acceptor takes the round's end for its own answer
-// planted ACCEPT_UNSEEN -> told: a contributor accepts without looking for its own part
+// planted ACCEPT_UNSEEN -DLATE -DCRASHES=0 -> told: a contributor accepts without looking for its own part
 // planted DEAD_LEFT_OUT -> whole: a contributor that died is passed over
-// planted NO_GENERATION -DSUCCESSOR -> told: the offer of the slot's last owner counts for the next
-// planted NO_GUARD -DTWICE -DCRASHES=0 -> own_outcome: the cell is recycled before the outcome is read
+// planted NO_GUARD -DTWICE -> own_outcome: the cell is recycled before the outcome is read
 // planted TAG_UNREAD -DTAGS -> one_tag: an offer counts whatever its tag
-// planted ROUND_UNREAD -> all_or_nothing: a round ends, and its proposal is decided all the same
-// planted DEATHS_UNSEEN -DTIMELESS -> end_states: contributors are waited for, not looked after
-// planted BLAMED_BY_OLD_LOOK -> culprit: who is named was looked at before the deadline
+// planted ROUND_UNREAD -DTWICE -> end_states: what was proposed in a round that is over waits for one that went on
+// planted DEATHS_UNSEEN -> end_states: contributors are waited for, not looked after
+// planted BLAMED_BY_OLD_LOOK -DDEADLINE -DCRASHES=0 -> culprit: who is named was looked at before the deadline
 // planted BLAMED_FOR_ANOTHER -DLATE -DCRASHES=0 -> culprit: the culprit of whatever round ended last
 #include "steps.h"
 #ifdef WITH_STOPS
 // Any one may stop, so slot 2's: all do the same.
 #undef STEP
 #define STEP(...) atomic { if :: __VA_ARGS__ :: stops_left > 0 && me == 2 -> stops_left--; goto stop fi }
+#elif defined(SUCCESSOR)
+// The one that dies is the one that has a successor.
+#undef STEP
+#define STEP(...) atomic { if :: __VA_ARGS__ :: crashes_left > 0 && me == 2 -> crashes_left--; goto die fi }
 #endif
 
 #define N 3
@@ -83,11 +89,7 @@
 #define ACCEPT 1
 #define REJECT 2
 #define PART(generation, content) ((generation) << 2 | (content))
-#ifdef PLANTED_NO_GENERATION
-#define OFFER(generation, round) (4 | (round))
-#else
 #define OFFER(generation, round) ((generation) << 2 | (round))
-#endif
 // tail: epoch, whether it is up for decision, the cell.
 #define TAIL(epoch, voting, cell) ((epoch) << 3 | (voting) << 2 | (cell))
 #define VOTING(word) (((word) >> 2) & 1)
@@ -158,6 +160,11 @@ hidden byte P_all_or_nothing, P_told, P_whole, P_own_outcome, P_one_tag, P_culpr
 
 // Drives the proposal in c, which this process guards: one look at all that is needed, and what
 // follows from it. Leaves in m whom it waits for.
+#ifdef EXPEL
+#define KNOWN(j) false
+#else
+#define KNOWN(j) (j == me)  // its own answer stands already
+#endif
 inline drive() {
   m = NOBODY; x = 0;
   STEP(o = outcome[c]);
@@ -180,7 +187,7 @@ inline drive() {
     g = 0; j = 0;
     do
     :: j == N || x != 0 || m != NOBODY -> break
-    :: j < N && x == 0 && m == NOBODY && (j == me || j == proposer_of[c]) -> j++
+    :: j < N && x == 0 && m == NOBODY && (KNOWN(j) || j == proposer_of[c]) -> j++
     :: else ->
 #ifdef EXPEL
       STEP(s = state[j]);
@@ -325,6 +332,7 @@ inline await_outcome() {
 #endif
 #ifdef EXPEL
 // Expelled, and lives.
+#define KEPT(j) (PASSED_OVER(j) -> 0 : SEEN(seen, j) << (2 * (j)))
 #define PASSED_OVER(j) (state[j] == SLOT(EXPELLED, SEEN(seen, j)) && locked[j])
 #else
 #define PASSED_OVER(j) false
@@ -434,7 +442,7 @@ inline hold() {
 #define MISSES(c, j) (!CARRIES(c, j))
 #endif
 #if defined(PLANTED_ACCEPT_UNSEEN)
-#define SOUND(c) true
+#define SOUND(c) (! MISSES(c, 0) && ! MISSES(c, 1) && ! MISSES(c, 2))
 #elif defined(PLANTED_DEAD_LEFT_OUT)
 #define SOUND(c) MINE(c)
 #else
@@ -489,7 +497,8 @@ inline commit_collectively() {
         STEP(guard[me] = NOBODY)
       :: else ->
 #ifdef EXPEL
-        STEP(ok = SOUND(c) && state[me] == SLOT(ACTIVE, generation));
+        STEP(ok = SOUND(c); seen = KEPT(0) | KEPT(1) | KEPT(2));
+        STEP(ok = ok && state[me] == SLOT(ACTIVE, generation));
 #else
         ok = SOUND(c);
 #endif
@@ -665,7 +674,7 @@ end:
   :: else
   fi;
 #endif
-  turn = 1;
+  turn = (generation == 2 -> 3 : 1);
   commit_collectively();
 #ifdef TWICE
   if
@@ -688,16 +697,11 @@ gone:
   }
 }
 
-#ifdef EXPEL
-// Somebody's policy, at any moment.
+#ifdef POLICY
+// Somebody's policy, at any moment. Any one will do.
 proctype Policy() {
 end:
-  atomic {
-    if
-    :: state[1] == SLOT(ACTIVE, 1) -> state[1] = SLOT(EXPELLED, 1)
-    :: state[2] == SLOT(ACTIVE, 1) -> state[2] = SLOT(EXPELLED, 1)
-    fi
-  }
+  atomic { state[2] == SLOT(ACTIVE, 1) -> state[2] = SLOT(EXPELLED, 1) }
 }
 #endif
 
@@ -723,7 +727,7 @@ init {
 #ifdef TAGS
     other_tag[1] = true;
 #endif
-#ifdef EXPEL
+#ifdef POLICY
     run Policy()
 #endif
   }
