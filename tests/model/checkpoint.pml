@@ -8,29 +8,32 @@
 // and of names and data that were not synced each is there afterwards, or is not.
 //
 // search crash
-// search power -DPOWER -DSTEPS=1 -DCRASHES=0
+// search all_killed -DALL_KILLED -DCRASHES=3 -DSTEPS=1
+// search power -DPOWER -DCRASHES=0
 // search taken_over -DTAKE_OVER -DCRASHES=0
 // search damage -DDAMAGE -DCRASHES=0
 // property whole: each manifest on disk that was not pruned has its folder and all shards, as contributed
 // property durable: what any rank was told of is on disk, whatever is lost
 // property told_stays: it is not cleaned up; it is pruned only behind a newer good one
 // property staging_kept: a folder that a living rank uses is not removed
+// property let_in: nobody is let into a folder that a clean-up has marked: its name is never used again
 // property reader_kept: nor one that a reader has opened
 // property shown: what was shown as the latest is not cleaned up (unless a cleaner dies at its mark)
 // property only_good: prune marks a good checkpoint only if a newer good one stays
 // property end_states (G8): nobody waits for the dead, but for a successor when it meets
 //
-// planted READY_UNSYNCED -DPOWER -DSTEPS=1 -DCRASHES=0 -> whole: a shard is contributed before its data is synced
-// planted SHARD_NAME_UNSYNCED -DPOWER -DSTEPS=1 -DCRASHES=0 -> whole: before its name is
-// planted FOLDER_NAME_UNSYNCED -DPOWER -DSTEPS=1 -DCRASHES=0 -> whole: the names above it are never synced
-// planted TOLD_BEFORE_DURABLE -DPOWER -DSTEPS=1 -DCRASHES=0 -> durable: told as soon as it is accepted
-// planted MARK_UNSYNCED -DPOWER -DSTEPS=1 -DCRASHES=0 -> whole: files are removed under a mark that may be lost
+// planted READY_UNSYNCED -DPOWER -DCRASHES=0 -> whole: a shard is contributed before its data is synced
+// planted SHARD_NAME_UNSYNCED -DPOWER -DCRASHES=0 -> whole: before its name is
+// planted FOLDER_NAME_UNSYNCED -DPOWER -DCRASHES=0 -> whole: the names above it are never synced
+// planted TOLD_BEFORE_DURABLE -DPOWER -DCRASHES=0 -> durable: told as soon as it is accepted
+// planted MARK_UNSYNCED -DPOWER -DCRASHES=0 -> whole: files are removed under a mark that may be lost
 // planted FILES_BEFORE_MARK -> whole: files go first
 // planted SESSION_INHERITED -DTAKE_OVER -DCRASHES=0 -> whole: a successor goes on in the old attempt
 // planted NO_USE_LOCK -> staging_kept: ranks do not lock what they use
-// planted MARK_UNREAD -> staging_kept: a rank that came late does not look for the mark
-// planted STALE_LIST -> told_stays: the manifests are not read again under the lock
-// planted NO_SECOND_LOOK -> shown: nor after the mark
+// planted MARK_UNREAD -> let_in: a rank that came late does not look for the mark
+// planted STALE_LIST -DPLANTED_NO_SECOND_LOOK -> told_stays: the manifests are not read again under the lock
+// planted NO_SECOND_LOOK -DALL_KILLED -DCRASHES=2 -DSTEPS=1 -> shown: nor, only that, after the mark
+// planted CLEANER_DIES -DALL_KILLED -DCRASHES=3 -DSTEPS=1 -> shown: it dies between the mark and that look, which is so in the code
 // planted OPEN_UNLOCKED -> reader_kept: a reader does not lock what it reads
 // planted UNVERIFIED_PRUNE -DDAMAGE -DCRASHES=0 -> only_good: prune counts what it did not verify
 // planted DEATH_UNSEEN -> end_states: a commit waits for a contributor that died
@@ -81,7 +84,7 @@ bool removing[ATTEMPTS + 1];     // alone
 // Ghosts.
 byte uses[ATTEMPTS + 1];         // who lives and was let in
 bool told[ATTEMPTS + 1], shown[ATTEMPTS + 1], opened[ATTEMPTS + 1], damaged[ATTEMPTS + 1], cut_short;
-hidden byte P_whole, P_durable, P_told_stays, P_staging_kept, P_reader_kept, P_shown, P_only_good;
+hidden byte P_whole, P_durable, P_told_stays, P_staging_kept, P_let_in, P_reader_kept, P_shown, P_only_good;
 
 #define OF(a, k) (2 * (a) + (k))
 #define HAS(a, k) (rank_folder[OF(a, k)] && shard[OF(a, k)] && writer[OF(a, k)] == named[OF(a, k)])
@@ -94,6 +97,11 @@ hidden byte P_whole, P_durable, P_told_stays, P_staging_kept, P_reader_kept, P_s
 inline flush(a) {
   manifest[a] = 2;
   CHECK(whole, SOUND(a))
+}
+
+inline enter() {
+  uses[a] = uses[a] | who;
+  CHECK(let_in, mark[a] == 0)
 }
 
 proctype Rank(byte k; byte mine) {
@@ -131,9 +139,9 @@ end_meet:
 #ifdef PLANTED_NO_USE_LOCK
     STEP(users[a] = users[a] & ~who; ok = !mark[a]; if :: ok -> uses[a] = uses[a] | who :: else fi);
 #elif defined(PLANTED_MARK_UNREAD)
-    STEP(ok = true; uses[a] = uses[a] | who);
+    STEP(ok = true; enter());
 #else
-    STEP(ok = !mark[a]; if :: ok -> uses[a] = uses[a] | who :: else fi);
+    STEP(ok = !mark[a]; if :: ok -> enter() :: else fi);
 #endif
     if
     :: ok ->
@@ -205,6 +213,12 @@ gone:
   atomic { a = 0; steps = 0; ok = false; session = false; who = 0 }
 }
 
+#ifdef PLANTED_CLEANER_DIES
+#define CUT_SHORT false
+#else
+#define CUT_SHORT cut_short
+#endif
+
 // Marks, then removes what is in a. `cleaning`: only if no manifest names it.
 inline remove_folder(cleaning) {
   STEP(if :: users[a] == 0 && !removing[a] -> removing[a] = true; locked = true :: else fi);
@@ -245,7 +259,7 @@ inline remove_files(cleaning) {
   STEP(CHECK(staging_kept, uses[a] == 0);
        CHECK(reader_kept, !opened[a]);
        CHECK(told_stays, !(cleaning && told[a]) || pruned);
-       CHECK(shown, !(cleaning && shown[a]) || pruned || cut_short);
+       CHECK(shown, !(cleaning && shown[a]) || pruned || CUT_SHORT);
        shard[OF(a, 0)] = 0; rank_folder[OF(a, 0)] = 0; CHECK(whole, SOUND(a)));
   STEP(shard[OF(a, 1)] = 0; rank_folder[OF(a, 1)] = 0);
   STEP(folder[a] = 0)
@@ -322,10 +336,15 @@ proctype Reader() {
     :: else
     fi;
 #ifndef PLANTED_OPEN_UNLOCKED
-    WAIT(ON !removing[a] -> users[a] = users[a] | 1 << READER
+    WAIT(ON !removing[a] -> users[a] = users[a] | 1 << READER; ok = true
          :: ON removing[a] && mark[a] != 0);
+#else
+    ok = true;
 #endif
-    STEP(ok = !mark[a]);
+    if
+    :: ok -> STEP(ok = !mark[a])
+    :: else
+    fi;
     if
     :: ok ->
       // Each shard, by its digest.
@@ -410,8 +429,10 @@ init {
   atomic {
     run Rank(0, 1);
     run Rank(1, 1);
+#ifndef ALL_KILLED
     run Rank(0, 2);
     run Rank(1, 2);
+#endif
     run Tool();
 #if !defined(POWER) && !defined(TAKE_OVER)
     run Reader();

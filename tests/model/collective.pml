@@ -1,17 +1,22 @@
 // The collective commit: offers, assembling, answers, withdrawal, deaths, deadlines, what one is told.
 //
-// Three voters contribute; each looks who is in, and when all have offered, anyone assembles and
-// proposes, anyone drives. Whoever holds a proposal of its round keeps a guard on it until it has read
-// the outcome; a cell that nobody guards and tail does not name may be anybody's next draft. Everyone
-// has a deadline that may pass at any moment; two looks are not one, so a stop fits between them.
+// Three voters contribute. Each offers its part for the round that gather names, looks who is in, and
+// when all have offered assembles and proposes, whoever comes first; each answers where it waits, drives,
+// and leaves when it was told. A holder guards the proposal until it has read the outcome; a cell that
+// no guard and not tail names may be anybody's next draft. Any deadline may pass at any moment: then it
+// looks once more, and gives up or names whom it waits for. Two steps are never one, so a stop fits
+// between any two; one that lasts for ever is a search of its own. Variants:
+//   DEADLINE   slot 1 has one, slots 0 and 1 if slot 2 may stop for ever (WITH_STOPS)
 //   LATE       slot 2 joins while the others are at it, and may vote before it contributes
-//   SUCCESSOR  slot 2 has a next owner, should the first one die or leave; three parts are asked for
-//   TWICE      the one in slot 0 contributes again, in the next round, whatever it was told
+//   SUCCESSOR  slot 2 has a next owner, who joins when the first one is gone
+//   TWICE      slot 0 contributes again, in the next round, whatever it was told
 //   TAGS       slot 1 brings another tag
-//   EXPEL      stragglers are expelled, and any of them may be expelled from outside as well
-//   WITH_STOPS instead of a death, one stops for ever; TIMELESS: there is no deadline
-// Not here: fences and journals (drain, ring), reaping by steps (slots), bytes (one number is a part).
-// The draft is written when tail takes it; until then it is its drafter's alone.
+//   EXPEL      stragglers are expelled at the deadline; or slot 2 is, from outside (POLICY)
+// Not here: fences and journals (drain, ring), reaping by steps (slots), bytes (a part is a number), the
+// patience that leaves proposing to the lowest slot. Two accesses are one where only a slot's owner
+// could come between: its contribution and its offer; a scan's words of one slot.
+// Measured, all searches: SUMMARY.
+// Nothing fails if an offer carries no generation: each contributor looks for its own part.
 //
 // search death -DCRASHES=2
 // search deadline -DDEADLINE -DCRASHES=0
@@ -155,9 +160,6 @@ hidden byte P_all_or_nothing, P_told, P_whole, P_own_outcome, P_one_tag, P_culpr
 #define NO_ANSWER(j) ((vote[j] >> 2) != (VOTE(GENERATION_OF(state[j]), BALLOT(outcome[c]), 0) >> 2))
 #define OWED(what) (what(0) | what(1) << 1 | what(2) << 2)
 
-// Waits for `j` of the last look. Goes on when a look would find something else.
-#define LATE_OR(...) __VA_ARGS__
-
 // Drives the proposal in c, which this process guards: one look at all that is needed, and what
 // follows from it. Leaves in m whom it waits for.
 #ifdef EXPEL
@@ -180,7 +182,7 @@ inline drive() {
       // Of another round than this one, or of a round that was committed, nobody is to blame.
       x = ABORTED_BY(WITHDRAWN, (ROUND(g) == round_of[c] + 1 && CAUSE(g) != COMMITTING -> CULPRIT(g) : NOBODY));
 #endif
-      CHECK(culprit, CULPRIT(x) == NOBODY || (ROUND(g) == round_of[c] + 1 && CAUSE(g) != COMMITTING))
+      wrong = (CULPRIT(x) != NOBODY && (ROUND(g) != round_of[c] + 1 || CAUSE(g) == COMMITTING))
     :: else
     fi;
 #endif
@@ -242,11 +244,11 @@ inline drive() {
       STEP(if
            :: outcome[c] == o ->
              outcome[c] = o | x;
-             CHECK(culprit, CAUSE(x) != SILENCE || ((owed >> CULPRIT(x)) & 1))
+             CHECK(culprit, !wrong && (CAUSE(x) != SILENCE || ((owed >> CULPRIT(x)) & 1)))
            :: else
            fi;
            o = outcome[c]);
-      m = NOBODY
+      m = NOBODY; wrong = false
     :: x == 0 && m == NOBODY ->
       STEP(if
            :: outcome[c] == o ->
@@ -642,7 +644,7 @@ inline commit_collectively() {
 proctype Contributor(byte me; byte generation) {
   byte r, c = NOBODY, b, g, j, m = NOBODY, s, v, in, seen, owed, told, answered, d0, d1, d2, turn;
   short o, x;
-  bool ok, late;
+  bool ok, late, wrong;
 #if defined(SUCCESSOR) || defined(LATE)
   if
   :: generation == 2 ->
@@ -693,7 +695,7 @@ stop:
 gone:
   atomic {
     r = 0; c = NOBODY; b = 0; g = 0; j = 0; m = NOBODY; s = 0; v = 0; in = 0; seen = 0; owed = 0; told = 0;
-    answered = 0; d0 = 0; d1 = 0; d2 = 0; turn = 0; o = 0; x = 0; ok = false; late = false
+    answered = 0; d0 = 0; d1 = 0; d2 = 0; turn = 0; o = 0; x = 0; ok = false; late = false; wrong = false
   }
 }
 
