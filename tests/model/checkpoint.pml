@@ -84,6 +84,7 @@ bool removing[ATTEMPTS + 1];     // alone
 // Ghosts.
 byte uses[ATTEMPTS + 1];         // who lives and was let in
 bool told[ATTEMPTS + 1], shown[ATTEMPTS + 1], opened[ATTEMPTS + 1], damaged[ATTEMPTS + 1], cut_short;
+bool on_purpose[ATTEMPTS + 1];
 hidden byte P_whole, P_durable, P_told_stays, P_staging_kept, P_let_in, P_reader_kept, P_shown, P_only_good;
 
 #define OF(a, k) (2 * (a) + (k))
@@ -234,6 +235,7 @@ inline remove_folder(cleaning) {
 #endif
       marking = true;
       STEP(CHECK(only_good, cleaning || !GOOD(a) || vouched);
+           on_purpose[a] = (on_purpose[a] || !cleaning);
            if :: mark[a] == 0 -> mark[a] = 1 :: else fi);
 #ifndef PLANTED_MARK_UNSYNCED
       STEP(mark[a] = 2);
@@ -258,8 +260,8 @@ inline remove_folder(cleaning) {
 inline remove_files(cleaning) {
   STEP(CHECK(staging_kept, uses[a] == 0);
        CHECK(reader_kept, !opened[a]);
-       CHECK(told_stays, !(cleaning && told[a]) || pruned);
-       CHECK(shown, !(cleaning && shown[a]) || pruned || CUT_SHORT);
+       CHECK(told_stays, !(cleaning && told[a]) || on_purpose[a]);
+       CHECK(shown, !(cleaning && shown[a]) || on_purpose[a] || CUT_SHORT);
        shard[OF(a, 0)] = 0; rank_folder[OF(a, 0)] = 0; CHECK(whole, SOUND(a)));
   STEP(shard[OF(a, 1)] = 0; rank_folder[OF(a, 1)] = 0);
   STEP(folder[a] = 0)
@@ -363,7 +365,9 @@ out:
   atomic { opened[a] = false; users[a] = users[a] & ~(1 << READER); living--; a = 0; ok = false }
 }
 
-#ifdef TAKE_OVER
+#if defined(ALL_KILLED)
+#define TAKES_OVER(k) false
+#elif defined(TAKE_OVER)
 #define TAKES_OVER(k) (dead[k] || (k) == 1)
 #else
 #define TAKES_OVER(k) dead[k]

@@ -2,9 +2,11 @@
 //
 // Two threads of one participant share its slot: the owner pins, polls, looks at the descriptor, stops
 // the listener, leaves; the listener looks, acknowledges, tells the descriptor, and sleeps on the bell.
-// A publisher moves head and rings. One ballot is up from the start; either thread may answer it. When
+// A publisher moves head and rings. One ballot is up from the start; the listener answers it, or puts it off, and the owner does. When
 // the slot is free its next owner joins, and acknowledges. Nobody's sleep ends by itself here, so a
 // wake-up that is lost is a wait for ever; in the code it costs a slice.
+//
+// Measured: 0.6 million states, 1 s.
 //
 // search safety
 // property ack_seen (G6): acknowledged is at most what both threads have come to: no pin of an older epoch
@@ -23,7 +25,7 @@
 // planted RING_BEFORE_CHANGE -> end_states: the publisher rings, then moves head
 // planted LOOKED_BEFORE_DRAIN -> end_states: the owner looks at head, then drains
 // planted REMEMBERS_LATER -> end_states: the listener remembers a later head than it told of
-// planted TWO_ANSWERS -> one_answer: each thread looks whether it has answered, without the mutex
+// planted TWO_ANSWERS -> one_answer: the owner does not leave it to the listener
 #include "steps.h"
 #undef STEP
 // Threads of one process die together; what a death leaves is the slots' business.
@@ -41,7 +43,7 @@ byte ack = 1;
 byte generation = 1;
 byte descriptor;
 bool stop, listening = true;
-bool mutex, answered;
+bool mutex, answered, later;
 // Ghosts.
 byte answers;
 byte looked = 1;              // the owner's last look at head after a drain
@@ -92,25 +94,31 @@ inline break_if_done(epoch) {
   fi
 }
 
-// One ballot. The mutex is held while the validator runs; who does not get it goes on.
+// One ballot. The mutex is held while the validator runs; who does not get it goes on. It may say Later.
 inline answer() {
   STEP(a = answered);
   if
   :: !a ->
-#ifndef PLANTED_TWO_ANSWERS
-    STEP(if :: !mutex -> mutex = true; a = answered :: else -> a = true fi);
+    STEP(if :: !mutex -> mutex = true; a = true :: else fi);
     if
-    :: !a ->
-      STEP(answers++; answered = true; CHECK(one_answer, answers <= 1); CHECK(after_leave, generation == 1));
+    :: a ->
+      if
+      :: STEP(answers++; CHECK(one_answer, answers <= 1); CHECK(after_leave, generation == 1))
+      :: STEP(later = true)
+      fi;
+      STEP(answered = true);
       STEP(mutex = false)
     :: else
     fi
-#else
-    STEP(answers++; answered = true; CHECK(one_answer, answers <= 1))
-#endif
   :: else
   fi;
   a = false
+}
+// What was put off, by the owner's thread.
+inline answer_later() {
+  STEP(!mutex -> mutex = true);
+  STEP(if :: later -> later = false; answers++; CHECK(one_answer, answers <= 1) :: else fi);
+  STEP(mutex = false)
 }
 
 proctype Listener() {
@@ -189,8 +197,11 @@ proctype Owner() {
       STEP(CHECK(ack_seen, ack <= h));
       STEP(pinned = false; pin = NOT_PINNED);
       h = 0
-    :: // Poll.
+    :: // Poll, which leaves the ballot to the listener, unless it was put off.
+#ifdef PLANTED_TWO_ANSWERS
       answer();
+#endif
+      answer_later();
       STEP(h = head);
       acknowledge(h, 1);
       h = 0
