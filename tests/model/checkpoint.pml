@@ -7,6 +7,8 @@
 // was accepted is on disk later, by whoever is there, or is lost with the power. A power loss kills all,
 // and of names and data that were not synced each is there afterwards, or is not.
 //
+// Measured, all searches: 16 million states, 20 s; at most 1.7 GB.
+//
 // search crash
 // search all_killed -DALL_KILLED -DCRASHES=3 -DSTEPS=1
 // search power -DPOWER -DCRASHES=0

@@ -15,7 +15,7 @@
 // Not here: fences and journals (drain, ring), reaping by steps (slots), bytes (a part is a number), the
 // patience that leaves proposing to the lowest slot. Two accesses are one where only a slot's owner
 // could come between: its contribution and its offer; a scan's words of one slot.
-// Measured, all searches: SUMMARY.
+// Measured, all searches: 98 million states, 2 minutes; at most 4.2 GB.
 // Nothing fails if an offer carries no generation: each contributor looks for its own part.
 //
 // search death -DCRASHES=2
