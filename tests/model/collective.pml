@@ -43,7 +43,7 @@
 // planted DEAD_LEFT_OUT -> whole: a contributor that died is passed over
 // planted NO_GUARD -DTWICE -> own_outcome: the cell is recycled before the outcome is read
 // planted TAG_UNREAD -DTAGS -> one_tag: an offer counts whatever its tag
-// planted ROUND_UNREAD -DTWICE -> end_states: what was proposed in a round that is over waits for one that went on
+// planted ROUND_UNREAD -DTWICE -> all_or_nothing: a proposal of a round that is over is decided all the same
 // planted DEATHS_UNSEEN -> end_states: contributors are waited for, not looked after
 // planted BLAMED_BY_OLD_LOOK -DDEADLINE -DCRASHES=0 -> culprit: who is named was looked at before the deadline
 // planted BLAMED_FOR_ANOTHER -DLATE -DCRASHES=0 -> culprit: the culprit of whatever round ended last
