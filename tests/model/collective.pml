@@ -43,7 +43,6 @@
 // planted DEAD_LEFT_OUT -> whole: a contributor that died is passed over
 // planted NO_GUARD -DTWICE -> own_outcome: the cell is recycled before the outcome is read
 // planted TAG_UNREAD -DTAGS -> one_tag: an offer counts whatever its tag
-// planted ROUND_UNREAD -DTWICE -> all_or_nothing: a proposal of a round that is over is decided all the same
 // planted DEATHS_UNSEEN -> end_states: contributors are waited for, not looked after
 // planted BLAMED_BY_OLD_LOOK -DDEADLINE -DCRASHES=0 -> culprit: who is named was looked at before the deadline
 // planted BLAMED_FOR_ANOTHER -DLATE -DCRASHES=0 -> culprit: the culprit of whatever round ended last
@@ -165,7 +164,7 @@ hidden byte P_all_or_nothing, P_told, P_whole, P_own_outcome, P_one_tag, P_culpr
 #ifdef EXPEL
 #define KNOWN(j) false
 #else
-#define KNOWN(j) (j == me)  // its own answer stands already
+#define KNOWN(j) (j == me && answered == BALLOT(o))  // its own answer stands already
 #endif
 inline drive() {
   m = NOBODY; x = 0;
@@ -173,7 +172,6 @@ inline drive() {
   if
   :: DECISION(o) == 0 ->
     STEP(g = gather);
-#ifndef PLANTED_ROUND_UNREAD
     if
     :: ROUND(g) != round_of[c] ->
 #ifdef PLANTED_BLAMED_FOR_ANOTHER
@@ -185,7 +183,6 @@ inline drive() {
       wrong = (CULPRIT(x) != NOBODY && (ROUND(g) != round_of[c] + 1 || CAUSE(g) == COMMITTING))
     :: else
     fi;
-#endif
     g = 0; j = 0;
     do
     :: j == N || x != 0 || m != NOBODY -> break
