@@ -498,7 +498,7 @@ class Port final : public JournalPort, public detail::ForkAware {
   const std::uint64_t capacity_blocks_;
   const bool latest_;
 
-  mutable std::mutex mutex_;
+  mutable seam::Mutex mutex_;
   OpenSegment segment_;
   mutable Disk disk_;
   AlignedBuffer buffer_;

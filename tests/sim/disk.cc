@@ -126,7 +126,7 @@ void Disk::Drop(int description) {
   if (--d.references > 0) return;
   for (const Lock& lock : locks_) {
     if (lock.description != description) continue;
-    if (d.process >= 0) engine_.memory().Release(d.process, ReleasedAt(lock.inode, lock.byte));
+    if (d.process >= 0) engine_.ReleaseAllOf(d.process, ReleasedAt(lock.inode, lock.byte));
   }
   std::erase_if(locks_, [&](const Lock& lock) { return lock.description == description; });
 }
@@ -153,13 +153,20 @@ int Disk::Dup3(int from, int to) {
   const int description = Describe(from);
   Close(to);
   ++descriptions_[static_cast<std::size_t>(description)].references;
-  fds_[to] = {description, engine_.current()};
+  fds_[to] = {description, engine_.process()};
   return to;
 }
 
 ssize_t Disk::Read(int fd, void* to, std::size_t size, std::int64_t offset) {
   engine_.Step();
-  const Inode& node = NodeOf(DescriptionOf(fd).inode);
+  Inode& node = NodeOf(DescriptionOf(fd).inode);
+  if (node.event) {
+    if (node.count == 0) return Fail(EAGAIN);
+    if (engine_.current() >= 0) engine_.memory().Acquire(engine_.current(), node.clock);
+    std::memcpy(to, &node.count, sizeof node.count);
+    node.count = 0;
+    return sizeof node.count;
+  }
   std::uint64_t what = 0;
   if (!node.shm && engine_.TakeDiskFault(Mask(kReadFails), what)) {
     engine_.Trace("read: EIO");
@@ -466,6 +473,32 @@ std::byte* Disk::MemoryOf(const char* path) {
   engine_.Step();
   Inode* node = NodeAt(path);
   return node == nullptr ? nullptr : node->memory;
+}
+
+int Disk::MakeEvent() {
+  engine_.Step();
+  Inode& node = NewNode(false, true, 0600);
+  node.event = true;
+  return NewFd(node.number);
+}
+
+int Disk::AddToEvent(int fd, std::uint64_t count) {
+  engine_.Step();
+  Inode& node = NodeOf(DescriptionOf(fd).inode);
+  if (!node.event) return Fail(EINVAL);
+  node.count += count;
+  if (engine_.current() >= 0) engine_.memory().Release(engine_.current(), node.clock);
+  return sizeof count;
+}
+
+std::uint64_t Disk::AwaitEvent(int fd, std::int64_t nanos) {
+  const std::int64_t until_ns = engine_.now_ns() + nanos;
+  for (;;) {
+    engine_.Step();
+    const Inode& node = NodeOf(DescriptionOf(fd).inode);
+    if (node.count != 0 || engine_.now_ns() >= until_ns) return node.count;
+    engine_.Sleep(std::min<std::int64_t>(until_ns - engine_.now_ns(), 2'000'000));
+  }
 }
 
 Disk::Listing* Disk::OpenDirectory(const char* path) {

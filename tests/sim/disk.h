@@ -96,6 +96,12 @@ class Disk {
     std::size_t at = 0;
     dirent entry{};
   };
+  // Descriptors that count; read as files are.
+  int MakeEvent();
+  int AddToEvent(int fd, std::uint64_t count);
+  // Its count, or 0 after that long. Whoever it wakes knows what the one who counted did.
+  std::uint64_t AwaitEvent(int fd, std::int64_t nanos);
+
   Listing* OpenDirectory(const char* path);
   std::string PathOfListing(int fd) const;
   int RegisterListing(Listing* listing);
@@ -105,6 +111,8 @@ class Disk {
     int number = 0;
     bool directory = false;
     bool shm = false;
+    bool event = false;
+    std::uint64_t count = 0;  // event
     unsigned mode = 0;
     int links = 0;
     std::byte* memory = nullptr;                     // shm
@@ -117,7 +125,7 @@ class Disk {
       int inode;
     };
     std::vector<Change> unsynced;  // directory: since the last sync
-    Clock clock{};                 // directory: what its changers knew
+    Clock clock{};                 // directory, event: what its changers knew
   };
   struct Description {
     int inode;
@@ -146,7 +154,7 @@ class Disk {
   Inode* NodeAt(const std::string& path, std::string* last = nullptr, Inode** parent = nullptr);
   Inode& NewNode(bool directory, bool shm, unsigned mode);
   int NewFd(int inode);
-  int Self() const { return engine_.current() >= 0 ? engine_.current() : acting_; }
+  int Self() const { return engine_.current() >= 0 ? engine_.process() : acting_; }
   int Describe(int fd) const;
   Description& DescriptionOf(int fd) {
     return descriptions_[static_cast<std::size_t>(Describe(fd))];

@@ -61,13 +61,19 @@ int main(int argc, char** argv) {
   app.add_option("--jobs", budget.jobs, "so many at a time (1)");
   app.add_option("--state", budget.state_path, "a file: go on where the last call ended");
   app.add_option("--mode", budget.mode,
-                 "mixed (default), volatile, durable, readers, writers or votes")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, Mode>{{"mixed", Mode::kMixed},
-                                                                      {"volatile", Mode::kVolatile},
-                                                                      {"durable", Mode::kDurable},
-                                                                      {"readers", Mode::kReaders},
-                                                                      {"writers", Mode::kWriters},
-                                                                      {"votes", Mode::kVotes}}));
+                 "mixed (default), volatile, durable, readers, writers, votes, listeners, aborts, "
+                 "stragglers or members")
+      ->transform(
+          CLI::CheckedTransformer(std::map<std::string, Mode>{{"mixed", Mode::kMixed},
+                                                              {"volatile", Mode::kVolatile},
+                                                              {"durable", Mode::kDurable},
+                                                              {"readers", Mode::kReaders},
+                                                              {"writers", Mode::kWriters},
+                                                              {"votes", Mode::kVotes},
+                                                              {"listeners", Mode::kListeners},
+                                                              {"aborts", Mode::kAborts},
+                                                              {"stragglers", Mode::kStragglers},
+                                                              {"members", Mode::kMembers}}));
   app.add_flag("--trace", trace, "with --seed: print every step, and what each load saw");
   app.add_flag("--shrink", shrink, "with --seed: find what the failure needs");
   app.add_flag("--progress", budget.progress, "say now and then how far it is");

@@ -33,6 +33,10 @@ enum class OpKind {
   kAnswerLater,  // to what the validator has put off
   kCollective,
   kListen,  // as a participant of its own
+  kStartListener,
+  kStopListener,
+  kAwaitTold,  // by the listener's descriptor
+  kBusy,       // for so long that its listener must have acknowledged
 };
 const char* NameOf(OpKind kind);
 
@@ -71,7 +75,22 @@ struct Plan {
 // kWriters: durable; all only commit, and are stopped while they write the journal, until what they
 // were about to write was written by others and recycled.
 // kVotes: volatile or durable; most of what is committed is voted on, fenced, or collective.
-enum class Mode { kMixed, kVolatile, kDurable, kReaders, kWriters, kVotes };
+// kListeners: the same, by processes with a listener, which is another thread.
+// kAborts: few cells, proposals that are mostly given up, and drivers that stand still meanwhile.
+// kStragglers: voters and contributors that are expelled just when they answer.
+// kMembers: volatile; slots change hands while others converge, draft and reap.
+enum class Mode {
+  kMixed,
+  kVolatile,
+  kDurable,
+  kReaders,
+  kWriters,
+  kVotes,
+  kListeners,
+  kAborts,
+  kStragglers,
+  kMembers,
+};
 
 Plan PlanFor(std::uint64_t seed, Mode mode = Mode::kMixed);
 

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -16,9 +17,12 @@
 #include <boost/interprocess/exceptions.hpp>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <memory>
 #include <source_location>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "tests/sim/disk.h"
 #include "tests/sim/engine.h"
@@ -110,6 +114,80 @@ class Atomic {
   }
 
   T value_;  // the newest store
+};
+
+// Belongs to one process; whoever dies in it takes the others along. A scheduling point only where
+// there are others.
+class RecursiveMutex {
+ public:
+  void lock() {
+    auto* const e = sim::Engine::active();
+    if (e == nullptr || e->current() < 0) return;
+    if (e->HasThreads()) e->Step();
+    while (depth_ > 0 && owner_ != e->current()) e->BlockUntil(free_);
+    Take(*e);
+  }
+  bool try_lock() {
+    auto* const e = sim::Engine::active();
+    if (e == nullptr || e->current() < 0) return true;
+    if (e->HasThreads()) e->Step();
+    if (depth_ > 0 && owner_ != e->current()) return false;
+    Take(*e);
+    return true;
+  }
+  void unlock() {
+    auto* const e = sim::Engine::active();
+    if (e == nullptr || e->current() < 0) return;
+    if (--depth_ > 0) return;
+    free_ = true;
+    if (!e->HasThreads()) return;
+    e->memory().Release(e->current(), known_);
+    e->Step();
+  }
+
+ private:
+  void Take(sim::Engine& e) {
+    owner_ = e.current();
+    free_ = false;
+    if (++depth_ == 1 && e.HasThreads()) e.memory().Acquire(owner_, known_);
+  }
+
+  int owner_ = -1, depth_ = 0;
+  bool free_ = true;
+  sim::Clock known_{};
+};
+using Mutex = RecursiveMutex;
+
+// Where there can be no further thread, what it would do is done at once.
+class Thread {
+ public:
+  Thread() = default;
+  template <typename Fn>
+  explicit Thread(Fn fn) : end_(std::make_shared<End>()) {
+    const std::function<void()> body = [end = end_, work = std::move(fn)]() mutable {
+      work();
+      auto* const e = sim::Engine::active();
+      if (e->current() >= 0) e->memory().Release(e->current(), end->known);
+      end->reached = true;
+    };
+    if (!sim::Engine::active()->Spawn(body)) body();
+  }
+  bool joinable() const { return end_ != nullptr; }
+  void join() {
+    auto* const e = sim::Engine::active();
+    const std::shared_ptr<End> end = std::exchange(end_, nullptr);
+    e->Step();
+    while (!end->reached) e->BlockUntil(end->reached);
+    if (e->current() >= 0) e->memory().Acquire(e->current(), end->known);
+  }
+  static unsigned hardware_concurrency() { return 2; }
+
+ private:
+  struct End {
+    bool reached = false;
+    sim::Clock known{};
+  };
+  std::shared_ptr<End> end_;
 };
 
 #define EPOCH_POINT(label)                                                   \
@@ -238,7 +316,13 @@ inline int closedir(DIR* directory) {
   return 0;
 }
 inline int dirfd(DIR* directory) { return TheDisk().RegisterListing(directory); }
-inline int getpid() { return 1000 + sim::Engine::active()->current(); }
+inline ssize_t write(int fd, const void* from, std::size_t) {
+  std::uint64_t count = 0;
+  std::memcpy(&count, from, sizeof count);
+  return TheDisk().AddToEvent(fd, count);
+}
+inline int eventfd(unsigned, int) { return TheDisk().MakeEvent(); }
+inline int getpid() { return 1000 + sim::Engine::active()->process(); }
 inline ssize_t getrandom(void* to, std::size_t size, unsigned) {
   for (std::size_t i = 0; i < size; ++i) {
     static_cast<unsigned char*>(to)[i] =

@@ -854,7 +854,9 @@ class ParticipantCore final : public ForkAware {
   // For the listener: what is accepted, and nobody writes, is written by it.
   Standing HelpStalledJournal(std::uint64_t head, Standing standing) {
     const Epoch tail = StateWord::Unpack(view_.control->tail.Load()).epoch;
-    if (tail <= StateWord::Unpack(head).epoch || mapping_->port() == nullptr) {
+    // A journal that has failed moves no more; and to say so again would ring the listener itself.
+    if (tail <= StateWord::Unpack(head).epoch || mapping_->port() == nullptr ||
+        StateWord::Unpack(head).phase == Phase::kPoisoned) {
       stalled_at_ = 0;
       return standing;
     }

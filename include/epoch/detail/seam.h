@@ -1,5 +1,5 @@
-// The seam: every atomic access, futex, clock read, liveness query and injected fault of Epoch goes
-// through this file; files and directories through its second half, system_calls.h. In production
+// The seam: every atomic access, futex, clock read, liveness query, thread, mutex that threads share
+// and injected fault of Epoch goes through this file; files and directories through its second half, system_calls.h. In production
 // it is std::atomic and plain system calls, at no cost. A build that defines EPOCH_SEAM_HEADER
 // replaces the whole file; one that defines EPOCH_TEST_POINTS keeps it and makes the labelled
 // points call a hook (to kill, stop, or fail the process right there).
@@ -20,6 +20,8 @@
 #include <atomic>
 #include <climits>
 #include <cstdint>
+#include <mutex>
+#include <thread>
 #include <type_traits>
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -52,6 +54,11 @@ class Atomic {
  private:
   std::atomic<T> value_;
 };
+
+// Threads within this process, and what they share.
+using Thread = std::thread;
+using Mutex = std::mutex;
+using RecursiveMutex = std::recursive_mutex;
 
 // Labelled points: places where a test can kill or stop this process, or make the next step fail.
 #ifdef EPOCH_TEST_POINTS

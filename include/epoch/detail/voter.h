@@ -236,7 +236,7 @@ class Voter {
   const SlotClaim& claim_;
   Slot& slot_;
   const Mapping& mapping_;
-  std::recursive_mutex mutex_;  // a validator may call back, and is turned away
+  seam::RecursiveMutex mutex_;  // a validator may call back, and is turned away
   Validator validator_, next_validator_;
   bool has_next_ = false;
   bool dead_ = false;
