@@ -395,14 +395,15 @@ void Engine::Relax(std::int64_t nanos) {
   }
 }
 
-std::uint64_t Engine::Load(const void* at, std::uint64_t in_memory, std::memory_order order) {
+std::uint64_t Engine::Load(const void* at, std::uint64_t in_memory, std::memory_order order,
+                           bool decides) {
   if (current_ < 0) return in_memory;
   Step();
   // A private word: read before the switch, and written by this process only.
   if (!memory_.Shared(at)) return in_memory;
   bool stale = false;
   const std::uint64_t value =
-      memory_.Load(current_, at, in_memory, order, stale, [&](std::uint64_t allowed) {
+      memory_.Load(current_, at, in_memory, order, decides, stale, [&](std::uint64_t allowed) {
         if (scripted()) {
           if (stale_left_ <= 0) return allowed - 1;
           const std::uint64_t chosen = allowed - 1 - settings_.script->Decide(allowed);

@@ -107,7 +107,8 @@ class Engine {
   void ReleaseAllOf(int process, Clock& into);
 
   // --- the seam's side ---------------------------------------------------------------------------
-  std::uint64_t Load(const void* at, std::uint64_t in_memory, std::memory_order order);
+  std::uint64_t Load(const void* at, std::uint64_t in_memory, std::memory_order order,
+                     bool decides);
   void BeforeStore(const void* at, std::uint64_t in_memory);
   void Store(const void* at, std::uint64_t value, std::memory_order order);
   void BeforeModify(const void* at, std::uint64_t in_memory, std::memory_order order);
@@ -135,6 +136,7 @@ class Engine {
   // If a disk fault of one of the kinds in `mask` is due: its number and true.
   bool TakeDiskFault(std::uint64_t mask, std::uint64_t& what);
   void CutPower();
+  void NoMoreFaults() { faults_.clear(); }
 
   // Told when a process is gone and the kernel has noticed; and when one is forked.
   std::function<void(int process)> on_reaped;

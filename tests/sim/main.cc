@@ -62,7 +62,7 @@ int main(int argc, char** argv) {
   app.add_option("--state", budget.state_path, "a file: go on where the last call ended");
   app.add_option("--mode", budget.mode,
                  "mixed (default), volatile, durable, readers, writers, votes, listeners, aborts, "
-                 "stragglers or members")
+                 "stragglers, members or folders")
       ->transform(
           CLI::CheckedTransformer(std::map<std::string, Mode>{{"mixed", Mode::kMixed},
                                                               {"volatile", Mode::kVolatile},
@@ -73,7 +73,8 @@ int main(int argc, char** argv) {
                                                               {"listeners", Mode::kListeners},
                                                               {"aborts", Mode::kAborts},
                                                               {"stragglers", Mode::kStragglers},
-                                                              {"members", Mode::kMembers}}));
+                                                              {"members", Mode::kMembers},
+                                                              {"folders", Mode::kFolders}}));
   app.add_flag("--trace", trace, "with --seed: print every step, and what each load saw");
   app.add_flag("--shrink", shrink, "with --seed: find what the failure needs");
   app.add_flag("--progress", budget.progress, "say now and then how far it is");

@@ -213,8 +213,8 @@ Plan PlanFor(std::uint64_t seed, Mode mode) {
     WritersStopped(plan, random);
     return plan;
   }
-  static constexpr Mode kSpecialModes[] = {Mode::kListeners, Mode::kListeners, Mode::kAborts,
-                                           Mode::kStragglers, Mode::kMembers};
+  static constexpr Mode kSpecialModes[] = {Mode::kListeners,  Mode::kListeners, Mode::kAborts,
+                                           Mode::kStragglers, Mode::kMembers,   Mode::kFolders};
   if (Random special(seed ^ kSpecial); mode == Mode::kMixed && special.OneIn(4)) {
     mode = kSpecialModes[special.Below(std::size(kSpecialModes))];
   }

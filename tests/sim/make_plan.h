@@ -9,6 +9,9 @@ namespace epoch::sim {
 // Deaths, stops, a fork, failing disks, power losses: of what kind the plan is, so many and where.
 void AddFaults(Plan& plan, Random& random);
 
+// Checkpoints.
+void CheckpointFolders(Plan& plan, Random& random);
+
 // Plans in which others have to agree.
 void Agreements(Plan& plan, Random& random);
 

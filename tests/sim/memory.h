@@ -50,9 +50,10 @@ class Memory {
     const auto* p = static_cast<const std::byte*>(at);
     return p >= arena_ && p < arena_ + bytes_;
   }
+  // `decides`: the code asks for an order, so that what it reads may decide whether it sleeps.
   template <typename ChooseFn>
   std::uint64_t Load(int self, const void* at, std::uint64_t in_memory, std::memory_order order,
-                     bool& stale, ChooseFn&& choose) {
+                     bool decides, bool& stale, ChooseFn&& choose) {
     Location& location = Find(at, in_memory);
     const auto me = static_cast<std::size_t>(self);
     Clock& clock = clocks_[me];
@@ -76,7 +77,7 @@ class Memory {
     const StoreRecord& s = stores[chosen - location.dropped];
     location.seen[me] = chosen;
     if ((s.value & 1) == 0) location.seen_even[me] = time_;
-    if (rechecks_[me].bell != nullptr) Recheck(self, location, chosen);
+    if (decides && rechecks_[me].bell != nullptr) Recheck(self, location, chosen);
     if (order == std::memory_order_relaxed) {
       late_[me] = late_loads_;
       Learn(fenced_[me], s.released);

@@ -58,7 +58,13 @@ const char* NameOf(OpKind kind) {
                                            "start-listener",
                                            "stop-listener",
                                            "await-told",
-                                           "busy"};
+                                           "busy",
+                                           "checkpoint",
+                                           "abandon",
+                                           "open-latest",
+                                           "prune",
+                                           "clean-up",
+                                           "list"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 

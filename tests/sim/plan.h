@@ -37,6 +37,13 @@ enum class OpKind {
   kStopListener,
   kAwaitTold,  // by the listener's descriptor
   kBusy,       // for so long that its listener must have acknowledged
+  // Of checkpoint folders.
+  kCheckpoint,
+  kAbandon,  // a step that was begun
+  kOpenLatest,
+  kPrune,
+  kCleanUp,
+  kList,
 };
 const char* NameOf(OpKind kind);
 
@@ -58,6 +65,8 @@ struct Plan {
   bool agrees = false;  // kVotes
   unsigned voters = 0;  // bit p: process p joins as a voter
   std::uint64_t reject_one_in = 0, put_off_one_in = 0;  // what validators say; 0: never
+  bool folders = false;                                 // kFolders
+  int world = 1;                                        // kFolders: ranks
   // Durable regions only.
   bool durable = false;
   int boots = 1;  // the next one begins when all have ended, or the power was lost
@@ -78,6 +87,7 @@ struct Plan {
 // kListeners: the same, by processes with a listener, which is another thread.
 // kAborts: few cells, proposals that are mostly given up, and drivers that stand still meanwhile.
 // kStragglers: voters and contributors that are expelled just when they answer.
+// kFolders: checkpoints of several ranks, in folders.h.
 // kMembers: volatile; slots change hands while others converge, draft and reap.
 enum class Mode {
   kMixed,
@@ -90,6 +100,7 @@ enum class Mode {
   kAborts,
   kStragglers,
   kMembers,
+  kFolders,
 };
 
 Plan PlanFor(std::uint64_t seed, Mode mode = Mode::kMixed);

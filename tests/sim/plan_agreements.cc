@@ -214,6 +214,9 @@ bool MakeSpecial(Plan& plan, Mode mode, Random& random) {
     case Mode::kStragglers:
       Stragglers(plan, random);
       return true;
+    case Mode::kFolders:
+      CheckpointFolders(plan, random);
+      return true;
     case Mode::kMembers:
       Members(plan, random);
       return true;

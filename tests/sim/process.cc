@@ -124,6 +124,8 @@ void Process::Operate(const Op& op) {
       return AwaitTold();
     case OpKind::kBusy:
       return BeBusy();
+    default:
+      return;  // of folders
   }
 }
 

@@ -38,8 +38,9 @@ class Atomic {
   T Load(std::memory_order order = std::memory_order_seq_cst,
          Place at = Place::current()) const noexcept {
     if (auto* e = sim::Engine::active()) {
-      const auto value = static_cast<T>(
-          e->Load(this, static_cast<std::uint64_t>(value_), sim::OrderAt(at, order)));
+      const auto value =
+          static_cast<T>(e->Load(this, static_cast<std::uint64_t>(value_), sim::OrderAt(at, order),
+                                 order != std::memory_order_relaxed));
       if (sim::IsBeforeMissingFence(at)) e->Linger();  // what is read behind this is read later
       return value;
     }
@@ -242,6 +243,10 @@ inline sim::Disk& TheDisk() { return *sim::Disk::active(); }
 inline int open(const char* path, int flags, unsigned mode = 0) {
   return TheDisk().Open(path, flags, mode);
 }
+inline int openat(int at, const char* path, int flags, unsigned mode = 0) {
+  return TheDisk().Open(path, flags, mode, at);
+}
+inline int mkdir(const char* path, unsigned) { return TheDisk().MakeDirectory(path); }
 inline int close(int fd) {
   // An object may outlive the run: its process is gone, and its descriptors with it.
   return sim::Disk::active() == nullptr ? 0 : TheDisk().Close(fd);
@@ -266,8 +271,8 @@ inline int linkat(int, const char* from, int, const char* to, int) {
 }
 inline int unlink(const char* path) { return TheDisk().Unlink(path, false); }
 inline int rmdir(const char* path) { return TheDisk().Unlink(path, true); }
-inline int unlinkat(int directory, const char* name, int) {
-  return TheDisk().Unlink(TheDisk().PathOfListing(directory) + "/" + name, false);
+inline int unlinkat(int directory, const char* name, int flags) {
+  return TheDisk().Unlink(name, (flags & AT_REMOVEDIR) != 0, directory);
 }
 inline int renameat2(int, const char* from, int, const char* to, unsigned) {
   return TheDisk().Rename(from, to);
@@ -304,6 +309,7 @@ inline int posix_fallocate(int fd, std::int64_t, std::int64_t size) {
 }
 inline int flock(int fd, int operation) { return TheDisk().Flock(fd, (operation & LOCK_NB) == 0); }
 inline DIR* opendir(const char* path) { return TheDisk().OpenDirectory(path); }
+inline DIR* fdopendir(int fd) { return TheDisk().OpenDirectory(".", fd); }
 inline const dirent* readdir(DIR* directory) {
   sim::Engine::active()->Step();
   if (directory->at == directory->names.size()) return nullptr;
@@ -312,10 +318,11 @@ inline const dirent* readdir(DIR* directory) {
   return &directory->entry;
 }
 inline int closedir(DIR* directory) {
+  if (directory->fd >= 0) close(directory->fd);
   delete directory;
   return 0;
 }
-inline int dirfd(DIR* directory) { return TheDisk().RegisterListing(directory); }
+inline int dirfd(DIR* directory) { return directory->fd; }
 inline ssize_t write(int fd, const void* from, std::size_t) {
   std::uint64_t count = 0;
   std::memcpy(&count, from, sizeof count);
