@@ -325,10 +325,14 @@ void Folders::SweepNew() const {
     if (!name.starts_with(kNewPrefix)) continue;
     const std::string path = absl::StrCat(directory_, "/", name);
     const std::string ranks = absl::StrCat(path, "/", std::string(kRanksFile));
-    const Fd lock(sys::open(ranks.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-    if (lock.ok() && seam::SetByteLock(lock.get(), ByteLock::kExclusive, 0) != 0) continue;
-    if (lock.ok()) sys::unlink(ranks.c_str());
-    sys::rmdir(path.c_str());
+    constexpr int kFlags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    Fd lock(sys::open(ranks.c_str(), kFlags));
+    // A power loss may have taken back its name, or the lock's, and left a rank's folder in it.
+    if (!lock.ok() && sys::rmdir(path.c_str()) != 0 && errno == ENOTEMPTY) {
+      lock = Fd(sys::open(ranks.c_str(), kFlags | O_CREAT, 0600));
+    }
+    if (!lock.ok() || seam::SetByteLock(lock.get(), ByteLock::kExclusive, 0) != 0) continue;
+    RemoveTree(AT_FDCWD, path, path).IgnoreError();
   }
 }
 
