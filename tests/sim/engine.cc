@@ -461,6 +461,16 @@ void Engine::Linger() {
   Step();
 }
 
+void Engine::MayLingerIn(const char* function) {
+  if (current_ < 0 || std::strstr(function, settings_.lingers_in) == nullptr) return;
+  if (!random_.OneIn(settings_.linger_one_in)) return;
+  Trace("lingers in %s", function);
+  // By the clock, so that whoever waits for this thread waits no longer than it takes.
+  At(current_).wake_ns =
+      now_ns_ + 20 * static_cast<std::int64_t>(20 + random_.Below(settings_.expected_steps));
+  SwitchAway();
+}
+
 void Engine::Point(const char* label) {
   if (current_ < 0) return;
   if (settings_.trace) Trace("-- %s", label);

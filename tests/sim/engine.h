@@ -56,6 +56,8 @@ struct Settings {
   std::uint64_t step_limit = 300'000;   // more is a livelock
   bool late_death = true;               // a lock may look held for a while after its holder's death
   bool late_loads = false;              // relaxed loads may come after later loads
+  const char* lingers_in = nullptr;     // functions with this in their name are left, and late
+  std::uint64_t linger_one_in = 4;
   bool trace = false;
   Script* script = nullptr;  // kScripted
   int preemptions = 2;       // kScripted: at most so many
@@ -118,6 +120,10 @@ class Engine {
   void AcquireFence(bool orders);
   // A scheduling point where the process is now and then stopped for long.
   void Linger();
+  // The same, for the thread, if the plan lingers in that function.
+  void LingerIn(const char* function) {
+    if (settings_.lingers_in != nullptr) MayLingerIn(function);
+  }
   void Point(const char* label);
   void Relax(std::int64_t nanos = 0);
   std::int64_t Now();
@@ -183,6 +189,7 @@ class Engine {
   void Begin(int thread, int process);
   void Kill(int process);
   void Stop(int process);
+  void MayLingerIn(const char* function);
   void Fork(int parent);
   void RunEvents();
   void InjectFaults(const char* label);

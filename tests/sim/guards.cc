@@ -42,6 +42,11 @@ void Guards::Stored(const void* at, std::uint64_t value) {
   const Slot& slot = view_.slots[*i];
   if (at != &slot.own && at != &slot.help && at != &slot.look && at != &slot.listen) return;
   const std::uint64_t cell = OwnedWord::Unpack(value).number;
+  if (const auto before = held_.find(at); before != held_.end() && before->second.confirmed &&
+                                          before->second.process == engine_.process() &&
+                                          before->second.thread != engine_.current()) {
+    engine_.Violation(absl::StrCat("G3: slot ", *i, " takes away the guard of another thread"));
+  }
   held_.erase(at);
   if (cell >= view_.geometry.versions) return;
   held_[at] = {static_cast<std::uint32_t>(cell), engine_.current(), engine_.process(), false};

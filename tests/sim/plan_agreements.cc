@@ -100,6 +100,30 @@ void AddStops(Plan& plan, Random& random, Labels labels, std::uint64_t die_one_i
   }
 }
 
+// Some plans leave certain functions, between two of their steps, for long.
+void AddLingering(Plan& plan, Random& random, Labels functions) {
+  if (random.OneIn(3)) return;
+  plan.settings.lingers_in = functions[random.Below(functions.size())];
+  plan.settings.linger_one_in = 2 + random.Below(12);
+}
+
+// Durable; all cells are drafted or pinned while a vote is undecided.
+void Exhausted(Plan& plan, Random& random) {
+  using enum OpKind;
+  static constexpr OpKind kDrafting[] = {kVoted,     kVoted,     kVoted,     kVotedUpdate,
+                                         kDropDraft, kDropDraft, kDropDraft, kDropDraft,
+                                         kPin,       kPin,       kPoll};
+  static constexpr const char* kPoints[] = {"drafting", "judging", "pinned", "draft.taken",
+                                            "vote.own_guarded"};
+  plan.durable = true;
+  plan.settings.processes = 3 + static_cast<int>(random.Below(2));
+  plan.versions = static_cast<std::uint32_t>(4 + random.Below(2));
+  plan.voters = 7;
+  AddOperations(plan, random, kDrafting, 5);
+  AddStops(plan, random, kPoints, 20);
+  AddStops(plan, random, kPoints, 20);
+}
+
 void Listeners(Plan& plan, Random& random) {
   using enum OpKind;
   static constexpr OpKind kBeside[] = {
@@ -125,6 +149,9 @@ void Listeners(Plan& plan, Random& random) {
     }
   }
   if (!random.OneIn(4)) AddFaults(plan, random);
+  static constexpr const char* kSlow[] = {"HeadEpoch(", "ListenOnce(", "AcknowledgeIn(",
+                                          "Cast(",      "AnswerHeld(", "Hold("};
+  AddLingering(plan, random, kSlow);
 }
 
 void Aborts(Plan& plan, Random& random) {
@@ -147,8 +174,12 @@ void Aborts(Plan& plan, Random& random) {
   plan.voters = static_cast<unsigned>(random.Below(16));
   plan.reject_one_in = random.Below(4);
   if (random.OneIn(3)) plan.put_off_one_in = 2;
+  if (random.OneIn(5)) return Exhausted(plan, random);
   AddOperations(plan, random, kGivenUp, 12);
   AddStops(plan, random, kPoints, 8);
+  static constexpr const char* kSlow[] = {"Abandoned(", "Abandoned(", "GuardSet(",     "Hold(",
+                                          "Reopen(",    "HeldPin(",   "FindObstacle(", "Release("};
+  AddLingering(plan, random, kSlow);
 }
 
 void Stragglers(Plan& plan, Random& random) {
@@ -180,6 +211,9 @@ void Stragglers(Plan& plan, Random& random) {
     AddOperations(plan, random, kContributors, 8);
   }
   AddStops(plan, random, kPoints, 12);
+  static constexpr const char* kSlow[] = {
+      "MissingVote(", "Copy(", "Scan(", "MissingContributor(", "Cast(", "Offer(", "Abandoned("};
+  AddLingering(plan, random, kSlow);
 }
 
 void Members(Plan& plan, Random& random) {
@@ -199,6 +233,10 @@ void Members(Plan& plan, Random& random) {
   plan.versions = static_cast<std::uint32_t>(4 + random.Below(2));
   AddOperations(plan, random, kChanging, 14);
   if (!random.OneIn(3)) AddStops(plan, random, kPoints, 3);
+  static constexpr const char* kSlow[] = {"MarkPublished(", "MarkPublished(", "FreeDraftsOf(",
+                                          "FreeDraftsOf(",  "TryTakeSlot(",   "HelpAccepted(",
+                                          "AcknowledgeIn(", "HeadEpoch("};
+  AddLingering(plan, random, kSlow);
 }
 
 }  // namespace

@@ -38,6 +38,7 @@ class Atomic {
   T Load(std::memory_order order = std::memory_order_seq_cst,
          Place at = Place::current()) const noexcept {
     if (auto* e = sim::Engine::active()) {
+      e->LingerIn(at.function_name());
       const auto value =
           static_cast<T>(e->Load(this, static_cast<std::uint64_t>(value_), sim::OrderAt(at, order),
                                  order != std::memory_order_relaxed));
@@ -49,6 +50,7 @@ class Atomic {
   void Store(T value, std::memory_order order = std::memory_order_seq_cst,
              Place at = Place::current()) noexcept {
     if (auto* e = sim::Engine::active()) {
+      e->LingerIn(at.function_name());
       e->Step();
       e->BeforeStore(this, static_cast<std::uint64_t>(value_));
       value_ = value;
@@ -95,6 +97,7 @@ class Atomic {
     auto* e = sim::Engine::active();
     const std::memory_order order = sim::OrderAt(at, std::memory_order_seq_cst);
     if (e != nullptr) {
+      e->LingerIn(at.function_name());
       e->Step();
       e->BeforeModify(this, static_cast<std::uint64_t>(value_), order);
     }
