@@ -1,8 +1,9 @@
-// The seam: every atomic access, futex, clock read, liveness query, thread, mutex that threads share
-// and injected fault of Epoch goes through this file; files and directories through its second half, system_calls.h. In production
-// it is std::atomic and plain system calls, at no cost. A build that defines EPOCH_SEAM_HEADER
-// replaces the whole file; one that defines EPOCH_TEST_POINTS keeps it and makes the labelled
-// points call a hook (to kill, stop, or fail the process right there).
+// The seam: every atomic access, futex, clock read, liveness query, thread, mutex that threads
+// share and injected fault of Epoch goes through this file; files and directories through its
+// second half, system_calls.h. In production it is std::atomic and plain system calls, at no cost.
+// A build that defines EPOCH_SEAM_HEADER replaces the whole file; one that defines
+// EPOCH_TEST_POINTS keeps it and makes the labelled points call a hook (to kill, stop, or fail the
+// process right there).
 #ifndef EPOCH_DETAIL_SEAM_H_
 #define EPOCH_DETAIL_SEAM_H_
 
