@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/journal/format.h"
+#include "tests/images/forge.h"
 #include "tests/images/judge.h"
 #include "tests/images/timeline.h"
 
@@ -37,6 +38,11 @@ class Checker {
     Recording recording = Play(seed_);
     for (std::uint64_t boot = 0;; ++boot) {
       ++tally_.boots;
+      tally_.epochs += recording.acknowledged.epoch - recording.acknowledged_before.epoch;
+      tally_.segments += static_cast<std::uint64_t>(
+          std::count_if(recording.log.begin(), recording.log.end(), [](const Entry& entry) {
+            return entry.kind == Entry::kName && entry.add.ends_with(kSegmentSuffix);
+          }));
       boot_ = boot;
       if (!recording.broken.empty()) {
         ++tally_.lost;
@@ -165,8 +171,10 @@ class Checker {
     damage.before = tree.at(node).bytes;
     const Bytes& bytes = damage.before;
     std::size_t used = bytes.size();
-    while (used > kBlockBytes && bytes[used - 1] == std::byte{0}) --used;
-    const std::size_t blocks = std::min(used / kBlockBytes + 2, bytes.size() / kBlockBytes);
+    while (used > kBlockBytes && AllZero(bytes.data() + used - kBlockBytes, kBlockBytes)) {
+      used -= kBlockBytes;
+    }
+    const std::size_t blocks = std::min(used / kBlockBytes + 1, bytes.size() / kBlockBytes);
     // The end of the log is where it matters, and where it can go unnoticed.
     const std::size_t block =
         random_.OneIn(2) ? random_.Below(blocks)
@@ -178,7 +186,7 @@ class Checker {
       const std::size_t room = bytes.size() - at;
       tree.Write(node, at, with.first(std::min(with.size(), room)));
     };
-    switch (random_.Below(7)) {
+    switch (random_.Below(8)) {
       case 0: {
         what = "a flipped bit";
         const std::size_t at = sector + random_.Below(kSector);
@@ -207,6 +215,12 @@ class Checker {
         write(block * kBlockBytes, std::span(zeros).first((2 + random_.Below(2)) * kBlockBytes));
         break;
       case 5: {
+        what = "a batch of another history";
+        const Forged forged = Forge(bytes, random_.Next() % 64);
+        write(forged.block * kBlockBytes, forged.blocks);
+        break;
+      }
+      case 6: {
         what = "swapped blocks";
         const std::size_t other = random_.Below(blocks);
         write(block * kBlockBytes, std::span(bytes).subspan(other * kBlockBytes, kBlockBytes));

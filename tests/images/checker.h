@@ -16,6 +16,8 @@ struct Tally {
   std::uint64_t reported = 0;  // of which recovery said so
   std::uint64_t cuts = 0;
   std::uint64_t boots = 0;
+  std::uint64_t epochs = 0;    // acknowledged
+  std::uint64_t segments = 0;  // made: created, rolled, restored
   void Add(const Tally& other) {
     images += other.images;
     lost += other.lost;
@@ -25,6 +27,8 @@ struct Tally {
     reported += other.reported;
     cuts += other.cuts;
     boots += other.boots;
+    epochs += other.epochs;
+    segments += other.segments;
   }
 };
 

@@ -128,7 +128,7 @@ ssize_t Disk::Read(int fd, void* to, std::size_t size, std::int64_t offset) {
 }
 
 ssize_t Disk::Write(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable) {
-  Step();
+  if (awaits) Step();
   const int description = Describe(fd);
   const int node = NodeOf(fd);
   const auto at = static_cast<std::size_t>(offset);
@@ -170,7 +170,7 @@ ssize_t Disk::Write(int fd, const void* from, std::size_t size, std::int64_t off
     *done = true;
     Drop(description);
   });
-  fibers.Await(done);
+  if (awaits) fibers.Await(done);
   return static_cast<ssize_t>(landing);
 }
 

@@ -63,6 +63,7 @@ class Disk {
   std::function<void(std::byte* memory)> on_shm_link;
   // One in so many durable writes is short, or interrupted; 0: none.
   std::uint64_t faults = 0;
+  bool awaits = true;  // durable writes return when they have landed
 
   void CloseAllOf(int process);
   // All descriptors, locks and shared memory are gone; of the tree that holds them, too.

@@ -14,10 +14,6 @@ using journal::BatchHeader;
 using journal::kBlockBytes;
 using journal::SegmentHeader;
 
-bool AllZero(const std::byte* at, std::size_t size) {
-  return std::all_of(at, at + size, [](std::byte b) { return b == std::byte{0}; });
-}
-
 std::optional<BatchHeader> HeaderAt(const Bytes& segment, const SegmentHeader& of,
                                     std::uint64_t block) {
   BatchHeader header;
@@ -53,6 +49,10 @@ const Order* OrderOf(const Recording& recording, const Recovered& found) {
 }
 
 }  // namespace
+
+bool AllZero(const std::byte* at, std::size_t size) {
+  return at[0] == std::byte{0} && std::memcmp(at, at + 1, size - 1) == 0;
+}
 
 bool CutIsDocumented(const Bytes& before, const Bytes& after, std::uint64_t epoch) {
   SegmentHeader of;

@@ -35,6 +35,8 @@ Judgement Judge(const Recording& recording, const Acknowledged& acknowledged, co
 // "The end of the log", said again. Nothing that it calls proof may stand behind the cut.
 bool CutIsDocumented(const Bytes& before, const Bytes& after, std::uint64_t epoch);
 
+bool AllZero(const std::byte* at, std::size_t size);
+
 }  // namespace epoch::images
 
 #endif  // EPOCH_TESTS_IMAGES_JUDGE_H_

@@ -92,9 +92,11 @@ class Campaign {
                      static_cast<double>(total_.images - images_before) / seconds(), next_);
       }
     }
-    std::printf("seeds=%" PRIu64 " boots=%" PRIu64 " cuts=%" PRIu64 " damaged=%" PRIu64
-                " reported=%" PRIu64 " images_per_second=%.0f\n",
-                next_ - options_.seed, total_.boots, total_.cuts, total_.damaged, total_.reported,
+    std::printf("seeds=%" PRIu64 " boots=%" PRIu64 " epochs=%" PRIu64 " segments=%" PRIu64
+                " cuts=%" PRIu64 " damaged=%" PRIu64 " reported=%" PRIu64
+                " images_per_second=%.0f\n",
+                next_ - options_.seed, total_.boots, total_.epochs, total_.segments, total_.cuts,
+                total_.damaged, total_.reported,
                 static_cast<double>(total_.images - images_before) / seconds());
     std::printf("crash-images: images=%" PRIu64 " lost=%" PRIu64 " torn=%" PRIu64
                 " undetected=%" PRIu64 "\n",
@@ -142,7 +144,8 @@ class Campaign {
     Tally t;
     std::uint64_t first, next;
     if (options_.state.empty() || !(in >> first >> next >> t.images >> t.lost >> t.torn >>
-                                    t.undetected >> t.damaged >> t.reported >> t.cuts >> t.boots)) {
+                                    t.undetected >> t.damaged >> t.reported >> t.cuts >> t.boots >>
+                                    t.epochs >> t.segments)) {
       return;
     }
     if (first != options_.seed) return;
@@ -155,7 +158,8 @@ class Campaign {
     const Tally& t = total_;
     std::ofstream(beside) << options_.seed << ' ' << next_ << ' ' << t.images << ' ' << t.lost
                           << ' ' << t.torn << ' ' << t.undetected << ' ' << t.damaged << ' '
-                          << t.reported << ' ' << t.cuts << ' ' << t.boots << '\n';
+                          << t.reported << ' ' << t.cuts << ' ' << t.boots << ' ' << t.epochs
+                          << ' ' << t.segments << '\n';
     std::rename(beside.c_str(), options_.state.c_str());
   }
 

@@ -69,7 +69,7 @@ class Workload {
   }
 
   void Run() {
-    const std::uint64_t lives = 1 + random_.Below(3);
+    const std::uint64_t lives = 1 + random_.Below(4);
     for (std::uint64_t life = 0; life < lives && recording_.broken.empty(); ++life) {
       const std::uint64_t writers = 1 + random_.Below(4);
       std::vector<int> alive;
@@ -78,9 +78,13 @@ class Workload {
         const std::uint64_t operations = 2 + random_.Below(6);
         alive.push_back(fibers_.Start([this, seed, operations] { Write(seed, operations); }));
       }
-      if (random_.OneIn(2)) fibers_.Run(20 + random_.Below(1500));
-      if (random_.OneIn(2)) fibers_.Kill(alive[random_.Below(alive.size())]);
-      fibers_.Run(random_.OneIn(2) ? random_.Below(3000) : 200'000);
+      if (random_.OneIn(3)) {
+        fibers_.Run(random_.Below(400));  // in the middle of making or restoring it
+      } else {
+        if (random_.OneIn(2)) fibers_.Run(20 + random_.Below(1500));
+        if (random_.OneIn(2)) fibers_.Kill(alive[random_.Below(alive.size())]);
+        fibers_.Run(random_.OneIn(2) ? random_.Below(3000) : 200'000);
+      }
       if (life + 1 == lives) break;
       // Together, with their writes still under way; who comes next finds the region, or has to
       // restore it.
