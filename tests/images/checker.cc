@@ -111,6 +111,7 @@ class Checker {
           break;
         case Verdict::kUndetected:
           ++tally_.undetected;
+          ++tally_.undetected_by[damage_kind_];
           break;
         case Verdict::kLost:
           ++tally_.lost;
@@ -164,7 +165,8 @@ class Checker {
       const std::string newest = std::prev(names.end())->first;
       if (names.size() < 2 || !newest.ends_with(kSegmentSuffix)) return;
       tree.Change(directory, "", newest, -1);
-      damage.what = "the newest segment's file gone";
+      damage_kind_ = kNewestGone;
+      damage.what = NameOf(damage_kind_);
       damage.newest_gone = true;
       return;
     }
@@ -181,61 +183,53 @@ class Checker {
                          : blocks - 1 - random_.Below(std::min<std::size_t>(blocks, 4));
     const std::size_t sector = block * kBlockBytes + random_.Below(kBlockBytes / kSector) * kSector;
     const Bytes zeros(3 * kBlockBytes);
-    std::string what;
+    damage_kind_ = static_cast<DamageKind>(random_.Below(kNewestGone));
     const auto write = [&](std::size_t at, std::span<const std::byte> with) {
       const std::size_t room = bytes.size() - at;
       tree.Write(node, at, with.first(std::min(with.size(), room)));
     };
-    switch (random_.Below(8)) {
-      case 0: {
-        what = "a flipped bit";
+    switch (damage_kind_) {
+      case kFlippedBit: {
         const std::size_t at = sector + random_.Below(kSector);
         const std::byte flipped = bytes[at] ^ static_cast<std::byte>(1u << random_.Below(8));
         write(at, {&flipped, 1});
         break;
       }
-      case 1: {
-        what = "flipped bits";
+      case kFlippedBits: {
         Bytes noise(bytes.begin() + static_cast<std::ptrdiff_t>(sector),
                     bytes.begin() + static_cast<std::ptrdiff_t>(sector + kSector));
         for (std::byte& b : noise) b ^= static_cast<std::byte>(random_.Below(256));
         write(sector, noise);
         break;
       }
-      case 2:
-        what = "a sector of zeros";
+      case kZeroSector:
         write(sector, std::span(zeros).first(kSector));
         break;
-      case 3:
-        what = "a block of zeros";
+      case kZeroBlock:
         write(block * kBlockBytes, std::span(zeros).first(kBlockBytes));
         break;
-      case 4:
-        what = "blocks of zeros";
+      case kZeroBlocks:
         write(block * kBlockBytes, std::span(zeros).first((2 + random_.Below(2)) * kBlockBytes));
         break;
-      case 5: {
-        what = "a batch of another history";
+      case kOtherHistory: {
         const Forged forged = Forge(bytes, random_.Next() % 64);
         write(forged.block * kBlockBytes, forged.blocks);
         break;
       }
-      case 6: {
-        what = "swapped blocks";
+      case kSwappedBlocks: {
         const std::size_t other = random_.Below(blocks);
         write(block * kBlockBytes, std::span(bytes).subspan(other * kBlockBytes, kBlockBytes));
         write(other * kBlockBytes, std::span(bytes).subspan(block * kBlockBytes, kBlockBytes));
         break;
       }
       default: {
-        what = "a sector from elsewhere";
         const std::size_t other = random_.Below(blocks * kBlockBytes / kSector) * kSector;
         write(sector, std::span(bytes).subspan(other, kSector));
       }
     }
     if (tree.at(node).bytes == damage.before) return;
     damage.after = tree.at(node).bytes;
-    damage.what = what;
+    damage.what = NameOf(damage_kind_);
   }
 
   const std::uint64_t seed_;
@@ -246,9 +240,35 @@ class Checker {
   std::uint64_t boot_ = 0;
   std::uint64_t cut_ = 0;
   std::string kind_;
+  DamageKind damage_kind_ = kFlippedBit;
 };
 
 }  // namespace
+
+const char* NameOf(DamageKind kind) {
+  switch (kind) {
+    case kFlippedBit:
+      return "a flipped bit";
+    case kFlippedBits:
+      return "flipped bits";
+    case kZeroSector:
+      return "a sector of zeros";
+    case kZeroBlock:
+      return "a block of zeros";
+    case kZeroBlocks:
+      return "blocks of zeros";
+    case kOtherHistory:
+      return "a batch of another history";
+    case kSwappedBlocks:
+      return "swapped blocks";
+    case kForeignSector:
+      return "a sector from elsewhere";
+    case kNewestGone:
+      return "the newest segment's file gone";
+    default:
+      return "?";
+  }
+}
 
 Tally CheckSeed(std::uint64_t seed, std::uint64_t per_cut, std::string& first) {
   return Checker(seed, per_cut, first).Run();

@@ -2,10 +2,28 @@
 #ifndef EPOCH_TESTS_IMAGES_CHECKER_H_
 #define EPOCH_TESTS_IMAGES_CHECKER_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace epoch::images {
+
+// Ways in which an image is damaged.
+enum DamageKind {
+  kFlippedBit,
+  kFlippedBits,
+  kZeroSector,
+  kZeroBlock,
+  kZeroBlocks,
+  kOtherHistory,
+  kSwappedBlocks,
+  kForeignSector,
+  kNewestGone,
+  kDamageKinds
+};
+const char* NameOf(DamageKind kind);
 
 struct Tally {
   std::uint64_t images = 0;
@@ -18,17 +36,16 @@ struct Tally {
   std::uint64_t boots = 0;
   std::uint64_t epochs = 0;    // acknowledged
   std::uint64_t segments = 0;  // made: created, rolled, restored
-  void Add(const Tally& other) {
-    images += other.images;
-    lost += other.lost;
-    torn += other.torn;
-    undetected += other.undetected;
-    damaged += other.damaged;
-    reported += other.reported;
-    cuts += other.cuts;
-    boots += other.boots;
-    epochs += other.epochs;
-    segments += other.segments;
+  std::array<std::uint64_t, kDamageKinds> undetected_by{};
+  std::vector<std::uint64_t*> Words() {
+    std::vector<std::uint64_t*> words{&images,   &lost, &torn,  &undetected, &damaged,
+                                      &reported, &cuts, &boots, &epochs,     &segments};
+    for (std::uint64_t& count : undetected_by) words.push_back(&count);
+    return words;
+  }
+  void Add(Tally other) {
+    const std::vector<std::uint64_t*> mine = Words(), theirs = other.Words();
+    for (std::size_t i = 0; i < mine.size(); ++i) *mine[i] += *theirs[i];
   }
 };
 

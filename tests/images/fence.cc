@@ -136,6 +136,6 @@ int Main(const std::string& slow_disk) {
 }  // namespace epoch::images
 
 int main(int argc, char** argv) {
-  if (argc != 2) return 2;
+  if (argc != 2) return 1;
   return epoch::images::Main(argv[1]);
 }

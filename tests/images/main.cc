@@ -1,5 +1,7 @@
 // Crash images of the journal, in process: seeds are shared out among child processes.
 #include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,6 +51,7 @@ Job Start(std::uint64_t seed, std::uint64_t count, std::uint64_t per_cut) {
   if (pipe(ends) != 0) std::abort();
   const pid_t pid = fork();
   if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     Report report{};
     std::string first;
     for (std::uint64_t s = seed; s < seed + count; ++s) {
@@ -98,6 +101,11 @@ class Campaign {
                 next_ - options_.seed, total_.boots, total_.epochs, total_.segments, total_.cuts,
                 total_.damaged, total_.reported,
                 static_cast<double>(total_.images - images_before) / seconds());
+    for (int kind = 0; kind < kDamageKinds; ++kind) {
+      const std::uint64_t count = total_.undetected_by[static_cast<std::size_t>(kind)];
+      if (count == 0) continue;
+      std::printf("undetected: %s: %" PRIu64 "\n", NameOf(static_cast<DamageKind>(kind)), count);
+    }
     std::printf("crash-images: images=%" PRIu64 " lost=%" PRIu64 " torn=%" PRIu64
                 " undetected=%" PRIu64 "\n",
                 total_.images, total_.lost, total_.torn, total_.undetected);
@@ -139,27 +147,25 @@ class Campaign {
     }
   }
 
+  // Its own words, as a line of them.
   void Load() {
     std::ifstream in(options_.state);
+    std::uint64_t first = 0, next = 0;
     Tally t;
-    std::uint64_t first, next;
-    if (options_.state.empty() || !(in >> first >> next >> t.images >> t.lost >> t.torn >>
-                                    t.undetected >> t.damaged >> t.reported >> t.cuts >> t.boots >>
-                                    t.epochs >> t.segments)) {
-      return;
-    }
-    if (first != options_.seed) return;
+    if (options_.state.empty() || !(in >> first >> next) || first != options_.seed) return;
+    for (std::uint64_t* word : t.Words()) in >> *word;
+    if (!in) return;
     next_ = next;
     total_ = t;
   }
-  void Save() const {
+  void Save() {
     if (options_.state.empty()) return;
     const std::string beside = options_.state + ".new";
-    const Tally& t = total_;
-    std::ofstream(beside) << options_.seed << ' ' << next_ << ' ' << t.images << ' ' << t.lost
-                          << ' ' << t.torn << ' ' << t.undetected << ' ' << t.damaged << ' '
-                          << t.reported << ' ' << t.cuts << ' ' << t.boots << ' ' << t.epochs
-                          << ' ' << t.segments << '\n';
+    std::ofstream out(beside);
+    out << options_.seed << ' ' << next_;
+    for (const std::uint64_t* word : total_.Words()) out << ' ' << *word;
+    out << '\n';
+    out.close();
     std::rename(beside.c_str(), options_.state.c_str());
   }
 

@@ -15,7 +15,7 @@
 namespace epoch::images {
 
 // What ends a program that can not do what it is for: this machine lacks something. ctest skips it.
-inline constexpr int kLacking = 77;
+inline constexpr int kLacking = 2;
 
 // Runs `body` in a child with mount and process namespaces of its own, as their first process; all
 // that it starts and mounts ends with it. Returns its exit code; kLacking if this machine does not

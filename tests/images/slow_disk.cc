@@ -3,7 +3,6 @@
 // write may be delayed: it reaches the backing file, and is answered, only then.
 //
 //   slow_disk BACKING LOG CONTROL MOUNTPOINT      stays in the foreground
-#define FUSE_USE_VERSION 35
 #include <fcntl.h>
 #include <fuse3/fuse.h>
 #include <signal.h>
@@ -127,8 +126,8 @@ int Main(int argc, char** argv) {
   operations.write = Write;
   operations.fsync = Flush;
   operations.init = Init;
-  std::string name = "slow_disk", foreground = "-f", threads = "-omax_threads=10";
-  std::array<char*, 4> arguments{name.data(), foreground.data(), threads.data(), argv[4]};
+  std::string name = "slow_disk", foreground = "-f";
+  std::array<char*, 3> arguments{name.data(), foreground.data(), argv[4]};
   return fuse_main(static_cast<int>(arguments.size()), arguments.data(), &operations, nullptr);
 }
 
