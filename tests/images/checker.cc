@@ -151,7 +151,8 @@ class Checker {
     }
     for (std::uint64_t i = 0; i < per_cut_ / 4; ++i) {
       const bool all = random_.OneIn(2);
-      Check("damage", recording, timeline, disk, [&](std::size_t) { return all; }, true);
+      Check(
+          "damage", recording, timeline, disk, [&](std::size_t) { return all; }, true);
     }
   }
 
@@ -178,9 +179,9 @@ class Checker {
     }
     const std::size_t blocks = std::min(used / kBlockBytes + 1, bytes.size() / kBlockBytes);
     // The end of the log is where it matters, and where it can go unnoticed.
-    const std::size_t block =
-        random_.OneIn(2) ? random_.Below(blocks)
-                         : blocks - 1 - random_.Below(std::min<std::size_t>(blocks, 4));
+    const std::size_t block = random_.OneIn(2)
+                                  ? random_.Below(blocks)
+                                  : blocks - 1 - random_.Below(std::min<std::size_t>(blocks, 4));
     const std::size_t sector = block * kBlockBytes + random_.Below(kBlockBytes / kSector) * kSector;
     const Bytes zeros(3 * kBlockBytes);
     damage_kind_ = static_cast<DamageKind>(random_.Below(kNewestGone));

@@ -128,29 +128,48 @@ ssize_t Disk::Read(int fd, void* to, std::size_t size, std::int64_t offset) {
 }
 
 ssize_t Disk::Write(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable) {
-  if (awaits) Step();
+  Step();
+  if (durable) {
+    const Begun begun = Begin(fd, from, size, offset, true);
+    Await(begun);
+    return begun.result < 0 ? Fail(static_cast<int>(-begun.result)) : begun.result;
+  }
+  std::span<const std::byte> bytes(static_cast<const std::byte*>(from), size);
+  const int node = NodeOf(fd);
+  const auto at = static_cast<std::size_t>(offset);
+  auto* fibers = Fibers::active();
+  if (fibers != nullptr && faults != 0 && fibers->random().OneIn(faults)) {
+    bytes = bytes.first(fibers->random().Below(size / kSector + 1) * kSector);
+    if (bytes.empty()) return Fail(EINTR);
+  }
+  Record({.kind = Entry::kWrite, .node = node, .offset = at, .bytes{bytes.begin(), bytes.end()}});
+  tree_.Write(node, at, bytes);
+  return static_cast<ssize_t>(bytes.size());
+}
+
+Disk::Begun Disk::Begin(int fd, const void* from, std::size_t size, std::int64_t offset,
+                        bool durable) {
   const int description = Describe(fd);
   const int node = NodeOf(fd);
   const auto at = static_cast<std::size_t>(offset);
   std::span<const std::byte> bytes(static_cast<const std::byte*>(from), size);
-  if (log_ == nullptr || Fibers::active() == nullptr) {
+  const auto done = std::make_shared<bool>(false);
+  auto* fibers = Fibers::active();
+  if (log_ == nullptr || fibers == nullptr) {
     tree_.Write(node, at, bytes);
-    return static_cast<ssize_t>(size);
+    *done = true;
+    return {done, static_cast<ssize_t>(size)};
   }
-  Fibers& fibers = *Fibers::active();
-  const bool faulty = faults != 0 && fibers.random().OneIn(faults);
-  if (faulty) bytes = bytes.first(fibers.random().Below(size / kSector + 1) * kSector);
-  if (faulty && durable && fibers.random().OneIn(3)) {
-    // Interrupted: some of it may have got there, nothing is stable.
-    Record({.kind = Entry::kWrite, .node = node, .offset = at, .bytes{bytes.begin(), bytes.end()}});
-    tree_.Write(node, at, bytes);
-    return Fail(fibers.random().OneIn(2) ? EINTR : EAGAIN);
-  }
-  if (!durable) {
-    if (bytes.empty()) return Fail(EINTR);
-    Record({.kind = Entry::kWrite, .node = node, .offset = at, .bytes{bytes.begin(), bytes.end()}});
-    tree_.Write(node, at, bytes);
-    return static_cast<ssize_t>(bytes.size());
+  if (faults != 0 && fibers->random().OneIn(faults)) {
+    bytes = bytes.first(fibers->random().Below(size / kSector + 1) * kSector);
+    if (fibers->random().OneIn(3)) {
+      // Interrupted: some of it may have got there, nothing is stable.
+      Record(
+          {.kind = Entry::kWrite, .node = node, .offset = at, .bytes{bytes.begin(), bytes.end()}});
+      tree_.Write(node, at, bytes);
+      *done = true;
+      return {done, fibers->random().OneIn(2) ? -EINTR : -EAGAIN};
+    }
   }
   const std::size_t entry = log_->size();
   Record({.kind = Entry::kWrite,
@@ -159,19 +178,30 @@ ssize_t Disk::Write(int fd, const void* from, std::size_t size, std::int64_t off
           .bytes{bytes.begin(), bytes.end()},
           .under_way = true});
   ++descriptions_[static_cast<std::size_t>(description)].references;
-  const auto done = std::make_shared<bool>(false);
-  const std::size_t landing = bytes.size();
-  const auto latency = static_cast<std::int64_t>(
-      fibers.random().Below(fibers.random().OneIn(8) ? 60'000'000 : 100'000));
-  fibers.After(latency, [this, entry, done, description] {
-    const Entry& write = (*log_)[entry];
+  fibers->After(Latency(), [this, entry, done, description, durable] {
+    const Entry write = (*log_)[entry];
     tree_.Write(write.node, write.offset, write.bytes);
-    Record({.kind = Entry::kLanded, .node = write.node, .of = entry});
+    if (durable) {
+      Record({.kind = Entry::kLanded, .node = write.node, .of = entry});
+    } else {  // there, once more, for a sync to make stable
+      Record({.kind = Entry::kWrite,
+              .node = write.node,
+              .offset = write.offset,
+              .bytes = write.bytes});
+    }
     *done = true;
     Drop(description);
   });
-  if (awaits) fibers.Await(done);
-  return static_cast<ssize_t>(landing);
+  return {done, static_cast<ssize_t>(bytes.size())};
+}
+
+std::int64_t Disk::Latency() {
+  Random& random = Fibers::active()->random();
+  return static_cast<std::int64_t>(random.Below(random.OneIn(8) ? 60'000'000 : 100'000));
+}
+
+void Disk::Await(const Begun& begun) {
+  if (!*begun.done) Fibers::active()->Await(begun.done);
 }
 
 int Disk::Sync(int fd) {
@@ -183,6 +213,19 @@ int Disk::Sync(int fd) {
   Record({.kind = directory ? Entry::kNamesSynced : Entry::kSynced, .node = node, .of = before});
   Step();
   return 0;
+}
+
+Disk::Begun Disk::BeginSync(int fd) {
+  const auto done = std::make_shared<bool>(false);
+  if (log_ == nullptr || Fibers::active() == nullptr) {
+    *done = true;
+    return {done, 0};
+  }
+  Fibers::active()->After(Latency(), [this, done, node = NodeOf(fd), before = log_->size()] {
+    Record({.kind = Entry::kSynced, .node = node, .of = before});
+    *done = true;
+  });
+  return {done, 0};
 }
 
 int Disk::Allocate(int fd, std::int64_t size) {

@@ -1,8 +1,9 @@
-// The disk under the journal. While a workload is played it records what reaches it, when each flush
-// completed, and how far head had come by then. While an image is recovered, it just answers.
+// The disk under the journal. While a workload is played it records what reaches it, when each
+// flush completed, and how far head had come by then. While an image is recovered, it just answers.
 //
-// Durable writes take time. They land even if their process has died meanwhile; until then they hold
-// their description, and with it its locks. Errors follow the system's conventions: -1 and errno.
+// Durable writes take time. They land even if their process has died meanwhile; until then they
+// hold their description, and with it its locks. Errors follow the system's conventions: -1 and
+// errno.
 #ifndef EPOCH_TESTS_IMAGES_DISK_H_
 #define EPOCH_TESTS_IMAGES_DISK_H_
 
@@ -30,11 +31,11 @@ struct Acknowledged {
 
 struct Entry {
   enum Kind {
-    kWrite,      // bytes were given to the device
-    kSize,       // a file's size
-    kName,       // a name was added, removed, or both
-    kLanded,     // a flush: the write of entry `of` is stable
-    kSynced,     // a flush: all of that file from before entry `of`, but for writes under way
+    kWrite,       // bytes were given to the device
+    kSize,        // a file's size
+    kName,        // a name was added, removed, or both
+    kLanded,      // a flush: the write of entry `of` is stable
+    kSynced,      // a flush: all of that file from before entry `of`, but for writes under way
     kNamesSynced  // the same of a directory
   };
   Kind kind;
@@ -63,7 +64,6 @@ class Disk {
   std::function<void(std::byte* memory)> on_shm_link;
   // One in so many durable writes is short, or interrupted; 0: none.
   std::uint64_t faults = 0;
-  bool awaits = true;  // durable writes return when they have landed
 
   void CloseAllOf(int process);
   // All descriptors, locks and shared memory are gone; of the tree that holds them, too.
@@ -74,6 +74,14 @@ class Disk {
   ssize_t Read(int fd, void* to, std::size_t size, std::int64_t offset);
   ssize_t Write(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable);
   int Sync(int fd);
+  // The same without waiting; the result is that of the call, or minus an errno.
+  struct Begun {
+    std::shared_ptr<bool> done;
+    ssize_t result;
+  };
+  Begun Begin(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable);
+  Begun BeginSync(int fd);
+  static void Await(const Begun& begun);
   int Allocate(int fd, std::int64_t size);
   int Link(const char* from, const char* to);
   int Unlink(const std::string& path, bool directory);
@@ -115,6 +123,7 @@ class Disk {
     bool exclusive;
   };
   static void Step();
+  static std::int64_t Latency();
   static int Fail(int error);
   Tree::Place NodeAt(std::string_view path) const;
   int NewFd(int node);

@@ -220,8 +220,8 @@ int Work(const Options& options, unsigned job, int reports) {
     for (std::uint64_t seed = options.seed + job;
          done < share && Clock::now() - began < std::chrono::seconds(options.seconds);
          seed += options.jobs) {
-      const Report report = CheckSeed(options, seed, std::min(options.per_recording, share - done),
-                                      scratch, image);
+      const Report report =
+          CheckSeed(options, seed, std::min(options.per_recording, share - done), scratch, image);
       done += report.tally.images;
       if (write(reports, &report, sizeof report) != sizeof report) return 1;
     }

@@ -88,8 +88,8 @@ DeviceRecording PlayOnDevice(std::uint64_t seed, const std::string& slow_disk,
 
   SlowDisk disk(slow_disk, scratch + "/disk", kDeviceBytes);
   LoopDevice device = AttachLoop(disk.file(), /*direct=*/true);
-  if (RunProgram("mkfs.ext4", {"-q", "-F", "-b", "4096", "-J", "size=4", "-N", "128", "-m", "0", "-E",
-                               "nodiscard,lazy_itable_init=0", device.path}) != 0) {
+  if (RunProgram("mkfs.ext4", {"-q", "-F", "-b", "4096", "-J", "size=4", "-N", "128", "-m", "0",
+                               "-E", "nodiscard,lazy_itable_init=0", device.path}) != 0) {
     Lacking("mkfs.ext4");
   }
   const std::string files = scratch + "/files";

@@ -91,14 +91,15 @@ int Round(SlowDisk& disk, const std::string& scratch, const std::string& files, 
   if (!segments.ok() || segments->size() != 2) Failed("not two segments");
   const journal::SegmentScan older = Scan((*segments)[0].path);
   const journal::SegmentScan newer = Scan((*segments)[1].path);
-  std::printf("round %d: killed, gone after %ld ms with its write %s; restored after %ld ms: epoch "
-              "%llu; the old segment ends at %llu\n",
-              round, reaped_ms, in_flight ? "under way" : "done", restored_ms,
-              static_cast<unsigned long long>(restored->epoch()),
-              static_cast<unsigned long long>(older.epoch));
+  std::printf(
+      "round %d: killed, gone after %ld ms with its write %s; restored after %ld ms: epoch "
+      "%llu; the old segment ends at %llu\n",
+      round, reaped_ms, in_flight ? "under way" : "done", restored_ms,
+      static_cast<unsigned long long>(restored->epoch()),
+      static_cast<unsigned long long>(older.epoch));
   std::fflush(nullptr);
-  const bool contradicts =
-      older.epoch != newer.header.previous_last_epoch || older.end_block != newer.header.previous_end_block;
+  const bool contradicts = older.epoch != newer.header.previous_last_epoch ||
+                           older.end_block != newer.header.previous_end_block;
   if (still_in_flight) std::printf("the restore did not wait for the write\n");
   if (contradicts) std::printf("what landed late contradicts what was recovered\n");
   std::fflush(stdout);
@@ -111,7 +112,8 @@ int Main(const std::string& slow_disk) {
   return Isolated([&](const std::string& scratch) {
     SlowDisk disk(slow_disk, scratch + "/disk", kDiskBytes);
     LoopDevice device = AttachLoop(disk.file(), /*direct=*/true);
-    if (RunProgram("mkfs.ext4", {"-q", "-F", "-E", "nodiscard,lazy_itable_init=0", device.path}) != 0) {
+    if (RunProgram("mkfs.ext4", {"-q", "-F", "-E", "nodiscard,lazy_itable_init=0", device.path}) !=
+        0) {
       Lacking("mkfs.ext4");
     }
     const std::string files = scratch + "/files";

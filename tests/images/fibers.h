@@ -1,5 +1,5 @@
-// Processes as fibers of one thread: they are switched where they call the disk, sleep, wait or pass
-// a labelled point, in an order that follows from a seed. Virtual time.
+// Processes as fibers of one thread: they are switched where they call the disk, sleep, wait or
+// pass a labelled point, in an order that follows from a seed. Virtual time.
 #ifndef EPOCH_TESTS_IMAGES_FIBERS_H_
 #define EPOCH_TESTS_IMAGES_FIBERS_H_
 

@@ -45,7 +45,10 @@ const Order* OrderOf(const Recording& recording, const Recovered& found) {
       return &*order;
     }
   }
-  return nullptr;
+  // A journal that was made, and its maker died before there was a region.
+  static const Order* const origin = new Order(1);
+  const Version& first = found.version;
+  return found.epoch == 0 && first.chain == 0 && first.state.empty() ? origin : nullptr;
 }
 
 }  // namespace
@@ -100,9 +103,10 @@ Judgement Judge(const Recording& recording, const Acknowledged& acknowledged,
   const Recovered again = Recover(recording.setup);
   if (!again.ok || again.epoch != found.epoch || again.version.chain != found.version.chain ||
       again.version.state != found.version.state) {
-    return {Verdict::kTorn, "the second recovery gives " +
-                                (again.ok ? "epoch " + std::to_string(again.epoch) : again.message) +
-                                " after epoch " + std::to_string(found.epoch)};
+    return {Verdict::kTorn,
+            "the second recovery gives " +
+                (again.ok ? "epoch " + std::to_string(again.epoch) : again.message) +
+                " after epoch " + std::to_string(found.epoch)};
   }
   if (acknowledged.incarnation < 0) return {Verdict::kGood, ""};
   const Order& promised =

@@ -18,7 +18,7 @@ enum class Verdict {
 
 // A sector or more of an image that came back otherwise than it was written.
 struct Damage {
-  std::string what;  // empty: there is none
+  std::string what;     // empty: there is none
   Bytes before, after;  // of the newest segment
   bool newest_gone = false;
 };
@@ -31,8 +31,9 @@ struct Judgement {
 // Recovers what the active disk holds, twice.
 Judgement Judge(const Recording& recording, const Acknowledged& acknowledged, const Damage& damage);
 
-// Whether a journal that was `before` and is now `after` may be cut behind `epoch`: docs/journal.md,
-// "The end of the log", said again. Nothing that it calls proof may stand behind the cut.
+// Whether a journal that was `before` and is now `after` may be cut behind `epoch`:
+// docs/journal.md, "The end of the log", said again. Nothing that it calls proof may stand behind
+// the cut.
 bool CutIsDocumented(const Bytes& before, const Bytes& after, std::uint64_t epoch);
 
 bool AllZero(const std::byte* at, std::size_t size);

@@ -132,7 +132,8 @@ int RunProgram(const std::string& path, const std::vector<std::string>& argument
     dup2(null, 0);
     dup2(null, 1);
     std::vector<char*> argv{const_cast<char*>(path.c_str())};
-    for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+    for (const std::string& argument : arguments)
+      argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
     execvp(path.c_str(), argv.data());
     _exit(127);
@@ -149,8 +150,8 @@ SlowDisk::SlowDisk(const std::string& program, const std::string& scratch, std::
   const int backing_fd = open(backing().c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   const std::string control = scratch_ + "/control";
   const int control_fd = open(control.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (backing_fd < 0 || control_fd < 0 ||
-      ftruncate(backing_fd, static_cast<off_t>(bytes)) != 0 || ftruncate(control_fd, 4096) != 0) {
+  if (backing_fd < 0 || control_fd < 0 || ftruncate(backing_fd, static_cast<off_t>(bytes)) != 0 ||
+      ftruncate(control_fd, 4096) != 0) {
     Failed(Reason(scratch_));
   }
   control_ = static_cast<SlowDiskControl*>(

@@ -27,8 +27,8 @@ int Isolated(const std::function<int(const std::string& scratch)>& body);
 // Ends the process with code 3.
 [[noreturn]] void Failed(const std::string& what);
 
-// A loop device on `file` that goes away with its last user; its path. `direct`: requests to the file
-// are not serialised.
+// A loop device on `file` that goes away with its last user; its path. `direct`: requests to the
+// file are not serialised.
 struct LoopDevice {
   std::string path;
   int fd = -1;

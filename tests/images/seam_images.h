@@ -16,9 +16,11 @@
 #include <boost/interprocess/exceptions.hpp>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "tests/images/disk.h"
 #include "tests/images/fibers.h"
@@ -73,8 +75,8 @@ inline void FutexWakeAll(const Atomic<std::uint32_t>* word) noexcept {
 
 enum class ByteLock { kShared = F_RDLCK, kExclusive = F_WRLCK, kNone = F_UNLCK };
 inline int SetByteLock(int fd, ByteLock kind, std::int64_t offset) noexcept {
-  return images::Disk::active()->LockByte(fd, kind == ByteLock::kExclusive,
-                                          kind == ByteLock::kNone, offset);
+  return images::Disk::active()->LockByte(fd, kind == ByteLock::kExclusive, kind == ByteLock::kNone,
+                                          offset);
 }
 enum class LockState { kFree, kHeld, kUnknown };
 inline LockState TestByteLock(int fd, std::int64_t offset) noexcept {
@@ -92,9 +94,7 @@ inline images::Disk& TheDisk() { return *images::Disk::active(); }
 inline int open(const char* path, int flags, unsigned mode = 0) {
   return TheDisk().Open(path, flags, mode);
 }
-inline int close(int fd) {
-  return images::Disk::active() == nullptr ? 0 : TheDisk().Close(fd);
-}
+inline int close(int fd) { return images::Disk::active() == nullptr ? 0 : TheDisk().Close(fd); }
 inline int dup3(int, int, int) {
   errno = ENOSYS;
   return -1;
@@ -150,10 +150,7 @@ inline ssize_t pwritev2(int fd, const iovec* pieces, int, std::int64_t offset, i
 }
 // For a planted bug: a write that nobody waits for.
 inline ssize_t submit_only(int fd, const iovec* pieces, int, std::int64_t offset, int) {
-  TheDisk().awaits = false;
-  const ssize_t put = TheDisk().Write(fd, pieces->iov_base, pieces->iov_len, offset, true);
-  TheDisk().awaits = true;
-  return put;
+  return TheDisk().Begin(fd, pieces->iov_base, pieces->iov_len, offset, true).result;
 }
 inline int fsync(int fd) { return TheDisk().Sync(fd); }
 inline int fdatasync(int fd) { return TheDisk().Sync(fd); }
@@ -188,6 +185,53 @@ inline int sched_yield() {
   seam::SleepFor(1000);
   return 0;
 }
+
+// io_uring's place, for a journal with several writes under way. What is submitted lands some time,
+// whatever becomes of its process.
+class WriteQueue {
+ public:
+  struct Done {
+    std::uint64_t tag;
+    int result;
+  };
+
+  bool Ready() const { return !refused_; }
+  void Refuse() { refused_ = true; }
+  bool Submit(int fd, const std::byte* from, std::size_t size, std::uint64_t offset, bool durably,
+              std::uint64_t tag) {
+    if (refused_ || writes_.size() == kDepth) return false;
+    writes_.push_back(
+        {TheDisk().Begin(fd, from, size, static_cast<std::int64_t>(offset), durably), tag});
+    return true;
+  }
+  bool SubmitSync(int fd, std::uint64_t tag) {
+    if (refused_ || writes_.size() == kDepth) return false;
+    writes_.push_back({TheDisk().BeginSync(fd), tag});
+    return true;
+  }
+  std::optional<Done> Reap(bool wait) {
+    if (writes_.empty()) return std::nullopt;
+    if (wait) images::Disk::Await(writes_.front().begun);
+    for (auto write = writes_.begin(); write != writes_.end(); ++write) {
+      if (!*write->begun.done) continue;
+      const Done done{write->tag, static_cast<int>(write->begun.result)};
+      writes_.erase(write);
+      return done;
+    }
+    return std::nullopt;
+  }
+  unsigned in_flight() const { return static_cast<unsigned>(writes_.size()); }
+  void AfterForkInChild() noexcept { writes_.clear(); }
+
+ private:
+  static constexpr std::size_t kDepth = 8;
+  struct Write {
+    images::Disk::Begun begun;
+    std::uint64_t tag;
+  };
+  std::vector<Write> writes_;
+  bool refused_ = false;
+};
 
 class MappedFile {
  public:

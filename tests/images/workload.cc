@@ -149,7 +149,8 @@ class Workload {
     }
     std::vector<Version> accepted;
     for (; epoch >= order.size(); --epoch) {
-      if (view_->cells[cell].epoch.Load() != epoch) return Broken("accepted versions are not linked");
+      if (view_->cells[cell].epoch.Load() != epoch)
+        return Broken("accepted versions are not linked");
       accepted.push_back(VersionIn(*view_, cell));
       cell = detail::PreviousCellOf(view_->cells[cell].shape.Load());
     }
@@ -206,7 +207,7 @@ class Workload {
       }
       case 1:
         options.agreement = Agreement::kAllVoters;
-        options.on_straggler = random.OneIn(2) ? Straggler::kExpel : Straggler::kAbort;
+        options.on_straggler = random.OneIn(4) ? Straggler::kAbort : Straggler::kExpel;
         options.timeout = absl::Microseconds(20 + random.Below(3000));
         status = self.Update(update, options).status();
         break;
@@ -224,7 +225,7 @@ class Workload {
     const std::uint64_t most = recording_.setup.state_bytes;
     // Also sizes at which a record just fills a block, and states that are mostly zeros.
     constexpr std::array<std::uint64_t, 6> kSizes = {1, 8, 304, 3884, 3885, 7976};
-    std::uint64_t size = random.OneIn(3) ? kSizes[random.Below(kSizes.size())]
+    std::uint64_t size = random.OneIn(3)   ? kSizes[random.Below(kSizes.size())]
                          : random.OneIn(3) ? random.Below(most + 1)
                                            : random.Below(400);
     size = std::min(size, most);
@@ -258,7 +259,8 @@ Recording Play(std::uint64_t seed) {
       (journal::MinSegmentBlocks(recording.setup.state_bytes) + random.Below(10)) *
       journal::kBlockBytes;
   recording.setup.latest = random.OneIn(3);
-  recording.setup.retain_segments = random.OneIn(2) ? 0 : 1 + static_cast<std::uint32_t>(random.Below(2));
+  recording.setup.retain_segments =
+      random.OneIn(2) ? 0 : 1 + static_cast<std::uint32_t>(random.Below(2));
   Workload(seed, recording, Tree()).Run();
   return recording;
 }
