@@ -139,7 +139,7 @@ class Image {
 
 // The images of one seed.
 Report CheckSeed(const Options& options, std::uint64_t seed, std::uint64_t images,
-                 const std::string& scratch, Image& image) {
+                 Clock::time_point until_when, const std::string& scratch, Image& image) {
   Report report{};
   Tally& tally = report.tally;
   DeviceRecording recording = PlayOnDevice(seed, options.slow_disk, scratch);
@@ -159,7 +159,7 @@ Report CheckSeed(const Options& options, std::uint64_t seed, std::uint64_t image
   std::uint64_t promised = 0;
   std::uint64_t last_cut = 0;
   for (const std::uint64_t position : positions) {
-    if (!log.NextFlush(position)) break;
+    if (Clock::now() > until_when || !log.NextFlush(position)) break;
     const std::uint64_t cut = log.position();
     if (cut >= recording.end) break;
     tally.flushes += cut != last_cut ? 1 : 0;
@@ -216,9 +216,8 @@ int Work(const Options& options, unsigned job, int reports) {
     Image image(scratch);
     const std::uint64_t share = (options.images + options.jobs - 1) / options.jobs;
     std::uint64_t done = 0;
-    const auto began = Clock::now();
-    for (std::uint64_t seed = options.seed + job;
-         done < share && Clock::now() - began < std::chrono::seconds(options.seconds);
+    const auto until_when = Clock::now() + std::chrono::seconds(options.seconds);
+    for (std::uint64_t seed = options.seed + job; done < share && Clock::now() < until_when;
          seed += options.jobs) {
       const Report report =
           CheckSeed(options, seed, std::min(options.per_recording, share - done), scratch, image);
