@@ -219,8 +219,8 @@ int Work(const Options& options, unsigned job, int reports) {
     const auto until_when = Clock::now() + std::chrono::seconds(options.seconds);
     for (std::uint64_t seed = options.seed + job; done < share && Clock::now() < until_when;
          seed += options.jobs) {
-      const Report report =
-          CheckSeed(options, seed, std::min(options.per_recording, share - done), scratch, image);
+      const Report report = CheckSeed(options, seed, std::min(options.per_recording, share - done),
+                                      until_when, scratch, image);
       done += report.tally.images;
       if (write(reports, &report, sizeof report) != sizeof report) return 1;
     }
