@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <map>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -191,9 +190,7 @@ class Workload {
     CommitOptions options;
     options.timeout = absl::Seconds(2);
     options.token = random.Next();
-    const auto update = [&](const Current& current, Draft& next) {
-      return Fill(current, next, random);
-    };
+    const auto update = [&](const Current&, Draft& next) { return Fill(next, random); };
     absl::Status status;
     switch (random.Below(8)) {
       case 0: {  // several accepted before any is awaited: a batch of more than one
@@ -221,7 +218,7 @@ class Workload {
            !(absl::IsFailedPrecondition(status));
   }
 
-  absl::Status Fill(const Current& current, Draft& next, Random& random) const {
+  absl::Status Fill(Draft& next, Random& random) const {
     const std::uint64_t most = recording_.setup.state_bytes;
     // Also sizes at which a record just fills a block, and states that are mostly zeros.
     constexpr std::array<std::uint64_t, 6> kSizes = {1, 8, 304, 3884, 3885, 7976};
@@ -236,7 +233,6 @@ class Workload {
       const std::uint64_t word = zeros && i > 0 ? 0 : random.Next();
       std::memcpy(to + i, &word, std::min<std::uint64_t>(8, size - i));
     }
-    static_cast<void>(current);
     return absl::OkStatus();
   }
 
