@@ -37,6 +37,10 @@ constexpr PartKind kParts[] = {
     {"single", MakeSinglePart, SingleLines},
     {"group", MakeGroupPart, GroupLines},
     {"async", MakeAsyncPart, AsyncLines},
+    {"peers", MakePeersPart, PeersLines},
+    {"roll", MakeRollPart, RollLines},
+    {"takeover", MakeTakeoverPart, TakeoverLines},
+    {"recovery", MakeRecoveryPart, RecoveryLines},
 };
 
 struct Options {

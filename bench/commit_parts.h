@@ -52,11 +52,19 @@ double Timed(Call&& call) {
 std::unique_ptr<Part> MakeSinglePart(const Places& places);
 std::unique_ptr<Part> MakeGroupPart(const Places& places);
 std::unique_ptr<Part> MakeAsyncPart(const Places& places);
+std::unique_ptr<Part> MakePeersPart(const Places& places);
+std::unique_ptr<Part> MakeRollPart(const Places& places);
+std::unique_ptr<Part> MakeTakeoverPart(const Places& places);
+std::unique_ptr<Part> MakeRecoveryPart(const Places& places);
 
 // What a part's samples mean.
 std::vector<Line> SingleLines(const Results& results);
 std::vector<Line> GroupLines(const Results& results);
 std::vector<Line> AsyncLines(const Results& results);
+std::vector<Line> PeersLines(const Results& results);
+std::vector<Line> RollLines(const Results& results);
+std::vector<Line> TakeoverLines(const Results& results);
+std::vector<Line> RecoveryLines(const Results& results);
 
 }  // namespace epoch::bench
 
