@@ -6,10 +6,7 @@
 // Not Google Benchmark: what is compared must be measured in turns within each round, over many
 // processes, every sample kept for quantiles and for the intervals of ratios; that library runs one
 // benchmark after the other and hands back means.
-#include <signal.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/statfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -86,14 +83,12 @@ Options Parse(int argc, char** argv) {
   return options;
 }
 
-volatile sig_atomic_t interrupted = 0;
-void Interrupt(int) { interrupted = 1; }
-
 // Directories that go away with all that is in them.
 class Scratch {
  public:
   explicit Scratch(const Options& options) : places_{Make(options.disk), Make(options.memory)} {}
   ~Scratch() {
+    AwaitDescendants();
     std::error_code ignored;
     fs::remove_all(places_.disk, ignored);
     fs::remove_all(places_.memory, ignored);
@@ -163,6 +158,9 @@ Json Machine(const Places& places) {
 int Run(const Options& options) {
   const Scratch scratch(options);
   Json json = {{"schema", "epoch.bench-commit/1"}, {"rounds", options.rounds}};
+  if (const char* revision = std::getenv("EPOCH_BENCH_REVISION"); revision != nullptr) {
+    json["revision"] = revision;
+  }
   json["machine"] = Machine(scratch.places());
   const std::string load_before = Loads();
   const bool terminal = isatty(STDERR_FILENO) != 0;
@@ -176,7 +174,7 @@ int Run(const Options& options) {
     std::fprintf(stderr, "preparing: %s\n", kind.name);
     kinds.push_back(&kind);
     parts.push_back(std::make_unique<PartProcess>(kind.name, kind.make, scratch.places()));
-    if (interrupted != 0) return 130;
+    if (Interrupted()) return 130;
   }
   if (parts.empty()) Usage();
   Results results;
@@ -189,7 +187,7 @@ int Run(const Options& options) {
                      part->name().c_str());
       }
       results.Add(part->Round());
-      if (interrupted != 0) return 130;
+      if (Interrupted()) return 130;
     }
     if (!terminal && (round % 10 == 0 || round == 1)) {
       std::fprintf(stderr, "round %d of %d, %.0f s\n", round, options.rounds,
@@ -211,6 +209,7 @@ int Run(const Options& options) {
   const std::string load_after = Loads();
   json["machine"]["load_before"] = load_before;
   json["machine"]["load_after"] = load_after;
+  facts["priority"] = "nice " + std::to_string(getpriority(PRIO_PROCESS, 0));
   for (const auto& [name, value] : facts) json["facts"][name] = value;
   json["results"] = Json::array();
   for (const Line& line : lines) json["results"].push_back(ToJson(line));
@@ -240,11 +239,8 @@ int Run(const Options& options) {
 int main(int argc, char** argv) {
   using namespace epoch::bench;
   const Options options = Parse(argc, argv);
-  // Whatever ends this process, or the script above it, the scratch directories go away.
-  struct sigaction action {};
-  action.sa_handler = Interrupt;
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
-  signal(SIGPIPE, SIG_IGN);
-  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  HandleInterrupts();
+  // Where it may: neighbours then disturb less, and what is compared has the same priority.
+  setpriority(PRIO_PROCESS, 0, -18);
   return Run(options);
 }
