@@ -1,7 +1,9 @@
 // What durable commits cost, and what recovery does, beside raw writes and other stores.
 //
 //   epoch_bench_commit [--rounds N] [--only PART[,PART...]] [--json FILE]
-//                      [--disk DIR] [--memory DIR]
+//                      [--disk DIR] [--memory DIR] [--scratch NAME]
+//
+// What it needs on disk and in memory is in directories NAME in DIR, and goes away with it.
 //
 // Not Google Benchmark: what is compared must be measured in turns within each round, over many
 // processes, every sample kept for quantiles and for the intervals of ratios; that library runs one
@@ -45,6 +47,7 @@ struct Options {
   std::string only, json;
   std::string disk = EPOCH_BENCH_DEFAULT_DIR;
   std::string memory = "/dev/shm";
+  std::string scratch = "epoch_bench_commit." + std::to_string(getpid());
 };
 
 [[noreturn]] void Usage() {
@@ -52,7 +55,7 @@ struct Options {
   for (const PartKind& kind : kParts) parts += std::string(parts.empty() ? "" : ",") + kind.name;
   std::fprintf(stderr,
                "usage: epoch_bench_commit [--rounds N] [--only PART[,PART...]] [--json FILE]\n"
-               "                          [--disk DIR] [--memory DIR]\n"
+               "                          [--disk DIR] [--memory DIR] [--scratch NAME]\n"
                "parts: %s\n",
                parts.c_str());
   std::exit(2);
@@ -75,6 +78,8 @@ Options Parse(int argc, char** argv) {
       options.disk = value;
     } else if (option == "--memory") {
       options.memory = value;
+    } else if (option == "--scratch") {
+      options.scratch = value;
     } else {
       Usage();
     }
@@ -86,7 +91,8 @@ Options Parse(int argc, char** argv) {
 // Directories that go away with all that is in them.
 class Scratch {
  public:
-  explicit Scratch(const Options& options) : places_{Make(options.disk), Make(options.memory)} {}
+  explicit Scratch(const Options& options)
+      : places_{Make(options.disk, options.scratch), Make(options.memory, options.scratch)} {}
   ~Scratch() {
     AwaitDescendants();
     std::error_code ignored;
@@ -98,13 +104,11 @@ class Scratch {
   const Places& places() const { return places_; }
 
  private:
-  static std::string Make(const std::string& parent) {
+  static std::string Make(const std::string& parent, const std::string& name) {
     fs::create_directories(parent);
-    std::string path = fs::absolute(parent) / "epoch_bench_commit.XXXXXX";
-    if (mkdtemp(path.data()) == nullptr) {
-      std::perror(path.c_str());
-      std::exit(1);
-    }
+    const fs::path path = fs::absolute(parent) / name;
+    fs::remove_all(path);
+    fs::create_directory(path);
     return path;
   }
   const Places places_;
