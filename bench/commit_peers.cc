@@ -60,7 +60,7 @@ class PeersPart final : public Part {
   }
 
   void Round(Samples& samples) override {
-    for (int turn = 0; turn < kTurnsPerRound; ++turn) {
+    for (Allowance turns(kTurnsPerRound, 5); turns.Next();) {
       ++puts_;
       for (auto& value : values_) std::memcpy(value->data(), &puts_, sizeof puts_);
       std::shuffle(calls_.begin(), calls_.end(), random_);

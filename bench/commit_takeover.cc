@@ -10,7 +10,7 @@
 namespace epoch::bench {
 namespace {
 
-constexpr int kKillsPerRound = 10;
+constexpr int kKillsPerRound = 15;
 constexpr int kPlainPerRound = 30;
 constexpr std::size_t kBytes = 64;
 
@@ -31,12 +31,11 @@ class TakeoverPart final : public Part {
     std::vector<double>& taken = samples["takeover"];
     std::vector<double>& share = samples["takeover.of_allowed"];
     // Some kills come too late: the write has ended. They do not count.
-    for (int kills = 0, tries = 0; kills < kKillsPerRound && tries < 50 * kKillsPerRound; ++tries) {
-      if (const double ns = KillAndCommit(2 * Median(plain) / 3); ns > 0) {
-        taken.push_back(ns);
-        share.push_back(ns / allowed);
-        ++kills;
-      }
+    for (Allowance kills(kKillsPerRound, 1); kills.Next();) {
+      const double ns = KillAndCommit(2 * Median(plain) / 3);
+      if (ns <= 0) continue;
+      taken.push_back(ns);
+      share.push_back(ns / allowed);
     }
   }
 
