@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <utility>
 
@@ -183,7 +184,7 @@ class Rocks final : public Peer {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Peer>> OpenPeers(const std::string& directory,
+std::vector<std::unique_ptr<Peer>> OpenPeers([[maybe_unused]] const std::string& directory,
                                              std::size_t value_bytes) {
   std::vector<std::unique_ptr<Peer>> peers;
 #ifdef EPOCH_BENCH_LMDB
@@ -198,9 +199,12 @@ std::vector<std::unique_ptr<Peer>> OpenPeers(const std::string& directory,
   peers.push_back(std::make_unique<Rocks>(directory + "/rocksdb"));
 #endif
   // More than SQLite needs to come back to the beginning of its log.
-  const std::vector<std::byte> value(value_bytes, std::byte{1});
+  std::vector<std::byte> value(value_bytes, std::byte{1});
   for (const std::unique_ptr<Peer>& peer : peers) {
-    for (int i = 0; i < 1'100; ++i) peer->Put(value);
+    for (int i = 0; i < 1'100; ++i) {
+      std::memcpy(value.data(), &i, sizeof i);  // the same again is not written by all of them
+      peer->Put(value);
+    }
   }
   return peers;
 }
