@@ -8,6 +8,7 @@
 // Not Google Benchmark: what is compared must be measured in turns within each round, over many
 // processes, every sample kept for quantiles and for the intervals of ratios; that library runs one
 // benchmark after the other and hands back means.
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -125,7 +126,8 @@ std::string Loads() {
 std::string FirstMatch(const char* path, const std::string& key) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
-    if (line.rfind(key, 0) == 0) return line.substr(line.find(':') + 2);
+    if (line.rfind(key, 0) == 0)
+      return line.substr(line.find_first_not_of(" \t", line.find(':') + 1));
   }
   return "";
 }
@@ -213,7 +215,9 @@ int Run(const Options& options) {
   const std::string load_after = Loads();
   json["machine"]["load_before"] = load_before;
   json["machine"]["load_after"] = load_after;
-  facts["priority"] = "nice " + std::to_string(getpriority(PRIO_PROCESS, 0));
+  facts["priority"] = sched_getscheduler(0) == SCHED_RR
+                          ? "realtime"
+                          : "nice " + std::to_string(getpriority(PRIO_PROCESS, 0));
   for (const auto& [name, value] : facts) json["facts"][name] = value;
   json["results"] = Json::array();
   for (const Line& line : lines) json["results"].push_back(ToJson(line));
