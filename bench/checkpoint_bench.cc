@@ -108,6 +108,7 @@ void BM_Digest(benchmark::State& state) {
   state.counters["digest_to_xxh3"] = Median(digest) / Median(hash);
 }
 BENCHMARK(BM_Digest)->ArgName("MiB")->Arg(1)->Arg(64)->Arg(512)->Iterations(20)->UseRealTime();
+BENCHMARK(BM_Digest)->ArgName("MiB")->Arg(1024)->Arg(4096)->Iterations(3)->UseRealTime();
 
 // Ready of a shard that was just written, against a sync alone, and a sync followed by a digest.
 void BM_Ready(benchmark::State& state) {
@@ -137,14 +138,16 @@ void BM_Ready(benchmark::State& state) {
   state.counters["ready_to_both"] = Median(ready) / (Median(sync) + Median(digest));
 }
 BENCHMARK(BM_Ready)->ArgName("MiB")->Arg(1)->Arg(64)->Arg(512)->Iterations(7)->UseRealTime();
+BENCHMARK(BM_Ready)->ArgName("MiB")->Arg(1024)->Arg(4096)->Iterations(3)->UseRealTime();
 
-// All that a checkpoint of one rank adds to writing and syncing its shard.
+// All that a checkpoint of one rank adds to writing and syncing its shard; and opening it again,
+// which verifies the shard, while it is cached.
 void BM_Checkpoint(benchmark::State& state) {
   const Folder folder;
   CheckpointOptions options;
   options.region = "bench." + std::to_string(getpid());
   const std::vector<char> bytes = RandomBytes(static_cast<std::size_t>(state.range(0)) << 20);
-  std::vector<double> begin, ready, commit;
+  std::vector<double> begin, ready, commit, open;
   {
     CheckpointRank rank = Require(CheckpointRank::Join(folder.At("checkpoints"), options));
     std::uint64_t number = 0;
@@ -154,14 +157,19 @@ void BM_Checkpoint(benchmark::State& state) {
       WriteNew(step->PathOf("shard"), bytes);
       ready.push_back(Timed([&] { Require(step->Ready("shard")); }));
       commit.push_back(Timed([&] { benchmark::DoNotOptimize(Require(step->Commit())); }));
+      open.push_back(Timed([&] {
+        benchmark::DoNotOptimize(Require(Checkpoints(folder.At("checkpoints")).OpenLatest()));
+      }));
     }
   }
   Require(Region::Unlink(options.region));
   state.counters["begin_ms"] = Median(begin) / 1e6;
   state.counters["ready_ms"] = Median(ready) / 1e6;
   state.counters["commit_ms"] = Median(commit) / 1e6;
+  state.counters["open_ms"] = Median(open) / 1e6;
 }
 BENCHMARK(BM_Checkpoint)->ArgName("MiB")->Arg(1)->Arg(64)->Iterations(10)->UseRealTime();
+BENCHMARK(BM_Checkpoint)->ArgName("MiB")->Arg(1024)->Arg(4096)->Iterations(3)->UseRealTime();
 
 }  // namespace
 }  // namespace epoch::bench

@@ -1,15 +1,15 @@
 // What durable commits cost, and what recovery does, beside raw writes and other stores.
 //
 //   epoch_bench_commit [--rounds N] [--only PART[,PART...]] [--json FILE]
-//                      [--disk DIR] [--memory DIR]
+//                      [--disk DIR] [--memory DIR] [--scratch NAME]
+//
+// What it needs on disk and in memory is in directories NAME in DIR, and goes away with it.
 //
 // Not Google Benchmark: what is compared must be measured in turns within each round, over many
 // processes, every sample kept for quantiles and for the intervals of ratios; that library runs one
 // benchmark after the other and hands back means.
-#include <signal.h>
-#include <sys/prctl.h>
+#include <sched.h>
 #include <sys/resource.h>
-#include <sys/statfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -37,6 +37,10 @@ constexpr PartKind kParts[] = {
     {"single", MakeSinglePart, SingleLines},
     {"group", MakeGroupPart, GroupLines},
     {"async", MakeAsyncPart, AsyncLines},
+    {"peers", MakePeersPart, PeersLines},
+    {"roll", MakeRollPart, RollLines},
+    {"takeover", MakeTakeoverPart, TakeoverLines},
+    {"recovery", MakeRecoveryPart, RecoveryLines},
 };
 
 struct Options {
@@ -44,6 +48,7 @@ struct Options {
   std::string only, json;
   std::string disk = EPOCH_BENCH_DEFAULT_DIR;
   std::string memory = "/dev/shm";
+  std::string scratch = "epoch_bench_commit." + std::to_string(getpid());
 };
 
 [[noreturn]] void Usage() {
@@ -51,7 +56,7 @@ struct Options {
   for (const PartKind& kind : kParts) parts += std::string(parts.empty() ? "" : ",") + kind.name;
   std::fprintf(stderr,
                "usage: epoch_bench_commit [--rounds N] [--only PART[,PART...]] [--json FILE]\n"
-               "                          [--disk DIR] [--memory DIR]\n"
+               "                          [--disk DIR] [--memory DIR] [--scratch NAME]\n"
                "parts: %s\n",
                parts.c_str());
   std::exit(2);
@@ -74,6 +79,8 @@ Options Parse(int argc, char** argv) {
       options.disk = value;
     } else if (option == "--memory") {
       options.memory = value;
+    } else if (option == "--scratch") {
+      options.scratch = value;
     } else {
       Usage();
     }
@@ -82,14 +89,13 @@ Options Parse(int argc, char** argv) {
   return options;
 }
 
-volatile sig_atomic_t interrupted = 0;
-void Interrupt(int) { interrupted = 1; }
-
 // Directories that go away with all that is in them.
 class Scratch {
  public:
-  explicit Scratch(const Options& options) : places_{Make(options.disk), Make(options.memory)} {}
+  explicit Scratch(const Options& options)
+      : places_{Make(options.disk, options.scratch), Make(options.memory, options.scratch)} {}
   ~Scratch() {
+    AwaitDescendants();
     std::error_code ignored;
     fs::remove_all(places_.disk, ignored);
     fs::remove_all(places_.memory, ignored);
@@ -99,13 +105,11 @@ class Scratch {
   const Places& places() const { return places_; }
 
  private:
-  static std::string Make(const std::string& parent) {
+  static std::string Make(const std::string& parent, const std::string& name) {
     fs::create_directories(parent);
-    std::string path = fs::absolute(parent) / "epoch_bench_commit.XXXXXX";
-    if (mkdtemp(path.data()) == nullptr) {
-      std::perror(path.c_str());
-      std::exit(1);
-    }
+    const fs::path path = fs::absolute(parent) / name;
+    fs::remove_all(path);
+    fs::create_directory(path);
     return path;
   }
   const Places places_;
@@ -122,7 +126,8 @@ std::string Loads() {
 std::string FirstMatch(const char* path, const std::string& key) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
-    if (line.rfind(key, 0) == 0) return line.substr(line.find(':') + 2);
+    if (line.rfind(key, 0) == 0)
+      return line.substr(line.find_first_not_of(" \t", line.find(':') + 1));
   }
   return "";
 }
@@ -159,6 +164,9 @@ Json Machine(const Places& places) {
 int Run(const Options& options) {
   const Scratch scratch(options);
   Json json = {{"schema", "epoch.bench-commit/1"}, {"rounds", options.rounds}};
+  if (const char* revision = std::getenv("EPOCH_BENCH_REVISION"); revision != nullptr) {
+    json["revision"] = revision;
+  }
   json["machine"] = Machine(scratch.places());
   const std::string load_before = Loads();
   const bool terminal = isatty(STDERR_FILENO) != 0;
@@ -172,7 +180,7 @@ int Run(const Options& options) {
     std::fprintf(stderr, "preparing: %s\n", kind.name);
     kinds.push_back(&kind);
     parts.push_back(std::make_unique<PartProcess>(kind.name, kind.make, scratch.places()));
-    if (interrupted != 0) return 130;
+    if (Interrupted()) return 130;
   }
   if (parts.empty()) Usage();
   Results results;
@@ -185,7 +193,7 @@ int Run(const Options& options) {
                      part->name().c_str());
       }
       results.Add(part->Round());
-      if (interrupted != 0) return 130;
+      if (Interrupted()) return 130;
     }
     if (!terminal && (round % 10 == 0 || round == 1)) {
       std::fprintf(stderr, "round %d of %d, %.0f s\n", round, options.rounds,
@@ -207,6 +215,9 @@ int Run(const Options& options) {
   const std::string load_after = Loads();
   json["machine"]["load_before"] = load_before;
   json["machine"]["load_after"] = load_after;
+  facts["priority"] = sched_getscheduler(0) == SCHED_RR
+                          ? "realtime"
+                          : "nice " + std::to_string(getpriority(PRIO_PROCESS, 0));
   for (const auto& [name, value] : facts) json["facts"][name] = value;
   json["results"] = Json::array();
   for (const Line& line : lines) json["results"].push_back(ToJson(line));
@@ -236,11 +247,8 @@ int Run(const Options& options) {
 int main(int argc, char** argv) {
   using namespace epoch::bench;
   const Options options = Parse(argc, argv);
-  // Whatever ends this process, or the script above it, the scratch directories go away.
-  struct sigaction action {};
-  action.sa_handler = Interrupt;
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
-  signal(SIGPIPE, SIG_IGN);
-  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  HandleInterrupts();
+  // Where it may: neighbours then disturb less, and what is compared has the same priority.
+  setpriority(PRIO_PROCESS, 0, -18);
   return Run(options);
 }

@@ -49,14 +49,38 @@ double Timed(Call&& call) {
   return NowNs() - start;
 }
 
+// A round does so much, or as much as fits in its time on a machine that is slow or busy.
+class Allowance {
+ public:
+  Allowance(int turns, int least) : turns_(turns), least_(least) {}
+  bool Next() {
+    if (++taken_ > turns_) return false;
+    return taken_ <= least_ || NowNs() < end_ns_;
+  }
+
+ private:
+  static constexpr double kRoundNs = 300e6;
+  const int turns_, least_;
+  const double end_ns_ = NowNs() + kRoundNs;
+  int taken_ = 0;
+};
+
 std::unique_ptr<Part> MakeSinglePart(const Places& places);
 std::unique_ptr<Part> MakeGroupPart(const Places& places);
 std::unique_ptr<Part> MakeAsyncPart(const Places& places);
+std::unique_ptr<Part> MakePeersPart(const Places& places);
+std::unique_ptr<Part> MakeRollPart(const Places& places);
+std::unique_ptr<Part> MakeTakeoverPart(const Places& places);
+std::unique_ptr<Part> MakeRecoveryPart(const Places& places);
 
 // What a part's samples mean.
 std::vector<Line> SingleLines(const Results& results);
 std::vector<Line> GroupLines(const Results& results);
 std::vector<Line> AsyncLines(const Results& results);
+std::vector<Line> PeersLines(const Results& results);
+std::vector<Line> RollLines(const Results& results);
+std::vector<Line> TakeoverLines(const Results& results);
+std::vector<Line> RecoveryLines(const Results& results);
 
 }  // namespace epoch::bench
 

@@ -21,7 +21,7 @@ std::string CommitName(std::size_t bytes) { return "single." + std::to_string(by
 class SinglePart final : public Part {
  public:
   explicit SinglePart(const Places& places) {
-    for (const std::size_t blocks : {1, 2}) {
+    for (const std::size_t blocks : {std::size_t{1}, std::size_t{2}}) {
       for (const RawWay way : kRawWays) {
         const std::string name = RawName(way, blocks);
         std::string file = "raw." + std::to_string(files_.size());
@@ -47,7 +47,7 @@ class SinglePart final : public Part {
   }
 
   void Round(Samples& samples) override {
-    for (int turn = 0; turn < kTurnsPerRound; ++turn) {
+    for (Allowance turns(kTurnsPerRound, 5); turns.Next();) {
       std::shuffle(calls_.begin(), calls_.end(), random_);
       for (const auto& [name, call] : calls_) samples[name].push_back(Timed(call));
     }
@@ -83,7 +83,7 @@ std::vector<Line> SingleLines(const Results& results) {
     line(series + ".median", what, results.OfRounds(series, 1e-3), "us");
     line(series + ".p99", "  p99", results.OfAll(series, 0.99, 1e-3), "us");
   };
-  for (const std::size_t blocks : {1, 2}) {
+  for (const std::size_t blocks : {std::size_t{1}, std::size_t{2}}) {
     for (const RawWay way : kRawWays) {
       absolute(RawName(way, blocks), "raw " + std::to_string(4 * blocks) + " KiB, " + NameOf(way));
     }

@@ -18,6 +18,9 @@ namespace {
 constexpr char kRound = 'r';
 constexpr char kQuit = 'q';
 
+volatile sig_atomic_t interrupted = 0;
+void Interrupt(int) { interrupted = 1; }
+
 bool Put(int fd, const void* data, std::size_t size) {
   const auto* from = static_cast<const char*>(data);
   while (size > 0) {
@@ -33,7 +36,7 @@ bool Get(int fd, void* data, std::size_t size) {
   auto* to = static_cast<char*>(data);
   while (size > 0) {
     const ssize_t got = read(fd, to, size);
-    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EINTR && !Interrupted()) continue;
     if (got <= 0) return false;
     to += got;
     size -= static_cast<std::size_t>(got);
@@ -113,6 +116,16 @@ void Serve(const MakePart& make, const Places& places, int commands, int replies
 
 }  // namespace
 
+void HandleInterrupts() {
+  struct sigaction action {};  // no SA_RESTART: a read ends
+  action.sa_handler = Interrupt;
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+}
+bool Interrupted() { return interrupted != 0; }
+
 pid_t ForkHelper(const std::function<void()>& body) {
   const pid_t parent = getpid();
   std::fflush(nullptr);
@@ -123,9 +136,8 @@ pid_t ForkHelper(const std::function<void()>& body) {
   }
   if (pid > 0) return pid;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  // From here on only the parent ends it: an interrupt at the terminal would leave half a reply.
-  signal(SIGINT, SIG_IGN);
-  signal(SIGTERM, SIG_DFL);
+  // Only the parent ends it.
+  for (const int ignored : {SIGINT, SIGTERM, SIGHUP}) signal(ignored, SIG_IGN);
   if (getppid() == parent) body();
   std::fflush(nullptr);
   _exit(0);
@@ -135,6 +147,11 @@ void KillHelper(pid_t pid) {
   if (pid <= 0) return;
   kill(pid, SIGKILL);
   while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+void AwaitDescendants() {
+  while (waitpid(-1, nullptr, 0) > 0 || errno == EINTR) {
   }
 }
 
@@ -158,17 +175,21 @@ PartProcess::PartProcess(std::string name, const MakePart& make, const Places& p
 }
 
 PartProcess::~PartProcess() {
-  if (pid_ > 0 && Put(commands_, &kQuit, 1)) {  // it leaves its loop and cleans up
-    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-    }
+  pid_t left = -1;
+  if (!Interrupted() && pid_ > 0 && Put(commands_, &kQuit, 1)) {  // it cleans up, then leaves
+    do {
+      left = waitpid(pid_, nullptr, 0);
+    } while (left < 0 && errno == EINTR && !Interrupted());
   }
+  if (left != pid_) KillHelper(pid_);
   close(commands_);
   close(replies_);
 }
 
 void PartProcess::Lost() {
-  std::fprintf(stderr, "epoch_bench_commit: the part \"%s\" died; its figures are missing\n",
-               name_.c_str());
+  if (!Interrupted())
+    std::fprintf(stderr, "epoch_bench_commit: the part \"%s\" died; its figures are missing\n",
+                 name_.c_str());
   KillHelper(std::exchange(pid_, -1));
 }
 

@@ -34,6 +34,11 @@ class Part {
 };
 using MakePart = std::function<std::unique_ptr<Part>(const Places& places)>;
 
+// SIGINT, SIGTERM and SIGHUP from now on make Interrupted() true and let what waits for a part give
+// up; destructors then clean up as usual. So does the death of this process's parent.
+void HandleInterrupts();
+bool Interrupted();
+
 // A part in its process. The process is killed with its parent, and so are its children.
 class PartProcess {
  public:
@@ -64,6 +69,8 @@ class PartProcess {
 pid_t ForkHelper(const std::function<void()>& body);
 // Kills and reaps it. Nothing if it is not positive.
 void KillHelper(pid_t pid);
+// Waits for all descendants of this process that are about to end, those of killed parts, too.
+void AwaitDescendants();
 
 }  // namespace epoch::bench
 

@@ -42,19 +42,18 @@ using Rounds = std::vector<std::vector<double>>;
 // anew each time: every sample once, in order, with its round.
 class Weighted {
  public:
-  explicit Weighted(const Rounds& rounds) : rounds_(rounds.size()) {
+  explicit Weighted(const Rounds& rounds) {
     for (std::size_t round = 0; round < rounds.size(); ++round) {
+      counts_.push_back(rounds[round].size());
       for (double value : rounds[round]) all_.push_back({value, static_cast<std::uint32_t>(round)});
     }
     std::sort(all_.begin(), all_.end(), [](auto& a, auto& b) { return a.value < b.value; });
   }
-  std::size_t rounds() const { return rounds_; }
+  std::size_t rounds() const { return counts_.size(); }
 
   double Quantile(double share, const std::vector<std::uint32_t>& weights) const {
     std::uint64_t total = 0;
-    std::vector<std::uint64_t> count(rounds_);
-    for (const Sample& sample : all_) ++count[sample.round];
-    for (std::size_t i = 0; i < rounds_; ++i) total += count[i] * weights[i];
+    for (std::size_t i = 0; i < counts_.size(); ++i) total += counts_[i] * weights[i];
     if (total == 0) return std::numeric_limits<double>::quiet_NaN();
     // From the nearer end: what is asked for is often near the top.
     const auto at = static_cast<std::uint64_t>(share * static_cast<double>(total - 1));
@@ -72,7 +71,7 @@ class Weighted {
     double value;
     std::uint32_t round;
   };
-  const std::size_t rounds_;
+  std::vector<std::uint64_t> counts_;  // of samples, by round
   std::vector<Sample> all_;
 };
 

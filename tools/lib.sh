@@ -92,7 +92,7 @@ must() { step "$@" || die "stopped: ${failed_steps[-1]}"; }
 
 packages_build=(g++ cmake ninja-build ccache pkg-config libboost-dev libboost-context-dev libabsl-dev liburing-dev
   libxxhash-dev libcli11-dev nlohmann-json3-dev libfmt-dev libgtest-dev libgmock-dev
-  libbenchmark-dev patch)
+  libbenchmark-dev patch libfuse3-dev e2fsprogs)
 
 # Installs those of the given Debian packages that are missing.
 install_packages() {

@@ -8,9 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
-#include <filesystem>
 #include <functional>
-#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/check.h"
@@ -60,6 +58,25 @@ absl::StatusOr<std::vector<FolderName>> FoldersIn(const std::string& path) {
   }
   std::sort(folders.begin(), folders.end());
   return folders;
+}
+
+// Removes what is called so in an open directory, with all that is in it. Follows no links.
+absl::Status RemoveTree(int at, const std::string& name, const std::string& path) {
+  if (sys::unlinkat(at, name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();
+  const absl::Status refused = ErrnoStatus(errno, absl::StrCat("can not remove ", path));
+  if (errno != EISDIR && errno != EPERM) return refused;  // a directory's, here and by POSIX
+  const Fd fd(sys::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.ok()) return errno == ENOENT ? absl::OkStatus() : refused;
+  const absl::StatusOr<std::vector<std::string>> names = NamesIn(fd.get(), path);
+  if (!names.ok()) return names.status();
+  for (const std::string& inner : *names) {
+    absl::Status s = RemoveTree(fd.get(), inner, absl::StrCat(path, "/", inner));
+    if (!s.ok()) return s;
+  }
+  if (sys::unlinkat(at, name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) {
+    return absl::OkStatus();
+  }
+  return ErrnoStatus(errno, absl::StrCat("can not remove ", path));
 }
 
 }  // namespace
@@ -290,14 +307,13 @@ absl::Status Folders::Remove(const FolderName& folder,
   if (!opened.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
   const absl::StatusOr<std::vector<std::string>> names = NamesIn(opened.get(), path);
   if (!names.ok()) return names.status();
-  std::error_code error;  // remove_all follows no links
   for (const std::string& name : *names) {
-    if (name != kRanksFile) std::filesystem::remove_all(absl::StrCat(path, "/", name), error);
-    if (error) return ErrnoStatus(error.value(), absl::StrCat("can not remove ", path, "/", name));
+    if (name == kRanksFile) continue;
+    absl::Status s = RemoveTree(opened.get(), name, absl::StrCat(path, "/", name));
+    if (!s.ok()) return s;
     EPOCH_POINT("checkpoint.removed_some");
   }
-  std::filesystem::remove_all(path, error);
-  if (error) return ErrnoStatus(error.value(), absl::StrCat("can not remove ", path));
+  if (absl::Status s = RemoveTree(AT_FDCWD, path, path); !s.ok()) return s;
   return journal::SyncDirectory(directory_);
 }
 
@@ -309,10 +325,14 @@ void Folders::SweepNew() const {
     if (!name.starts_with(kNewPrefix)) continue;
     const std::string path = absl::StrCat(directory_, "/", name);
     const std::string ranks = absl::StrCat(path, "/", std::string(kRanksFile));
-    const Fd lock(sys::open(ranks.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-    if (lock.ok() && seam::SetByteLock(lock.get(), ByteLock::kExclusive, 0) != 0) continue;
-    if (lock.ok()) sys::unlink(ranks.c_str());
-    sys::rmdir(path.c_str());
+    constexpr int kFlags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    Fd lock(sys::open(ranks.c_str(), kFlags));
+    // A power loss may have taken back its name, or the lock's, and left a rank's folder in it.
+    if (!lock.ok() && sys::rmdir(path.c_str()) != 0 && errno == ENOTEMPTY) {
+      lock = Fd(sys::open(ranks.c_str(), kFlags | O_CREAT, 0600));
+    }
+    if (!lock.ok() || seam::SetByteLock(lock.get(), ByteLock::kExclusive, 0) != 0) continue;
+    RemoveTree(AT_FDCWD, path, path).IgnoreError();
   }
 }
 

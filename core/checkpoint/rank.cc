@@ -21,8 +21,13 @@ namespace {
 using detail::ErrnoStatus;
 using detail::Fd;
 
+#ifdef EPOCH_CHECKPOINT_SEGMENT_BYTES  // a test build, whose disk is small
+constexpr std::uint64_t kLeastStateBytes = 4096;
+constexpr std::uint64_t kSegmentBytes = EPOCH_CHECKPOINT_SEGMENT_BYTES;
+#else
 constexpr std::uint64_t kLeastStateBytes = 64 * 1024;
 constexpr std::uint64_t kSegmentBytes = std::uint64_t{4} << 20;
+#endif
 
 // What `world` contributions need, with room for each one's place in the state.
 std::uint64_t StateBytes(std::uint32_t world) {

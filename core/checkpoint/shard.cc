@@ -9,10 +9,8 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <system_error>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/folder.h"
@@ -182,9 +180,9 @@ absl::StatusOr<ReadyShard> MakeReady(int folder, const std::string& name, const 
   if (!fd.ok()) return fd.status();
   EPOCH_POINT("checkpoint.before_sync");
   absl::Status synced = absl::UnknownError("not synced");
-  std::thread syncer;
+  seam::Thread syncer;
   try {
-    syncer = std::thread([&] { synced = Sync(fd->get(), path); });
+    syncer = seam::Thread([&] { synced = Sync(fd->get(), path); });
   } catch (const std::system_error&) {  // no more threads: one after the other
     synced = Sync(fd->get(), path);
   }
@@ -234,14 +232,14 @@ std::vector<absl::Status> FindProblems(const Checkpoint& checkpoint, bool first_
     }
   };
   const std::size_t helpers =
-      std::min<std::size_t>(std::max(std::thread::hardware_concurrency(), 1u), results.size());
-  std::vector<std::thread> threads;
+      std::min<std::size_t>(std::max(seam::Thread::hardware_concurrency(), 1u), results.size());
+  std::vector<seam::Thread> threads;
   try {
     for (std::size_t i = 1; i < helpers; ++i) threads.emplace_back(work);
   } catch (const std::system_error&) {  // with fewer, then
   }
   work();
-  for (std::thread& thread : threads) thread.join();
+  for (seam::Thread& thread : threads) thread.join();
   for (const absl::Status& result : results) {
     if (!result.ok()) problems.push_back(result);
   }

@@ -230,6 +230,7 @@ class Checker {
   }
 
   void CheckSlots() {
+    detail::HeldBytes held(mapping_.probe_fd());
     for (std::uint32_t i = 0; i < view_.geometry.participants; ++i) {
       const detail::Slot& slot = view_.slots[i];
       const std::uint64_t word = slot.state.Load();
@@ -252,7 +253,7 @@ class Checker {
         Damage(where, "is taken, but lies beyond the slot limit: scans miss it");
       }
       // D: the state was read before the byte is tested.
-      if (!detail::OwnerAlive(mapping_.probe_fd(), i)) {
+      if (!held.Alive(i)) {
         Note(where, absl::StrCat("its participant \"", detail::ReadName(slot),
                                  "\" is dead and not expelled yet (epochctl reap)"));
       }

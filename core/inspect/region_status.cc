@@ -26,7 +26,7 @@ std::optional<Epoch> EpochOf(std::uint64_t word) {
 }
 
 ParticipantStatus InspectSlot(const detail::Mapping& mapping, std::uint32_t index, SlotWord word,
-                              Epoch head, std::uint64_t pid_namespace) {
+                              Epoch head, std::uint64_t pid_namespace, detail::HeldBytes& held) {
   const detail::Slot& slot = mapping.view().slots[index];
   const std::uint32_t flags = slot.flags.Load();
   ParticipantStatus p;
@@ -35,7 +35,7 @@ ParticipantStatus InspectSlot(const detail::Mapping& mapping, std::uint32_t inde
   p.state = word.state;
   p.name = detail::ReadName(slot);
   p.pid = slot.pid.Load();
-  p.alive = detail::OwnerAlive(mapping.probe_fd(), index);
+  p.alive = held.Alive(index);
   p.voter = (flags & detail::kSlotVoter) != 0;
   p.parked = (flags & detail::kSlotParked) != 0;
   p.condition = p.alive ? detail::LivingCondition(slot, pid_namespace) : detail::Condition::kDead;
@@ -176,10 +176,11 @@ RegionStatus InspectRegion(const detail::Mapping& mapping) {
 
   const std::uint64_t pid_namespace = detail::PidNamespace();
   const std::uint32_t limit = view.SlotLimit();
+  detail::HeldBytes held(mapping.probe_fd());
   for (std::uint32_t i = 0; i < limit; ++i) {
     const SlotWord word = SlotWord::Unpack(view.slots[i].state.Load());
     if (word.state == SlotState::kFree) continue;
-    ParticipantStatus p = InspectSlot(mapping, i, word, status.epoch, pid_namespace);
+    ParticipantStatus p = InspectSlot(mapping, i, word, status.epoch, pid_namespace, held);
     p.awaited = status.vote.has_value() && Awaited(view, *status.vote, p);
     status.participants.push_back(std::move(p));
   }

@@ -13,8 +13,6 @@ using detail::VersionCell;
 
 namespace {
 
-constexpr auto kRelaxed = std::memory_order_relaxed;
-
 // Copies a payload; returns the digest of the copy, as the shared bytes could change between two
 // looks.
 std::uint64_t CopyPayload(const std::byte* from, std::uint64_t length, BlockWriter& writer) {

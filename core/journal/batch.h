@@ -32,9 +32,10 @@ class BatchBuilder {
   static std::size_t Fitting(const std::vector<Piece>& pieces);
   static std::uint64_t BlocksOf(const std::vector<Piece>& pieces);
 
-  // Writes the bytes of `batch`, which holds `pieces` and follows `before`, to `to`: `blocks` blocks
-  // that begin at block number `first`. False if a version does not match its digest. What is read
-  // may change meanwhile: the batch's words, looked at afterwards, tell whether it was valid.
+  // Writes the bytes of `batch`, which holds `pieces` and follows `before`, to `to`: `blocks`
+  // blocks that begin at block number `first`. False if a version does not match its digest. What
+  // is read may change meanwhile: the batch's words, looked at afterwards, tell whether it was
+  // valid.
   bool Build(const BatchReading& batch, const BatchReading& before,
              const std::vector<Piece>& pieces, std::uint64_t first, std::uint64_t blocks,
              std::byte* to) const;

@@ -120,10 +120,10 @@ int WritePiece(int fd, const std::byte* from, std::size_t size, std::uint64_t of
       continue;
     }
     if (error == EOPNOTSUPP || error == ENOSYS) {  // no RWF_DSYNC: write, then sync
-      if (sys::pwrite(fd, from, size, static_cast<off_t>(offset)) != static_cast<ssize_t>(size)) {
-        if (errno == EINTR) continue;
-        return errno != 0 ? errno : EIO;
-      }
+      const ssize_t plain = sys::pwrite(fd, from, size, static_cast<off_t>(offset));
+      if (plain >= 0 && plain != static_cast<ssize_t>(size)) continue;
+      if (plain < 0 && errno == EINTR) continue;
+      if (plain < 0) return errno;
       return sys::fdatasync(fd) == 0 ? 0 : errno;
     }
     return error;

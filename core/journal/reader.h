@@ -59,7 +59,7 @@ struct SegmentScan {
   std::uint64_t end_block = 0;  // first block behind the last good batch
   std::uint64_t batches = 0;
   std::uint64_t records = 0;
-  bool torn = false;  // an unacknowledged, incomplete batch stands behind the end
+  bool torn = false;    // an unacknowledged, incomplete batch stands behind the end
   bool sealed = false;  // it says that there is a segment behind it
 };
 

@@ -1,8 +1,8 @@
 // The batch ring in shared memory: which batches there are, and how the next one is frozen.
 //
-// The descriptor of batch s lives in ring slot s mod 16 as three words. Each is CASed from the exact
-// value of batch s-16 to that of batch s; there is no "free" value, so a process that was stopped
-// before its CAS can only fail it. Freezing goes W, H, E:
+// The descriptor of batch s lives in ring slot s mod 16 as three words. Each is CASed from the
+// exact value of batch s-16 to that of batch s; there is no "free" value, so a process that was
+// stopped before its CAS can only fail it. Freezing goes W, H, E:
 //   W  decides what the batch holds (its last version);
 //   H  then fixes the durable hint and, with its tag, says that W belongs to batch s;
 //   E  then follows from W and from where batch s-1 ended: every process computes the same.
@@ -23,6 +23,9 @@ using detail::BatchState;
 using detail::BatchW;
 using detail::BatchWords;
 using detail::Control;
+
+// For words of versions that do not change any more, and for advice.
+inline constexpr auto kRelaxed = std::memory_order_relaxed;
 
 struct BatchE {
   std::uint64_t segment;

@@ -4,7 +4,6 @@ namespace epoch::journal {
 
 SegmentHeader NextSegment(const detail::RegionView& view, const detail::Superblock& super,
                           const BatchW& last, const BatchE& end, std::vector<std::byte>& base) {
-  constexpr auto kRelaxed = std::memory_order_relaxed;
   const detail::VersionCell& cell = view.cells[last.version];
   SegmentHeader header{};
   header.magic = kSegmentMagic;

@@ -241,7 +241,9 @@ absl::Status PublishSegment(const std::string& directory, const OpenSegment& seg
   EPOCH_POINT("segment.before_link");
   if (absl::Status s = detail::LinkUnnamed(segment.fd.get(), segment.path); !s.ok()) return s;
   EPOCH_POINT("segment.linked");
-  return SyncDirectory(directory);
+  const absl::Status synced = SyncDirectory(directory);
+  // Whatever the error: never to be taken for one that may be tried again.
+  return synced.ok() ? synced : absl::InternalError(std::string(synced.message()));
 }
 
 absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id& journal,

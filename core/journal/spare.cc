@@ -32,9 +32,8 @@ absl::StatusOr<OpenSegment> FromSpare(const std::string& directory, const Segmen
   OpenSegment segment;
   segment.number = header.segment;
   segment.path = SegmentPath(directory, header.journal, header.segment);
-  absl::StatusOr<detail::Fd> fd =
-      OpenDirect(SparePath(directory, header.journal, header.segment), O_RDWR | O_NONBLOCK,
-                 segment.direct);
+  absl::StatusOr<detail::Fd> fd = OpenDirect(SparePath(directory, header.journal, header.segment),
+                                             O_RDWR | O_NONBLOCK, segment.direct);
   if (!fd.ok()) return fd.status();
   struct stat info {};
   if (sys::fstat(fd->get(), &info) != 0 || !S_ISREG(info.st_mode) ||

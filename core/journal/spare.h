@@ -1,5 +1,5 @@
-// The next segment's space, written ahead while commits go on, so that rolling has only a header and
-// a base to write.
+// The next segment's space, written ahead while commits go on, so that rolling has only a header
+// and a base to write.
 //
 // Zeros only: what the segment begins with is known when it is rolled to. A spare is a file
 // "...-NUMBER.spare" beside the segments; it gets that name when it is complete and synced. Whoever
@@ -25,8 +25,8 @@ namespace epoch::journal {
 // "<dir>/epoch-<first 8 hex digits of the journal id>-<number, 8 digits>.spare"
 std::string SparePath(const std::string& directory, const Id& journal, std::uint64_t number);
 
-// A complete segment out of the spare of its number, with a shared lock, and no name of its own yet.
-// NotFound if there is none.
+// A complete segment out of the spare of its number, with a shared lock, and no name of its own
+// yet. NotFound if there is none.
 absl::StatusOr<OpenSegment> FromSpare(const std::string& directory, const SegmentHeader& header,
                                       std::span<const std::byte> base);
 

@@ -42,8 +42,7 @@ bool WriteQueue::Send() {
 
 bool WriteQueue::Submit(int fd, const std::byte* from, std::size_t size, std::uint64_t offset,
                         bool durably, std::uint64_t tag) {
-  io_uring_sqe* const sqe =
-      Ready() && in_flight_ < kDepth ? io_uring_get_sqe(&ring_) : nullptr;
+  io_uring_sqe* const sqe = Ready() && in_flight_ < kDepth ? io_uring_get_sqe(&ring_) : nullptr;
   if (sqe == nullptr) return false;
   io_uring_prep_write(sqe, fd, from, static_cast<unsigned>(size), offset);
   if (durably) sqe->rw_flags = RWF_DSYNC;
@@ -52,8 +51,7 @@ bool WriteQueue::Submit(int fd, const std::byte* from, std::size_t size, std::ui
 }
 
 bool WriteQueue::SubmitSync(int fd, std::uint64_t tag) {
-  io_uring_sqe* const sqe =
-      Ready() && in_flight_ < kDepth ? io_uring_get_sqe(&ring_) : nullptr;
+  io_uring_sqe* const sqe = Ready() && in_flight_ < kDepth ? io_uring_get_sqe(&ring_) : nullptr;
   if (sqe == nullptr) return false;
   io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
   io_uring_sqe_set_data64(sqe, tag);

@@ -2,9 +2,9 @@
 //
 // Up to eight batches are in flight, frozen by different processes; head follows them strictly in
 // order. Killed or stopped at any point, others finish the same batch: its bytes are a function of
-// the frozen words and of immutable versions, and its place is written once. A process that wakes up
-// later re-reads W before it submits; one that is past that can only repeat the same bytes, or hit a
-// segment nobody reads any more.
+// the frozen words and of immutable versions, and its place is written once. A process that wakes
+// up later re-reads W before it submits; one that is past that can only repeat the same bytes, or
+// hit a segment nobody reads any more.
 //
 // A caller that waits writes by pwritev2, in its own thread: nothing is faster. Writes that go on
 // while the caller proposes more are io_uring's (WriteQueue).
@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <memory>
 #include <mutex>
@@ -40,11 +41,12 @@ using detail::Phase;
 using detail::RegionView;
 using detail::StateWord;
 
-constexpr auto kRelaxed = std::memory_order_relaxed;
 constexpr std::uint32_t kNobody = 0xffff'fffe;  // a slot that nobody has
 constexpr std::int64_t kMillisecond_ns = 1'000'000;
 // What one process has under way by itself; more fill no disk, and would keep others waiting.
 constexpr std::size_t kMostOwnWrites = 4;
+// One of them is at most so large: a larger one takes several calls, and is waited for.
+constexpr std::uint64_t kMostSentBlocks = (std::uint64_t{64} << 20) / kBlockBytes;
 // At the end of a segment, for the word that the next one is there.
 constexpr std::uint64_t kSealBlocks = 1;
 // When nothing was written for so long, what was acknowledged last gets its evidence on disk.
@@ -106,11 +108,11 @@ class Port final : public JournalPort, public detail::ForkAware {
         Freeze(look->ring, *accepted, slot);
         continue;
       }
-      if (look->in_flight > 0 && OwnWrites()) {
-        moved |= Wait();
-        continue;
+      if (look->in_flight > 0) {
+        if (OwnWrites() && Wait(moved)) continue;
+        if (!AnyFrozen(*look)) continue;  // all are written: head only has to follow
+        return Outcome{Progress::kBusy, help_after_ns};
       }
-      if (look->in_flight > 0) return Outcome{Progress::kBusy, help_after_ns};
       // Nothing is under way, and what is not frozen is not wanted.
       return Outcome{Progress::kIdle};
     }
@@ -119,10 +121,11 @@ class Port final : public JournalPort, public detail::ForkAware {
 
   void Start(std::uint32_t slot) override {
     const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock.owns_lock() || !segment_.fd.ok() || !queue_.Ready()) return;
+    if (!lock.owns_lock() || !segment_.fd.ok()) return;
     constexpr int kMostTurns = 100;
     for (int turn = 0; turn < kMostTurns; ++turn) {
       ReapAll();
+      if (!queue_.Ready()) return;
       const absl::StatusOr<Look> look = LookAround();
       if (!look.ok()) return;  // Flush says what
       if (!look->settled) continue;
@@ -138,8 +141,14 @@ class Port final : public JournalPort, public detail::ForkAware {
           look->in_flight == detail::kMostBatchesInFlight || BlocksOthers(*look)) {
         return;
       }
-      Freeze(look->ring, *accepted, slot);
+      if (!Freeze(look->ring, *accepted, slot, /*to_send=*/true)) return;
     }
+  }
+
+  void Reap() override {
+    if (under_way_.load(std::memory_order_relaxed) == 0) return;
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (lock.owns_lock()) ReapAll();
   }
 
   void Rest(std::uint32_t slot) override {
@@ -160,6 +169,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     std::construct_at(&pieces_);
     std::construct_at(&mine_);
     for (OwnWrite& write : writes_) write.words = nullptr;
+    under_way_.store(0, std::memory_order_relaxed);
     queue_.AfterForkInChild();  // segment_.fd closes itself
     spare_.AfterForkInChild();
   }
@@ -171,7 +181,8 @@ class Port final : public JournalPort, public detail::ForkAware {
     std::uint64_t w = 0;
     AlignedBuffer buffer;
     std::size_t size = 0;
-    std::uint64_t offset = 0;
+    std::uint64_t segment = 0;
+    std::int64_t started_ns = 0;
   };
 
   struct Look {
@@ -228,8 +239,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       // Undecided, so not to be written: a record must never be of something that is aborted
       // afterwards. Its predecessor is.
       if (!view_.ValidCell(accepted.version)) return RingDamaged();
-      accepted.version =
-          detail::PreviousCellOf(view_.cells[accepted.version].shape.Load(kRelaxed));
+      accepted.version = detail::PreviousCellOf(view_.cells[accepted.version].shape.Load(kRelaxed));
       accepted.epoch -= 1;
       if (view_.control->tail.Load() == tail_word) return accepted;
     }
@@ -239,6 +249,13 @@ class Port final : public JournalPort, public detail::ForkAware {
   static bool Opens(const RingReading& ring, int offset) {
     return BatchE::Unpack(ring.At(offset).e).segment !=
            BatchE::Unpack(ring.At(offset - 1).e).segment;
+  }
+
+  static bool AnyFrozen(const Look& look) {
+    for (int back = 0; back < look.in_flight; ++back) {
+      if (BatchW::Unpack(look.ring.At(-back).w).state == BatchState::kFrozen) return true;
+    }
+    return false;
   }
 
   // Whether nothing may be frozen behind the newest batch before it is written: its segment may not
@@ -266,6 +283,8 @@ class Port final : public JournalPort, public detail::ForkAware {
     const BatchReading& batch = ring.At(offset);
     // One without versions is only in the way.
     if (IsMine(batch.w) || BatchW::Unpack(batch.w).hint_only) return 0;
+    // Its writer may have given up for want of space, and not be back.
+    if (view_.control->journal_stall_errno.Load(kRelaxed) != 0) return 0;
     const std::int64_t now = seam::MonotonicNanos();
     Patience& patience =
         patience_[static_cast<std::size_t>(RingReading::Slot(ring.newest + offset))];
@@ -279,7 +298,7 @@ class Port final : public JournalPort, public detail::ForkAware {
         view_.control->flush_latency_ns.Load(kRelaxed), 0, 300 * kMillisecond_ns);
     std::int64_t allowed = std::max(3 * latency, 2 * kMillisecond_ns);
     // A new segment takes longer to make than a batch to write, and to make it twice helps nobody.
-    if (BatchE::Unpack(batch.e).segment != segment_.number) allowed += 100 * kMillisecond_ns;
+    if (Opens(ring, offset)) allowed += 100 * kMillisecond_ns;
     return patience.since_ns + allowed - now;
   }
 
@@ -322,6 +341,7 @@ class Port final : public JournalPort, public detail::ForkAware {
   absl::StatusOr<bool> Stale(const RingReading& ring, int offset) {
     detail::BatchWords& words = ring.WordsAt(*view_.control, offset);
     const BatchReading& batch = ring.At(offset);
+    seam::AcquireFence();
     if (BatchReading::Of(words) != batch) return false;
     if (BatchE::Unpack(batch.e).segment < segment_.number) {
       // Still frozen for a segment that is not the newest: no process of this region does that.
@@ -333,12 +353,26 @@ class Port final : public JournalPort, public detail::ForkAware {
 
   // --- freezing ----------------------------------------------------------------------------------
 
-  // W: all that was accepted since batch s, as far as it fits.
-  void Freeze(const RingReading& ring, const StateWord& accepted, std::uint32_t slot) {
-    if (!builder_.Collect(accepted.version, accepted.epoch, ring.NewestW().last, pieces_)) return;
-    const Piece& last = pieces_[BatchBuilder::Fitting(pieces_) - 1];
+  // W: all that was accepted since batch s, as far as it fits. `to_send`: only if it can be handed
+  // to the disk without waiting, or others would have to wait for this process to come back. False:
+  // it can not.
+  bool Freeze(const RingReading& ring, const StateWord& accepted, std::uint32_t slot,
+              bool to_send = false) {
+    if (!builder_.Collect(accepted.version, accepted.epoch, ring.NewestW().last, pieces_)) {
+      return true;  // stale
+    }
+    pieces_.resize(BatchBuilder::Fitting(pieces_));
+    const BatchE end = BatchE::Unpack(ring.At(0).e);
+    const std::uint64_t blocks = BatchBuilder::BlocksOf(pieces_);
+    if (to_send && (end.segment != segment_.number || blocks > kMostSentBlocks ||
+                    end.end_block + blocks > capacity_blocks_ - kSealBlocks)) {
+      return false;
+    }
     EPOCH_POINT("journal.before_freeze");
-    FreezeW(ring, BatchW{BatchState::kFrozen, false, last.cell, last.epoch}.Pack(), slot);
+    FreezeW(ring,
+            BatchW{BatchState::kFrozen, false, pieces_.back().cell, pieces_.back().epoch}.Pack(),
+            slot);
+    return true;
   }
 
   void FreezeW(const RingReading& ring, std::uint64_t frozen, std::uint32_t slot) {
@@ -379,6 +413,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       sound = base.epoch.Load(kRelaxed) == before.last && base_bytes <= view_.geometry.state_bytes;
     }
     if (!sound) {
+      seam::AcquireFence();
       if (words.w.Load() != ring.At(0).w) return absl::OkStatus();  // stale
       return Scribbled(words, ring.At(0).w);
     }
@@ -401,6 +436,8 @@ class Port final : public JournalPort, public detail::ForkAware {
   void WriteHint(std::uint32_t slot, bool at_once) {
     constexpr int kMostTurns = 20;
     for (int turn = 0; turn < kMostTurns; ++turn) {
+      // To find out again that the journal has failed would wake up all who wait.
+      if (StateWord::Unpack(view_.control->head.Load()).phase == Phase::kPoisoned) return;
       const absl::StatusOr<Look> look = LookAround();
       if (!look.ok()) return;
       if (!look->settled) continue;
@@ -482,8 +519,9 @@ class Port final : public JournalPort, public detail::ForkAware {
     if (!made.ok()) return made.status();
     const absl::Status published = PublishSegment(directory_, *made);
     if (!published.ok() && !absl::IsAlreadyExists(published)) {
-      // A sync of the directory that failed proves nothing when it succeeds later.
-      if (!absl::IsResourceExhausted(published)) return Fail(words, ring.At(offset).w);
+      // A sync of the directory that failed proves nothing when it succeeds later. What had no
+      // right to a name, or no room for one, has none.
+      if (absl::IsInternal(published)) return Fail(words, ring.At(offset).w);
       return published;
     }
     EPOCH_POINT("journal.rolled");
@@ -511,8 +549,8 @@ class Port final : public JournalPort, public detail::ForkAware {
 
   enum class Help { kNone, kTried, kWritten };
 
-  // Writes the oldest batch that is this process's to write. Otherwise `help_after_ns` is lowered to
-  // when that will be so.
+  // Writes the oldest batch that is this process's to write. Otherwise `help_after_ns` is lowered
+  // to when that will be so.
   absl::StatusOr<Help> WriteWhatIsDue(const Look& look, std::int64_t& help_after_ns) {
     const RingReading& ring = look.ring;
     // One without versions, too, if it blocks others: head does not wait for it.
@@ -561,7 +599,8 @@ class Port final : public JournalPort, public detail::ForkAware {
     const std::uint64_t base_bytes = view_.cells[before.version].length_bytes.Load(kRelaxed);
     const bool opens =
         end.segment == from.segment + 1 && image.first_block == 1 + BlocksFor(base_bytes);
-    if (end.end_block > capacity_blocks_ - kSealBlocks || blocks > end.end_block || (!continues && !opens)) {
+    if (end.end_block > capacity_blocks_ - kSealBlocks || blocks > end.end_block ||
+        (!continues && !opens)) {
       why = Stale(ring, offset);
       return std::nullopt;
     }
@@ -599,7 +638,10 @@ class Port final : public JournalPort, public detail::ForkAware {
     if (end.segment > segment_.number) {
       const absl::Status rolled = Roll(ring, offset);
       if (absl::IsResourceExhausted(rolled)) {
-        view_.control->journal_stall_errno.Store(ENOSPC, kRelaxed);
+        // Unless another had more luck meanwhile.
+        if (ring.WordsAt(*view_.control, offset).w.Load() == batch.w) {
+          view_.control->journal_stall_errno.Store(ENOSPC, kRelaxed);
+        }
       } else if (rolled.ok()) {
         view_.control->journal_stall_errno.Store(0, kRelaxed);
       }
@@ -616,14 +658,29 @@ class Port final : public JournalPort, public detail::ForkAware {
                                    image->first_block * kBlockBytes);
     EPOCH_POINT("journal.written");
     // A later success would prove nothing: the pages that failed may be marked clean.
-    if (error != 0) return Fail(words, batch.w);
-    if (MarkWritten(words, batch.w)) {
-      const std::int64_t latency = seam::MonotonicNanos() - started_ns;
-      const std::int64_t mean = view_.control->flush_latency_ns.Load(kRelaxed);
-      view_.control->flush_latency_ns.Store(mean == 0 ? latency : mean + (latency - mean) / 8,
-                                            kRelaxed);
+    if (error != 0) {
+      if (absl::Status s = WriteFailed(words, batch.w, end.segment); !s.ok()) return s;
+      return false;
     }
+    NoteLatency(started_ns);
+    MarkWritten(words, batch.w);
     return true;
+  }
+
+  // The device failed. Unless it was late, on a segment that has been left behind: what it was
+  // about is durable by another's write, and nothing that comes depends on that file.
+  absl::Status WriteFailed(detail::BatchWords& words, std::uint64_t w, std::uint64_t segment) {
+    if (words.w.Load() != w && BatchE::Unpack(ReadRing(*view_.control).At(0).e).segment > segment) {
+      return absl::OkStatus();
+    }
+    return Fail(words, w);
+  }
+
+  void NoteLatency(std::int64_t started_ns) {
+    const std::int64_t latency = seam::MonotonicNanos() - started_ns;
+    const std::int64_t mean = view_.control->flush_latency_ns.Load(kRelaxed);
+    view_.control->flush_latency_ns.Store(mean == 0 ? latency : mean + (latency - mean) / 8,
+                                          kRelaxed);
   }
 
   bool MarkWritten(detail::BatchWords& words, std::uint64_t w) {
@@ -661,13 +718,17 @@ class Port final : public JournalPort, public detail::ForkAware {
     absl::StatusOr<bool> why = false;
     const std::optional<Image> image = Prepare(ring, 0, write->buffer, why);
     if (!image.has_value()) return why.ok();
+    if (image->blocks > kMostSentBlocks) return false;
     write->words = &ring.WordsAt(*view_.control, 0);
     write->w = batch.w;
     write->size = image->blocks * kBlockBytes;
+    write->segment = segment_.number;
+    write->started_ns = seam::MonotonicNanos();
     EPOCH_POINT("journal.before_submit");
     if (queue_.Submit(segment_.fd.get(), write->buffer.data(), write->size,
                       image->first_block * kBlockBytes, /*durably=*/true,
                       static_cast<std::uint64_t>(write - writes_.data()))) {
+      under_way_.fetch_add(1, std::memory_order_relaxed);
       return true;
     }
     write->words = nullptr;
@@ -682,27 +743,33 @@ class Port final : public JournalPort, public detail::ForkAware {
     }
     return written;
   }
-  // The same, for one that is waited for.
-  bool Wait() {
+  // The same, for one that is waited for. False: it can not be.
+  bool Wait(bool& moved) {
     const std::optional<WriteQueue::Done> done = queue_.Reap(/*wait=*/true);
-    return done.has_value() && Finish(*done);
+    if (!done.has_value()) return false;
+    moved |= Finish(*done, /*waited=*/true);
+    return true;
   }
 
-  bool Finish(const WriteQueue::Done& done) {
+  bool Finish(const WriteQueue::Done& done, bool waited = false) {
     if (done.tag == Spare::kTag) {
       spare_.Finished(done.result);
       return false;
     }
     OwnWrite& write = writes_[done.tag];
     detail::BatchWords* const words = std::exchange(write.words, nullptr);
+    under_way_.fetch_sub(1, std::memory_order_relaxed);
     EPOCH_POINT("journal.written");
     const int fault = EPOCH_FAULT("journal.write");
     const int result = fault != 0 ? -fault : done.result;
-    if (result == static_cast<int>(write.size)) return MarkWritten(*words, write.w);
+    if (result >= 0 && static_cast<std::size_t>(result) == write.size) {
+      if (waited) NoteLatency(write.started_ns);
+      return MarkWritten(*words, write.w);
+    }
     if (result == -EINVAL || result == -EOPNOTSUPP) queue_.Refuse();
     // Not done, or not all of it: Flush writes it whole, as it is still this process's batch.
     if (result >= 0 || IsTransient(-result)) return false;
-    Fail(*words, write.w).IgnoreError();
+    WriteFailed(*words, write.w, write.segment).IgnoreError();
     return false;
   }
 
@@ -730,11 +797,12 @@ class Port final : public JournalPort, public detail::ForkAware {
   const std::uint64_t capacity_blocks_;
   const BatchBuilder builder_;
 
-  mutable std::mutex mutex_;
+  mutable seam::Mutex mutex_;
   OpenSegment segment_;
   AlignedBuffer buffer_;  // of what is written while the caller waits
   std::array<OwnWrite, kMostOwnWrites> writes_;
   mutable WriteQueue queue_;
+  std::atomic<unsigned> under_way_{0};  // writes_ in use; read without the mutex
   Spare spare_;
   std::vector<Piece> pieces_;
   std::vector<std::uint64_t> mine_;  // W of the batches that this process froze last

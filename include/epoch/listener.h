@@ -11,14 +11,12 @@
 #define EPOCH_LISTENER_H_
 
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <system_error>
-#include <thread>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -43,7 +41,7 @@ class Listener {
   // Makes the descriptor unreadable again. Look at the region after that, not before.
   void Drain() const {
     std::uint64_t count = 0;
-    [[maybe_unused]] const ssize_t got = read(fd(), &count, sizeof count);
+    [[maybe_unused]] const ssize_t got = sys::read(fd(), &count, sizeof count);
   }
 
   // Ends the thread. Waits for a validator that is running. Idempotent.
@@ -74,7 +72,7 @@ class Listener {
     detail::Fd fd;
     Epoch told;  // the newest that the descriptor told of
     std::atomic<bool> stop{false};
-    std::unique_ptr<std::thread> thread;
+    std::unique_ptr<seam::Thread> thread;
   };
 
   explicit Listener(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -84,12 +82,12 @@ class Listener {
     if (core.listening()) {
       return absl::FailedPreconditionError("this participant has a listener already");
     }
-    const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    const int fd = sys::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0) return detail::ErrnoStatus(errno, "can not make an eventfd");
     auto state = std::make_unique<State>(core, fd);
     core.set_listening(true);
     try {
-      state->thread = std::make_unique<std::thread>([s = state.get()] { Run(*s); });
+      state->thread = std::make_unique<seam::Thread>([s = state.get()] { Run(*s); });
     } catch (const std::system_error& e) {
       core.set_listening(false);
       return absl::ResourceExhaustedError(std::string("can not start a thread: ") + e.what());
@@ -111,7 +109,7 @@ class Listener {
         state.told = head;
         told_expelled = expelled;
         const std::uint64_t one = 1;
-        [[maybe_unused]] const ssize_t put = write(state.fd.get(), &one, sizeof one);
+        [[maybe_unused]] const ssize_t put = sys::write(state.fd.get(), &one, sizeof one);
       }
       const std::int64_t now_ns = seam::MonotonicNanos();
       if (now_ns >= reap_ns) {

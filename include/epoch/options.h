@@ -43,6 +43,9 @@ struct JoinOptions {
   // Neither a pin nor Poll nor a listener acknowledges: only Participant::Acknowledge does. For one
   // that has not adopted a state yet when it has seen it.
   bool acknowledges_by_hand = false;
+  // In a durable region: Propose waits while so many epochs are accepted and not durable yet. 0: as
+  // many as the region has versions for.
+  std::uint32_t window = 0;
 };
 
 // Who has to agree before a transition counts.

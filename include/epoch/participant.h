@@ -161,18 +161,11 @@ class Participant {
 
   // A draft of `size` bytes. Errors: OutOfRange, ResourceExhausted (no free version: names who
   // holds them), FailedPrecondition (expelled). In a durable region waits for versions that the
-  // disk still needs.
-  absl::StatusOr<Draft> NewDraft(std::size_t size) {
-    absl::StatusOr<detail::DraftedCell> cell = core_->NewDraft(size);
-    if (!cell.ok()) return cell.status();
-    return Draft(core_.get(), *cell, size);
-  }
+  // disk still needs; DeadlineExceeded if it takes none for 10 s. (A commit that drafts by itself
+  // waits until its time-out at most.)
+  absl::StatusOr<Draft> NewDraft(std::size_t size) { return DraftUntil(size, INT64_MAX); }
   absl::StatusOr<Draft> NewDraft(std::span<const std::byte> bytes) {
-    absl::StatusOr<Draft> draft = NewDraft(bytes.size());
-    if (draft.ok() && !bytes.empty()) {
-      std::memcpy(draft->bytes().data(), bytes.data(), bytes.size());
-    }
-    return draft;
+    return DraftUntil(bytes, INT64_MAX);
   }
 
   // Makes the draft the next state and waits until it is visible (durable, in a durable region).
@@ -189,7 +182,7 @@ class Participant {
   }
   absl::StatusOr<Epoch> Commit(std::span<const std::byte> state,
                                const CommitOptions& options = {}) {
-    absl::StatusOr<Draft> draft = NewDraft(state);
+    absl::StatusOr<Draft> draft = DraftUntil(state, detail::DeadlineAfter(options.timeout));
     if (!draft.ok()) return draft.status();
     return Commit(*std::move(draft), options);
   }
@@ -250,7 +243,7 @@ class Participant {
   absl::StatusOr<Ticket> ProposeUpdate(UpdateFunction fn, const CommitOptions& options = {}) {
     const std::int64_t deadline_ns = detail::DeadlineAfter(options.timeout);
     for (;;) {
-      absl::StatusOr<Draft> next = NewDraft(std::size_t{0});
+      absl::StatusOr<Draft> next = DraftUntil(std::size_t{0}, deadline_ns);
       if (!next.ok()) return next.status();
       absl::StatusOr<detail::TailState> tail = core_->HoldTail(deadline_ns);
       if (!tail.ok()) return tail.status();
@@ -376,6 +369,19 @@ class Participant {
   };
 
   explicit Participant(std::unique_ptr<detail::ParticipantCore> core) : core_(std::move(core)) {}
+
+  absl::StatusOr<Draft> DraftUntil(std::size_t size, std::int64_t deadline_ns) {
+    absl::StatusOr<detail::DraftedCell> cell = core_->NewDraft(size, deadline_ns);
+    if (!cell.ok()) return cell.status();
+    return Draft(core_.get(), *cell, size);
+  }
+  absl::StatusOr<Draft> DraftUntil(std::span<const std::byte> bytes, std::int64_t deadline_ns) {
+    absl::StatusOr<Draft> draft = DraftUntil(bytes.size(), deadline_ns);
+    if (draft.ok() && !bytes.empty()) {
+      std::memcpy(draft->bytes().data(), bytes.data(), bytes.size());
+    }
+    return draft;
+  }
 
   Validator validator_;  // for the next core, after a Rejoin
   std::unique_ptr<detail::ParticipantCore> core_;

@@ -123,7 +123,7 @@ class Region {
 
   // Live participants that have not acknowledged `epoch` and are not parked; whether they run or
   // are stopped, and what they pin. One look at each slot that was ever taken, and for each one
-  // that is behind two questions to the kernel (7 us).
+  // that is behind two questions to the kernel (8 us).
   std::vector<StragglerStatus> Stragglers(Epoch epoch) const {
     return detail::StragglersOf(*mapping_, epoch);
   }

@@ -175,6 +175,8 @@ TEST_F(CliJournal, ATornTailIsCutAndSaidSo) {
   const std::size_t last = OffsetOfRecord(1);
   EXPECT_SUCCESS(Ctl({"rm", name()}));
   Patch(Segments().at(0), last + 3 * kBlock, std::string(kBlock, '\0'));
+  // As if its writer had been killed, before it left evidence that it is durable.
+  Patch(Segments().at(0), last + 5 * kBlock, std::string(kBlock, '\0'));
   const nlohmann::json dry = CtlJson({"recover", journal(), name(), "--dry-run"});
   EXPECT_EQ(dry["epoch"], 1);
   EXPECT_EQ(dry["cut"], true);

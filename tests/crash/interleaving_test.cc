@@ -219,6 +219,35 @@ TEST_F(InterleavingTest, one_who_comes_back_from_parking_sees_what_converged_wit
   EXPECT_TRUE(trap.sprung());
 }
 
+TEST_F(InterleavingTest, a_proposer_that_came_after_an_expulsion_marks_its_commit_as_forced) {
+  const auto voter = [&](const char* name) {
+    return *Participant::Join(region(), {.name = name, .voter = true});
+  };
+  Participant self = voter("self"), idle = voter("idle"), late = voter("late");
+  ASSERT_OK(late.Leave());
+  const detail::RegionView& view = region().mapping()->view();
+  std::thread other;
+  // `self` has expelled `idle`, and is about to propose. `late` comes, and is faster.
+  const Trap trap("vote.own_guarded", 1, [&] {
+    EXPECT_FAILS(idle.status(), kFailedPrecondition, "expelled");
+    EXPECT_OK(late.Rejoin());
+    other = std::thread(
+        [&] { EXPECT_OK(late.CommitCollective(1, "late", {.timeout = absl::Seconds(20)})); });
+    const auto tail = [&] { return detail::StateWord::Unpack(view.control->tail.Load()); };
+    while (tail().phase != detail::Phase::kVoting) std::this_thread::yield();
+    EXPECT_EQ(view.cells[tail().version].proposer.Load() >> 48, late.slot());
+    return 0;
+  });
+  const auto committed = self.CommitCollective(
+      1, "self", {.timeout = absl::Milliseconds(20), .on_straggler = Straggler::kExpel});
+  ASSERT_TRUE(trap.sprung());
+  other.join();
+  ASSERT_OK(committed);
+  EXPECT_EQ(ContributionsOf(region().Read()->state)->size(), 2u);
+  const auto head = detail::StateWord::Unpack(view.control->head.Load());
+  EXPECT_TRUE(detail::OutcomeWord::Unpack(view.cells[head.version].outcome.Load()).forced);
+}
+
 TEST_F(InterleavingTest, fork_during_another_threads_join_leaves_the_child_able_to_join) {
   std::promise<void> joining, forked;
   std::thread other;

@@ -31,6 +31,13 @@ inline std::vector<CrashPoint> CommitPoints() {
           {"uring.setup", 1},          {"journal.ring_read", 1},     {"journal.ring_read", 30}};
 }
 
+// Proposing without waiting, rolling on the way, and letting go of the region.
+inline std::vector<CrashPoint> ProposePoints() {
+  return {{"uring.submit", 1},   {"uring.submit", 30},      {"journal.before_submit", 3},
+          {"journal.marked", 2}, {"spare.allocate", 1},     {"spare.synced", 1},
+          {"spare.opened", 1},   {"journal.before_rest", 1}};
+}
+
 // Making a durable region where nothing is yet.
 inline std::vector<CrashPoint> CreatePoints() {
   return {{"journal_create.directory", 1},

@@ -277,7 +277,7 @@ TEST_F(JournalTest, WhoSleepsThroughARestoreWhileAttachingIsRefused) {
 // A point that is added to the journal is crashed at, or this says so.
 TEST(CrashPoints, CoverEveryLabelOfTheJournal) {
   std::set<std::string> listed;
-  for (const auto& points : {CommitPoints(), CreatePoints(), RestorePoints()}) {
+  for (const auto& points : {CommitPoints(), ProposePoints(), CreatePoints(), RestorePoints()}) {
     for (const CrashPoint& point : points) listed.insert(point.label);
   }
   int found = 0;

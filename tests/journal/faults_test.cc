@@ -141,9 +141,7 @@ TEST_F(FaultTest, ARegionThatShowedMoreThanTheJournalHoldsIsNotReplaced) {
 TEST_F(FaultTest, InterruptedWritesAreRepeated) {
   ASSERT_NO_FATAL_FAILURE(Start());
   Epoch epoch = 0;
-  const bool ring = region_->mapping()->port()->backend().starts_with("io_uring");
-  for (const int error : {EINTR, EAGAIN, ENOMEM, ECANCELED}) {
-    if (!ring && error == ECANCELED) continue;  // only a ring cancels
+  for (const int error : {EINTR, EAGAIN, ENOMEM}) {
     const Fault fault("journal.write", error, 3);
     ASSERT_OK(Advance(*self_)) << std::strerror(error);
     EXPECT_EQ(Fault::left(), 0);
@@ -187,6 +185,36 @@ TEST_F(FaultTest, AFullDiskRefusesNewCommitsAndFinishesAcceptedOnesLater) {
   }
   ExpectCompleteHistory(directory(), region_->epoch());
   EXPECT_FALSE(std::filesystem::is_empty(directory()));
+}
+
+// All cells are accepted, and wait for the disk, which takes nothing.
+TEST_F(FaultTest, ACommitThatFindsNoCellKeepsItsDeadline) {
+  RegionOptions options = Options();
+  options.versions = 4;
+  ASSERT_NO_FATAL_FAILURE(Start(options));
+  absl::StatusOr<Participant> voter = Participant::Join(*region_, {.name = "voter", .voter = true});
+  ASSERT_OK(voter);
+  ASSERT_NO_FATAL_FAILURE(FillSegment());
+  const Fault fault("journal.prepare", ENOSPC);
+  for (;;) {
+    if (detail::Reclaim(region_->mapping()->view()); CountCells(*region_).free == 0) break;
+    absl::StatusOr<Draft> draft = self_->NewDraft(kBigStateBytes);
+    ASSERT_OK(draft);
+    ASSERT_OK(self_->Propose(*std::move(draft)));
+  }
+  const absl::Duration soon = absl::Milliseconds(50);
+  const auto expect_soon = [&](const char* what, const absl::StatusOr<Epoch>& result,
+                               absl::Time start) {
+    SCOPED_TRACE(what);
+    EXPECT_FAILS(result, kDeadlineExceeded, "no free version, and the journal does not move on");
+    EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+  };
+  absl::Time start = absl::Now();
+  expect_soon("collective", voter->CommitCollective(1, "part", {.timeout = soon}), start);
+  start = absl::Now();
+  expect_soon("commit", self_->Commit("new", {.timeout = soon}), start);
+  start = absl::Now();
+  expect_soon("update", Advance(*self_, kCheckedStateBytes, {.timeout = soon}), start);
 }
 
 TEST_F(FaultTest, AStallThatSomebodyElseOvercameIsForgotten) {

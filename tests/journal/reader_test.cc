@@ -74,7 +74,7 @@ TEST_F(ReaderTest, WhoeverIsTheLastToLetGoLeavesEvidenceOfTheLastCommit) {
 
 TEST_F(ReaderTest, ASegmentThatWasRolledFromKnowsItsSuccessor) {
   // Enough for three segments.
-  ASSERT_NO_FATAL_FAILURE(WriteJournal(std::vector<std::size_t>(80, kLargeBytes)));
+  ASSERT_NO_FATAL_FAILURE(WriteJournal(std::vector<std::size_t>(200, kLargeBytes)));
   const std::vector<std::string> paths = SegmentsIn(directory());
   ASSERT_GE(paths.size(), 3u);
   ASSERT_OK(Preview(directory()));

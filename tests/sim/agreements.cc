@@ -49,12 +49,15 @@ Agreements::Agreements(const Plan& plan, const detail::RegionView& view, Engine&
       engine_(engine),
       history_(history),
       since_(view.geometry.participants, kNever),
-      head_(StateWord::Unpack(view.control->head.Peek()).epoch) {}
+      head_(StateWord::Unpack(view.control->head.Peek()).epoch),
+      guards_(view_, engine),
+      scans_(view_, engine) {}
 
 void Agreements::Violation(const std::string& what) { engine_.Violation(what); }
 
 void Agreements::Stored(const void* at, std::uint64_t value) {
   const detail::Control& control = *view_.control;
+  if (plan_.agrees) guards_.Stored(at, value);
   if (at == &control.head) return HeadMoved(StateWord::Unpack(value));
   if (at == &control.tail) return TailMoved(StateWord::Unpack(value));
   if (at >= view_.cells && at < view_.cells + view_.geometry.versions) {
@@ -68,6 +71,7 @@ void Agreements::Stored(const void* at, std::uint64_t value) {
     if (at == &slot.state || at == &slot.flags) return MembershipChanged(i);
     if (at == &slot.vote) return Voted(i, VoteWord::Unpack(value));
     if (at == &slot.offer) return Offered(i, detail::OwnedWord::Unpack(value));
+    if (at == &slot.ack) return Acknowledged(i, detail::OwnedWord::Unpack(value));
   }
 }
 
@@ -159,7 +163,7 @@ void Agreements::Voted(std::uint32_t slot, const VoteWord& vote) {
       (cell.ballot.Peek() & detail::kBallotMask) != vote.ballot || cell.round.Peek() != 0) {
     return;
   }
-  if (Rejects(plan_, engine_.current(), cell.digest.Peek())) {
+  if (Rejects(plan_, engine_.process(), cell.digest.Peek())) {
     Violation(absl::StrCat("G5: slot ", slot, " accepts what its validator rejects"));
   }
 }
@@ -209,6 +213,13 @@ void Agreements::Committed(std::uint32_t index, const Ballot& ballot) {
                              ", which is in, has not accepted it"));
     }
   }
+  scans_.ForEachFoundIn([&](std::uint32_t slot, std::uint64_t generation) {
+    const auto vote = ballot.votes.find({slot, static_cast<std::uint16_t>(generation)});
+    const bool accepted = vote != ballot.votes.end() && vote->second.verdict == Verdict::kAccept;
+    if (accepted || IsProposer(cell, slot, generation)) return;
+    Violation(absl::StrCat("G5: epoch ", epoch, " is committed by who found slot ", slot,
+                           " in, and not its accept"));
+  });
   for (const auto& [voter, vote] : ballot.votes) {
     if (vote.verdict == Verdict::kReject && vote.counts) {
       Violation(absl::StrCat("G5: epoch ", epoch, " is committed, and slot ", voter.first,
@@ -247,16 +258,18 @@ void Agreements::CommittedTogether(std::uint32_t index, const Ballot& ballot) {
 
 void Agreements::Offered(std::uint32_t slot, const detail::OwnedWord& offer) {
   if (offer.number == detail::kNone) return;
-  seen_[static_cast<std::size_t>(engine_.current())] = {{slot, offer.generation}};
+  seen_[static_cast<std::size_t>(engine_.process())] = {{slot, offer.generation}};
 }
 
 void Agreements::Loaded(const void* at, std::uint64_t value) {
+  guards_.Loaded(at, value);
+  scans_.Loaded(at, value);
   if (at < view_.slots || at >= view_.slots + view_.geometry.participants) return;
   const auto i = static_cast<std::uint32_t>(IndexOf(at, view_.slots, sizeof(Slot)));
   const auto offer = detail::OwnedWord::Unpack(value);
   const auto gather = detail::GatherWord::Unpack(view_.control->gather.Peek());
   if (at != &view_.slots[i].offer || offer.number != gather.round || since_[i] == kNever) return;
-  seen_[static_cast<std::size_t>(engine_.current())].insert({i, offer.generation});
+  seen_[static_cast<std::size_t>(engine_.process())].insert({i, offer.generation});
 }
 
 // Whom the proposer has met is in it, dead or not; only who was expelled for its sake is passed
@@ -308,7 +321,8 @@ void Agreements::Aborted(std::uint32_t index, const OutcomeWord& outcome, const 
       if (cell.round.Peek() != 0) return;  // ended by whoever's own time was up
       if (engine_.now_ns() < deadline_ns) Violation("G5: a vote is given up before its deadline");
       if (outcome.culprit >= view_.geometry.participants) return;  // it was the disk
-      if (!detail::FenceOf(cell.shape.Peek()) &&
+      // Where loads may be late, the second look may come before the vote, whatever the clock said.
+      if (!detail::FenceOf(cell.shape.Peek()) && !plan_.settings.late_loads &&
           said(Verdict::kAccept, deadline_ns, OwnerOf(outcome.culprit))) {
         Violation(absl::StrCat("G5: slot ", outcome.culprit,
                                " is said to have been late, and had answered in time"));
@@ -333,6 +347,18 @@ void Agreements::HeadMoved(const StateWord& head) {
   Content content;
   if (!Decode(StateOf(head.version), content)) return Violation("G3: a torn state is visible");
   history_.Visible(head.epoch, content);
+}
+
+void Agreements::Acknowledged(std::uint32_t slot, const detail::OwnedWord& ack) {
+  if (ack.number == detail::kNone) return;
+  for (const Held& held : held_) {
+    if (held.slot != slot || static_cast<std::uint16_t>(held.generation) != ack.generation ||
+        !IsIn(held) || ack.number <= held.epoch) {
+      continue;
+    }
+    Violation(absl::StrCat("G6: slot ", slot, " acknowledges epoch ", ack.number,
+                           " behind the back of its pin of ", held.epoch));
+  }
 }
 
 bool Agreements::IsIn(const Held& held) const {

@@ -5,6 +5,8 @@
 //   G6 a fence is passed only when nobody who lives and is in holds a pin of an earlier epoch, and
 //      nobody pins one afterwards
 //   A vote is final; a ballot is decided once; a collective round is committed once.
+//   Nobody acknowledges a later epoch than its participant pins. (Guards, and whom a decider has to
+//   hear: guards.h.)
 // Whoever joins, or ends its parking, while a vote is under way may be counted or not.
 #ifndef EPOCH_TESTS_SIM_AGREEMENTS_H_
 #define EPOCH_TESTS_SIM_AGREEMENTS_H_
@@ -19,6 +21,7 @@
 #include <vector>
 
 #include "epoch/detail/layout.h"
+#include "tests/sim/guards.h"
 #include "tests/sim/history.h"
 #include "tests/sim/plan.h"
 
@@ -67,6 +70,7 @@ class Agreements {
   void HeadMoved(const detail::StateWord& head);
   void MembershipChanged(std::uint32_t slot);
   void Voted(std::uint32_t slot, const detail::VoteWord& vote);
+  void Acknowledged(std::uint32_t slot, const detail::OwnedWord& ack);
   void Offered(std::uint32_t slot, const detail::OwnedWord& offer);
   void Decided(std::uint32_t cell, const detail::OutcomeWord& outcome);
   void PutTogether(std::uint32_t cell);
@@ -97,6 +101,8 @@ class Agreements {
   std::vector<Epoch> fenced_;       // committed
   std::array<Held, kMaxProcesses> held_{};
   Epoch head_ = 0;
+  Guards guards_;
+  Scans scans_;
 };
 
 }  // namespace epoch::sim

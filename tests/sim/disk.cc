@@ -60,13 +60,14 @@ Disk::Inode& Disk::NewNode(bool directory, bool shm, unsigned mode) {
   return node;
 }
 
-Disk::Inode* Disk::NodeAt(const std::string& path, std::string* last, Inode** parent) {
+Disk::Inode* Disk::NodeAt(const std::string& path, std::string* last, Inode** parent, int at_fd) {
   if (path.rfind(kFdPrefix, 0) == 0) {
     const auto fd = fds_.find(std::atoi(path.c_str() + kFdPrefix.size()));
     if (fd == fds_.end()) return nullptr;
     return &NodeOf(descriptions_[static_cast<std::size_t>(fd->second.description)].inode);
   }
-  Inode* node = &NodeOf(0);
+  const bool relative = at_fd != AT_FDCWD && path[0] != '/';
+  Inode* node = &NodeOf(relative ? DescriptionOf(at_fd).inode : 0);
   std::size_t at = 0;
   while (at < path.size()) {
     const std::size_t begin = path.find_first_not_of('/', at);
@@ -75,6 +76,7 @@ Disk::Inode* Disk::NodeAt(const std::string& path, std::string* last, Inode** pa
     const std::string name = path.substr(begin, end - begin);
     at = end;
     if (node == nullptr || !node->directory) return nullptr;
+    if (name == ".") continue;
     if (last != nullptr) *last = name;
     if (parent != nullptr) *parent = node;
     const auto found = node->names.find(name);
@@ -102,11 +104,30 @@ int Disk::Describe(int fd) const {
   return found->second.description;
 }
 
-int Disk::Open(const char* path, int flags, unsigned mode) {
+std::string Disk::PathOf(const Inode& directory) const {
+  if (directory.number == 0) return "";
+  return PathOf(NodeOf(directory.parent)) + "/" + directory.name;
+}
+
+int Disk::Open(const char* path, int flags, unsigned mode, int at) {
   engine_.Step();
   Inode* parent = nullptr;
-  Inode* node = NodeAt(path, nullptr, &parent);
+  std::string name;
+  Inode* node = NodeAt(path, &name, &parent, at);
+  const bool creates = (flags & O_CREAT) != 0;
+  if (creates && node != nullptr && (flags & O_EXCL) != 0) return Fail(EEXIST);
+  if (creates && node == nullptr && parent != nullptr && parent->links > 0) {
+    node = &NewNode(false, parent->shm, mode);
+    node->links = 1;
+    Change(*parent, name, "", node->number);
+    engine_.Trace("create %s", path);
+  }
   if (node == nullptr) return Fail(ENOENT);
+  if ((flags & O_TRUNC) != 0) {
+    node->now.clear();
+    node->dirty.clear();
+    node->changed_ns = engine_.now_ns();
+  }
   if (parent != nullptr && engine_.current() >= 0) {
     engine_.memory().Acquire(engine_.current(), parent->clock);
   }
@@ -126,7 +147,7 @@ void Disk::Drop(int description) {
   if (--d.references > 0) return;
   for (const Lock& lock : locks_) {
     if (lock.description != description) continue;
-    if (d.process >= 0) engine_.memory().Release(d.process, ReleasedAt(lock.inode, lock.byte));
+    if (d.process >= 0) engine_.ReleaseAllOf(d.process, ReleasedAt(lock.inode, lock.byte));
   }
   std::erase_if(locks_, [&](const Lock& lock) { return lock.description == description; });
 }
@@ -136,7 +157,6 @@ int Disk::Close(int fd) {
   if (found == fds_.end()) return Fail(EBADF);
   const int description = found->second.description;
   fds_.erase(found);
-  listing_paths_.erase(fd);
   Drop(description);
   return 0;
 }
@@ -153,13 +173,20 @@ int Disk::Dup3(int from, int to) {
   const int description = Describe(from);
   Close(to);
   ++descriptions_[static_cast<std::size_t>(description)].references;
-  fds_[to] = {description, engine_.current()};
+  fds_[to] = {description, engine_.process()};
   return to;
 }
 
 ssize_t Disk::Read(int fd, void* to, std::size_t size, std::int64_t offset) {
   engine_.Step();
-  const Inode& node = NodeOf(DescriptionOf(fd).inode);
+  Inode& node = NodeOf(DescriptionOf(fd).inode);
+  if (node.event) {
+    if (node.count == 0) return Fail(EAGAIN);
+    if (engine_.current() >= 0) engine_.memory().Acquire(engine_.current(), node.clock);
+    std::memcpy(to, &node.count, sizeof node.count);
+    node.count = 0;
+    return sizeof node.count;
+  }
   std::uint64_t what = 0;
   if (!node.shm && engine_.TakeDiskFault(Mask(kReadFails), what)) {
     engine_.Trace("read: EIO");
@@ -199,6 +226,7 @@ std::int64_t Disk::Latency() {
 // Writes the sectors of a flight that `sector_lands` lets pass.
 void Disk::Land(const Flight& flight, bool stable, const std::function<bool()>& sector_lands) {
   Inode& node = NodeOf(flight.inode);
+  node.changed_ns = engine_.now_ns();
   if (node.now.size() < flight.offset + flight.bytes.size()) {
     node.now.resize(flight.offset + flight.bytes.size());
   }
@@ -327,7 +355,11 @@ int Disk::Allocate(int fd, std::int64_t size) {
 
 void Disk::Change(Inode& directory, const std::string& add, const std::string& remove, int inode) {
   if (!remove.empty()) directory.names.erase(remove);
-  if (!add.empty()) directory.names[add] = inode;
+  if (!add.empty()) {
+    directory.names[add] = inode;
+    NodeOf(inode).parent = directory.number;
+    NodeOf(inode).name = add;
+  }
   if (!directory.shm) directory.unsynced.push_back({add, remove, inode});
   if (engine_.current() >= 0) engine_.memory().Release(engine_.current(), directory.clock);
 }
@@ -347,15 +379,17 @@ int Disk::Link(const char* from, const char* to) {
   return 0;
 }
 
-int Disk::Unlink(const std::string& path, bool directory) {
+int Disk::Unlink(const std::string& path, bool directory, int at) {
   engine_.Step();
   Inode* parent = nullptr;
   std::string name;
-  Inode* node = NodeAt(path, &name, &parent);
+  Inode* node = NodeAt(path, &name, &parent, at);
   if (node == nullptr) return Fail(ENOENT);
   if (node->directory != directory) return Fail(directory ? ENOTDIR : EISDIR);
   if (directory && !node->names.empty()) return Fail(ENOTEMPTY);
-  engine_.Trace("unlink %s", path.c_str());
+  const std::string whole = PathOf(*parent) + "/" + name;
+  engine_.Trace("unlink %s", whole.c_str());
+  if (!directory && !node->shm && on_unlink) on_unlink(whole);
   --node->links;
   Change(*parent, "", name, node->number);
   return 0;
@@ -392,6 +426,8 @@ void Disk::Fill(const Inode& node, struct stat* info) const {
   info->st_dev = node.shm ? 2 : 1;
   info->st_nlink = static_cast<nlink_t>(node.links);
   info->st_mode = (node.directory ? S_IFDIR : S_IFREG) | node.mode;
+  info->st_mtim = {node.changed_ns / 1'000'000'000, node.changed_ns % 1'000'000'000};
+  info->st_ctim = info->st_mtim;
   info->st_size = static_cast<off_t>(node.shm ? node.memory_bytes : node.now.size());
 }
 
@@ -474,32 +510,47 @@ std::byte* Disk::MemoryOf(const char* path) {
   return node == nullptr ? nullptr : node->memory;
 }
 
-Disk::Listing* Disk::OpenDirectory(const char* path) {
+int Disk::MakeEvent() {
   engine_.Step();
-  Inode* node = NodeAt(path);
+  Inode& node = NewNode(false, true, 0600);
+  node.event = true;
+  return NewFd(node.number);
+}
+
+int Disk::AddToEvent(int fd, std::uint64_t count) {
+  engine_.Step();
+  Inode& node = NodeOf(DescriptionOf(fd).inode);
+  if (!node.event) return Fail(EINVAL);
+  node.count += count;
+  if (engine_.current() >= 0) engine_.memory().Release(engine_.current(), node.clock);
+  return sizeof count;
+}
+
+std::uint64_t Disk::AwaitEvent(int fd, std::int64_t nanos) {
+  const std::int64_t until_ns = engine_.now_ns() + nanos;
+  for (;;) {
+    engine_.Step();
+    const Inode& node = NodeOf(DescriptionOf(fd).inode);
+    if (node.count != 0 || engine_.now_ns() >= until_ns) return node.count;
+    engine_.Sleep(std::min<std::int64_t>(until_ns - engine_.now_ns(), 2'000'000));
+  }
+}
+
+Disk::Listing* Disk::OpenDirectory(const char* path, int at) {
+  engine_.Step();
+  Inode* node = NodeAt(path, nullptr, nullptr, at);
   if (node == nullptr || !node->directory) {
     errno = ENOENT;
     return nullptr;
   }
   if (engine_.current() >= 0) engine_.memory().Acquire(engine_.current(), node->clock);
-  auto* listing = new Listing;
-  listing->path = path;
+  auto* listing = new Listing{at == AT_FDCWD ? NewFd(node->number) : at};
   for (const auto& [name, inode] : node->names) listing->names.push_back(name);
   // The kernel promises no order.
   for (std::size_t i = listing->names.size(); i > 1; --i) {
     std::swap(listing->names[i - 1], listing->names[engine_.random().Below(i)]);
   }
   return listing;
-}
-
-int Disk::RegisterListing(Listing* listing) {
-  listing_paths_[next_fd_] = listing->path;
-  return next_fd_++;
-}
-
-std::string Disk::PathOfListing(int fd) const {
-  const auto found = listing_paths_.find(fd);
-  return found == listing_paths_.end() ? "" : found->second;
 }
 
 std::vector<std::string> Disk::Names(const std::string& directory) const {

@@ -12,6 +12,7 @@
 #define EPOCH_TESTS_SIM_DISK_H_
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -55,6 +56,8 @@ class Disk {
 
   // A file of /dev/shm got its name: its memory.
   std::function<void(const std::string& path, std::byte* memory)> on_shm_link;
+  // A file of /disk is about to lose its name.
+  std::function<void(const std::string& path)> on_unlink;
   // Names in a directory; empty if there is none.
   std::vector<std::string> Names(const std::string& directory) const;
   // What is stable of a file; empty if there is none.
@@ -70,7 +73,8 @@ class Disk {
 
   // --- system calls
   // --------------------------------------------------------------------------------
-  int Open(const char* path, int flags, unsigned mode);
+  // Relative paths begin at the directory `at`.
+  int Open(const char* path, int flags, unsigned mode, int at = AT_FDCWD);
   int Close(int fd);
   int Dup3(int from, int to);
   ssize_t Read(int fd, void* to, std::size_t size, std::int64_t offset);
@@ -86,7 +90,7 @@ class Disk {
   int Sync(int fd);
   int Allocate(int fd, std::int64_t size);  // returns an errno
   int Link(const char* from, const char* to);
-  int Unlink(const std::string& path, bool directory);
+  int Unlink(const std::string& path, bool directory, int at = AT_FDCWD);
   int Rename(const char* from, const char* to);
   int MakeDirectory(const char* path);
   int Stat(const char* path, struct stat* info);
@@ -99,20 +103,26 @@ class Disk {
   std::byte* MemoryOf(const char* path);
 
   struct Listing {
-    std::string path;
-    std::vector<std::string> names;
+    int fd;
+    std::vector<std::string> names{};
     std::size_t at = 0;
     dirent entry{};
   };
-  Listing* OpenDirectory(const char* path);
-  std::string PathOfListing(int fd) const;
-  int RegisterListing(Listing* listing);
+  // Descriptors that count; read as files are.
+  int MakeEvent();
+  int AddToEvent(int fd, std::uint64_t count);
+  // Its count, or 0 after that long. Whoever it wakes knows what the one who counted did.
+  std::uint64_t AwaitEvent(int fd, std::int64_t nanos);
+
+  Listing* OpenDirectory(const char* path, int at = AT_FDCWD);
 
  private:
   struct Inode {
     int number = 0;
     bool directory = false;
     bool shm = false;
+    bool event = false;
+    std::uint64_t count = 0;  // event
     unsigned mode = 0;
     int links = 0;
     std::byte* memory = nullptr;                     // shm
@@ -125,7 +135,10 @@ class Disk {
       int inode;
     };
     std::vector<Change> unsynced;  // directory: since the last sync
-    Clock clock{};                 // directory: what its changers knew
+    std::int64_t changed_ns = 0;
+    int parent = 0;      // directory
+    std::string name{};  // directory: its own
+    Clock clock{};       // directory, event: what its changers knew
   };
   struct Description {
     int inode;
@@ -151,10 +164,12 @@ class Disk {
 
   Inode& NodeOf(int number) { return *inodes_[static_cast<std::size_t>(number)]; }
   const Inode& NodeOf(int number) const { return *inodes_[static_cast<std::size_t>(number)]; }
-  Inode* NodeAt(const std::string& path, std::string* last = nullptr, Inode** parent = nullptr);
+  Inode* NodeAt(const std::string& path, std::string* last = nullptr, Inode** parent = nullptr,
+                int at = AT_FDCWD);
+  std::string PathOf(const Inode& directory) const;
   Inode& NewNode(bool directory, bool shm, unsigned mode);
   int NewFd(int inode);
-  int Self() const { return engine_.current() >= 0 ? engine_.current() : acting_; }
+  int Self() const { return engine_.current() >= 0 ? engine_.process() : acting_; }
   int Describe(int fd) const;
   Description& DescriptionOf(int fd) {
     return descriptions_[static_cast<std::size_t>(Describe(fd))];
@@ -183,7 +198,6 @@ class Disk {
   std::map<std::pair<int, std::int64_t>, Clock> released_;
   std::map<std::pair<int, std::int64_t>, std::uint64_t> taken_;  // when a free byte was locked
   std::vector<std::shared_ptr<Flight>> flights_;
-  std::map<int, std::string> listing_paths_;
   std::uint64_t boot_ = 1;
   std::uint64_t made_directories_ = 0;
   bool damaged_ = false;

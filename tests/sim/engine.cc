@@ -19,9 +19,9 @@ Engine* Engine::active_ = nullptr;
 namespace {
 
 // Stacks are reused from run to run: a killed fiber's frames are simply forgotten.
-std::byte* StackFor(int process) {
-  static std::array<std::byte*, kMaxProcesses> stacks{};
-  std::byte*& stack = stacks[static_cast<std::size_t>(process)];
+std::byte* StackFor(int thread) {
+  static std::array<std::byte*, kMaxThreads> stacks{};
+  std::byte*& stack = stacks[static_cast<std::size_t>(thread)];
   if (stack == nullptr) {
     void* memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
@@ -46,13 +46,14 @@ Engine::Engine(const Settings& settings, Memory& memory)
   static constexpr std::uint64_t kRates[] = {2, 3, 5, 10, 30, 100};
   switch_one_in_ = kRates[random_.Below(6)];
   if (settings_.strategy == Strategy::kPriorities) {
-    for (Process& p : processes_) p.priority = 2'000'000 + random_.Below(1000);
+    for (int i = 0; i < kMaxProcesses; ++i) At(i).priority = 2'000'000 + random_.Below(1000);
     const std::uint64_t depth = 1 + random_.Below(4);
     for (std::uint64_t i = 0; i < depth; ++i) {
       change_at_.push_back(1 + random_.Below(settings_.expected_steps));
     }
     std::sort(change_at_.begin(), change_at_.end(), std::greater<>());
   }
+  for (int i = 0; i < kMaxThreads; ++i) At(i).process = i < kMaxProcesses ? i : -1;
   preemptions_left_ = settings_.preemptions;
   stale_left_ = settings_.stale_loads;
   crashes_left_ = settings_.crashes;
@@ -65,19 +66,51 @@ Engine::~Engine() { active_ = nullptr; }
 void Engine::Violation(const std::string& what) {
   if (!violation_.empty()) return;
   violation_ =
-      what + " (process " + std::to_string(current_) + ", step " + std::to_string(steps_) + ")";
+      what + " (process " + std::to_string(process()) + ", step " + std::to_string(steps_) + ")";
   Trace("VIOLATION %s", what.c_str());
 }
 
-void Engine::Begin(int process) {
-  Process& p = At(process);
+void Engine::Begin(int thread, int process) {
+  Thread& p = At(thread);
   const std::uint64_t priority = p.priority;
   p = {};
   p.priority = priority;
   p.state = State::kRunnable;
-  p.reaped = false;
-  p.context = ctx::make_fcontext(StackFor(process) + kStackBytes, kStackBytes, Enter);
-  memory_.Restart(process);
+  p.process = process;
+  p.context = ctx::make_fcontext(StackFor(thread) + kStackBytes, kStackBytes, Enter);
+  memory_.Restart(thread);
+}
+
+bool Engine::Spawn(std::function<void()> body) {
+  if (current_ < 0) return false;
+  for (int i = kMaxProcesses; i < kMaxThreads; ++i) {
+    if (At(i).state == State::kRunnable) continue;
+    At(i).priority = 2'000'000 + random_.Below(1000);
+    Begin(i, process());
+    At(i).body = std::move(body);
+    limit_ = std::max(limit_, i + 1);
+    Clock known{};
+    memory_.Release(current_, known);
+    memory_.Acquire(i, known);
+    Trace("starts thread %d", i);
+    Step();
+    return true;
+  }
+  return false;
+}
+
+bool Engine::HasThreads() const {
+  for (int i = kMaxProcesses; i < limit_; ++i) {
+    if (At(i).state == State::kRunnable && At(i).process == process()) return true;
+  }
+  return false;
+}
+
+void Engine::ReleaseAllOf(int process, Clock& into) {
+  memory_.Release(process, into);
+  for (int i = kMaxProcesses; i < limit_; ++i) {
+    if (At(i).process == process) memory_.Release(i, into);
+  }
 }
 
 bool Engine::Run(const Body& body) {
@@ -90,15 +123,19 @@ bool Engine::Run(const Body& body) {
     } else {
       At(previous_).context = from.fctx;
     }
-    (*body_)(current_);
+    if (current_ >= kMaxProcesses) {
+      At(current_).body();
+    } else {
+      (*body_)(current_);
+      if (HasThreads()) Violation("a thread outlives its process");
+    }
     At(current_).state = State::kEnded;
-    At(current_).reaped = true;
     Trace("ended");
-    if (on_reaped) on_reaped(current_);
+    if (current_ < kMaxProcesses && on_reaped) on_reaped(current_);
     SwitchAway();
   };
   entry_ = &enter;
-  for (int i = 0; i < settings_.processes; ++i) Begin(i);
+  for (int i = 0; i < settings_.processes; ++i) Begin(i, i);
   const int first = PickNext();
   if (first >= 0) SwitchTo(first);
   return power_cut_;
@@ -156,12 +193,12 @@ void Engine::Settle() {
 int Engine::PickNext() {
   for (;;) {
     if (next_event_ns_ <= now_ns_) RunEvents();
-    int runnable[kMaxProcesses];
+    int runnable[kMaxThreads];
     int count = 0;
     std::int64_t earliest = next_event_ns_;
     bool stopped = false;
-    for (int i = 0; i < kMaxProcesses; ++i) {
-      const Process& p = At(i);
+    for (int i = 0; i < limit_; ++i) {
+      const Thread& p = At(i);
       if (p.state != State::kRunnable) continue;
       if (CanRun(p)) {
         runnable[count++] = i;
@@ -197,7 +234,7 @@ void Engine::SwitchAway() { SwitchTo(PickNext()); }
 
 // Ends the run here and now: no fiber is resumed.
 void Engine::End() {
-  for (Process& p : processes_) {
+  for (Thread& p : threads_) {
     if (p.state == State::kRunnable) p.state = State::kDead;
   }
   SwitchTo(-1);
@@ -212,12 +249,13 @@ void Engine::CutPower() {
 }
 
 void Engine::Kill(int process) {
-  Process& p = At(process);
-  if (p.state != State::kRunnable) return;
+  if (At(process).state != State::kRunnable) return;
   if (settings_.trace) std::fprintf(stderr, "%8lu p%d  KILLED\n", steps_, process);
-  p.state = State::kDead;
+  const bool itself = this->process() == process;
+  for (Thread& p : threads_) {
+    if (p.process == process && p.state == State::kRunnable) p.state = State::kDead;
+  }
   const auto gone = [this, process] {
-    At(process).reaped = true;
     if (on_reaped) on_reaped(process);
   };
   if (settings_.late_death && random_.OneIn(2)) {
@@ -225,15 +263,17 @@ void Engine::Kill(int process) {
   } else {
     gone();
   }
-  if (process == current_) SwitchAway();  // for good
+  if (itself) SwitchAway();  // for good
 }
 
 void Engine::Stop(int process) {
-  Process& p = At(process);
-  if (p.state != State::kRunnable) return;
+  if (At(process).state != State::kRunnable) return;
   if (settings_.trace) std::fprintf(stderr, "%8lu p%d  STOPPED\n", steps_, process);
-  p.resume_step = steps_ + 200 + random_.Below(settings_.expected_steps * 2);
-  if (process != current_) return;
+  const std::uint64_t until = steps_ + 200 + random_.Below(settings_.expected_steps * 2);
+  for (int i = 0; i < limit_; ++i) {
+    if (At(i).process == process) At(i).resume_step = until;
+  }
+  if (process != this->process()) return;
   SwitchAway();
   if (settings_.trace) std::fprintf(stderr, "%8lu p%d  RESUMED\n", steps_, process);
 }
@@ -246,7 +286,7 @@ void Engine::Fork(int parent) {
   }
   if (settings_.trace) std::fprintf(stderr, "%8lu p%d  FORKS p%d\n", steps_, parent, child);
   if (on_fork) on_fork(parent, child);
-  Begin(child);
+  Begin(child, child);
 }
 
 void Engine::InjectFaults(const char* label) {
@@ -255,7 +295,7 @@ void Engine::InjectFaults(const char* label) {
     const bool at_point = f.kind == FaultKind::kCrashAtPoint || f.kind == FaultKind::kStopAtPoint;
     if (f.kind == FaultKind::kDisk) continue;
     if (at_point) {
-      if (label == nullptr || f.process != current_) continue;
+      if (label == nullptr || f.process != process()) continue;
       if (f.label != nullptr && std::strcmp(f.label, label) != 0) continue;
       if (--faults_[i].at > 0) continue;
     } else if (steps_ < f.at) {
@@ -323,12 +363,12 @@ void Engine::Preempt() {
     case Strategy::kScripted: {
       if (crashes_left_ > 0 && settings_.script->Decide(2) == 1) {
         --crashes_left_;
-        Kill(current_);
+        Kill(process());
       }
       if (preemptions_left_ <= 0) return;
-      int others[kMaxProcesses];
+      int others[kMaxThreads];
       std::uint64_t count = 0;
-      for (int i = 0; i < kMaxProcesses; ++i) {
+      for (int i = 0; i < limit_; ++i) {
         if (i != current_ && CanRun(At(i))) others[count++] = i;
       }
       if (count == 0) return;
@@ -349,20 +389,21 @@ void Engine::Relax(std::int64_t nanos) {
   Step();
   if (!scripted()) return;
   // Whoever waits lets the next one run: nothing to decide.
-  for (int i = 1; i < kMaxProcesses; ++i) {
-    const int other = (current_ + i) % kMaxProcesses;
+  for (int i = 1; i < limit_; ++i) {
+    const int other = (current_ + i) % limit_;
     if (CanRun(At(other))) return SwitchTo(other);
   }
 }
 
-std::uint64_t Engine::Load(const void* at, std::uint64_t in_memory, std::memory_order order) {
+std::uint64_t Engine::Load(const void* at, std::uint64_t in_memory, std::memory_order order,
+                           bool decides) {
   if (current_ < 0) return in_memory;
   Step();
   // A private word: read before the switch, and written by this process only.
   if (!memory_.Shared(at)) return in_memory;
   bool stale = false;
   const std::uint64_t value =
-      memory_.Load(current_, at, in_memory, order, stale, [&](std::uint64_t allowed) {
+      memory_.Load(current_, at, in_memory, order, decides, stale, [&](std::uint64_t allowed) {
         if (scripted()) {
           if (stale_left_ <= 0) return allowed - 1;
           const std::uint64_t chosen = allowed - 1 - settings_.script->Decide(allowed);
@@ -416,8 +457,18 @@ void Engine::AcquireFence(bool orders) {
 
 void Engine::Linger() {
   if (current_ < 0) return;
-  if (random_.OneIn(32)) Stop(current_);
+  if (random_.OneIn(32)) Stop(process());
   Step();
+}
+
+void Engine::MayLingerIn(const char* function) {
+  if (current_ < 0 || std::strstr(function, settings_.lingers_in) == nullptr) return;
+  if (!random_.OneIn(settings_.linger_one_in)) return;
+  Trace("lingers in %s", function);
+  // By the clock, so that whoever waits for this thread waits no longer than it takes.
+  At(current_).wake_ns =
+      now_ns_ + 20 * static_cast<std::int64_t>(20 + random_.Below(settings_.expected_steps));
+  SwitchAway();
 }
 
 void Engine::Point(const char* label) {
@@ -448,7 +499,7 @@ void Engine::Wait(const void* word, std::uint32_t expected, std::int64_t nanos) 
   Step();
   // The kernel reads the word itself, under its own lock: the newest value.
   if (memory_.Shared(word) && memory_.Newest(word, expected) != expected) return;
-  Process& p = At(current_);
+  Thread& p = At(current_);
   p.waits_for = word;
   p.rung = false;
   p.wake_ns = nanos > INT64_MAX - now_ns_ ? INT64_MAX : now_ns_ + nanos;
@@ -462,16 +513,19 @@ void Engine::Wait(const void* word, std::uint32_t expected, std::int64_t nanos) 
   }
 }
 
-void Engine::WakeAll(const void* word) {
-  if (current_ < 0) return;
+int Engine::WakeAll(const void* word) {
+  if (current_ < 0) return 0;
   Step();
-  for (Process& p : processes_) {
+  int woken = 0;
+  for (Thread& p : threads_) {
     if (p.state != State::kRunnable || p.waits_for != word) continue;
+    ++woken;
     // A slow wake-up: the process is on its way, but not yet.
     p.rung = true;
     const bool slow = !scripted() && random_.OneIn(4);
     p.wake_ns = slow ? std::min(p.wake_ns, now_ns_ + 50'000) : now_ns_;
   }
+  return woken;
 }
 
 void Engine::BlockUntil(const bool& done) {
@@ -489,7 +543,8 @@ void Engine::BlockUntil(const bool& done) {
 
 void Engine::Trace(const char* format, ...) {
   if (!settings_.trace) return;
-  std::fprintf(stderr, "%8lu p%d  ", steps_, current_);
+  const char* further = current_ >= kMaxProcesses ? "'" : "";
+  std::fprintf(stderr, "%8lu p%d%s  ", steps_, process(), further);
   va_list arguments;
   va_start(arguments, format);
   std::vfprintf(stderr, format, arguments);

@@ -1,7 +1,8 @@
-// The simulator's engine: one real thread plays all processes, one fiber each. Every shared access,
-// fence, futex call, clock read, liveness query and file-system call of the code under test is a
-// scheduling point, where the plan may switch to another process, kill one, stop it for long, fork
-// it, or cut the power. Nothing depends on the wall clock, threads or addresses: a plan replays to
+// The simulator's engine: one real thread plays all threads of all processes, a fiber each. Every
+// shared access, fence, futex call, clock read, liveness query and file-system call of the code
+// under test is a scheduling point, where the plan may switch to another thread, kill a process,
+// stop it for long, fork it, or cut the power. Where a process has several threads, so is every
+// mutex. Nothing depends on the wall clock, threads or addresses: a plan replays to
 // the step.
 #ifndef EPOCH_TESTS_SIM_ENGINE_H_
 #define EPOCH_TESTS_SIM_ENGINE_H_
@@ -22,7 +23,7 @@ namespace epoch::sim {
 inline constexpr std::size_t kStackBytes = 256 * 1024;
 
 enum class Strategy {
-  kUniform,     // at every point, with a rate of its own for each run, to any other process
+  kUniform,     // at every point, with a rate of its own for each run, to any other thread
   kPriorities,  // PCT: the highest priority runs; a few points where the running one drops to last
   kScripted,    // small cases, all the ways with a bounded number of preemptions and stale loads
 };
@@ -55,6 +56,8 @@ struct Settings {
   std::uint64_t step_limit = 300'000;   // more is a livelock
   bool late_death = true;               // a lock may look held for a while after its holder's death
   bool late_loads = false;              // relaxed loads may come after later loads
+  const char* lingers_in = nullptr;     // functions with this in their name are left, and late
+  std::uint64_t linger_one_in = 4;
   bool trace = false;
   Script* script = nullptr;  // kScripted
   int preemptions = 2;       // kScripted: at most so many
@@ -92,12 +95,22 @@ class Engine {
   const Settings& settings() const { return settings_; }
   Memory& memory() { return memory_; }
 
-  // -1: outside of the fibers (set-up and verdict).
+  // The thread that runs, and its process. -1: outside of the fibers (set-up and verdict).
   int current() const { return current_; }
+  int process() const { return current_ < 0 ? -1 : At(current_).process; }
   bool dead(int process) const { return At(process).state == State::kDead; }
 
+  // --- threads of the running process
+  // A further thread, which knows what this one does and dies with it. False: there can not be one.
+  bool Spawn(std::function<void()> body);
+  // Whether the running process has more than one.
+  bool HasThreads() const;
+  // What all threads of a process have done becomes known.
+  void ReleaseAllOf(int process, Clock& into);
+
   // --- the seam's side ---------------------------------------------------------------------------
-  std::uint64_t Load(const void* at, std::uint64_t in_memory, std::memory_order order);
+  std::uint64_t Load(const void* at, std::uint64_t in_memory, std::memory_order order,
+                     bool decides);
   void BeforeStore(const void* at, std::uint64_t in_memory);
   void Store(const void* at, std::uint64_t value, std::memory_order order);
   void BeforeModify(const void* at, std::uint64_t in_memory, std::memory_order order);
@@ -107,12 +120,16 @@ class Engine {
   void AcquireFence(bool orders);
   // A scheduling point where the process is now and then stopped for long.
   void Linger();
+  // The same, for the thread, if the plan lingers in that function.
+  void LingerIn(const char* function) {
+    if (settings_.lingers_in != nullptr) MayLingerIn(function);
+  }
   void Point(const char* label);
   void Relax(std::int64_t nanos = 0);
   std::int64_t Now();
   void Sleep(std::int64_t nanos);
   void Wait(const void* word, std::uint32_t expected, std::int64_t nanos);
-  void WakeAll(const void* word);
+  int WakeAll(const void* word);  // how many
 
   // --- the disk's side
   // ----------------------------------------------------------------------------- A scheduling
@@ -125,6 +142,7 @@ class Engine {
   // If a disk fault of one of the kinds in `mask` is due: its number and true.
   bool TakeDiskFault(std::uint64_t mask, std::uint64_t& what);
   void CutPower();
+  void NoMoreFaults() { faults_.clear(); }
 
   // Told when a process is gone and the kernel has noticed; and when one is forked.
   std::function<void(int process)> on_reaped;
@@ -143,8 +161,10 @@ class Engine {
  private:
   enum class State { kUnborn, kRunnable, kDead, kEnded };
 
-  struct Process {
+  struct Thread {
     State state = State::kUnborn;
+    int process = 0;
+    std::function<void()> body{};  // of a further one
     void* context = nullptr;
     const void* waits_for = nullptr;   // futex word
     std::int64_t wake_ns = 0;          // asleep until then
@@ -152,7 +172,6 @@ class Engine {
     const bool* blocked_on = nullptr;  // in the kernel until true
     std::uint64_t resume_step = 0;     // stopped until then
     std::uint64_t priority = 0;
-    bool reaped = true;
   };
   struct Event {
     std::int64_t at_ns;
@@ -160,15 +179,17 @@ class Engine {
     std::function<void()> then;
   };
 
-  Process& At(int process) { return processes_[static_cast<std::size_t>(process)]; }
-  const Process& At(int process) const { return processes_[static_cast<std::size_t>(process)]; }
-  bool CanRun(const Process& p) const {
+  // A process's number is that of its main thread.
+  Thread& At(int thread) { return threads_[static_cast<std::size_t>(thread)]; }
+  const Thread& At(int thread) const { return threads_[static_cast<std::size_t>(thread)]; }
+  bool CanRun(const Thread& p) const {
     return p.state == State::kRunnable && steps_ >= p.resume_step && now_ns_ >= p.wake_ns &&
            (p.blocked_on == nullptr || *p.blocked_on);
   }
-  void Begin(int process);
+  void Begin(int thread, int process);
   void Kill(int process);
   void Stop(int process);
+  void MayLingerIn(const char* function);
   void Fork(int parent);
   void RunEvents();
   void InjectFaults(const char* label);
@@ -186,7 +207,8 @@ class Engine {
   std::vector<Fault> faults_;
   std::uint64_t next_fault_step_ = 0;
   const Body* body_ = nullptr;
-  std::array<Process, kMaxProcesses> processes_;
+  std::array<Thread, kMaxThreads> threads_;
+  int limit_ = kMaxProcesses;  // threads from here on were never begun
   void* entry_ = nullptr;
   void* main_context_ = nullptr;
   int current_ = -1;

@@ -21,6 +21,7 @@ struct Case {
   bool first_is_dead = false;                   // dies at once, and leaves its slot behind
   unsigned voters = 0;
   std::uint64_t argument = 2;  // of the operations: which deadline, which policy
+  bool puts_off = false;       // whoever is asked answers later
 };
 
 // Arguments: a deadline of 100 ms, of 48 us, and one of 1 ms that expels whoever misses it.
@@ -44,6 +45,8 @@ const std::vector<Case>& Cases() {
       {"a vote with one voter", {2, 1, 0}, {{kVoted}, {kPoll}}, false, 2, kLong},
       {"a vote given up", {2, 0, 0}, {{kVoted}, {kPoll}}, false, 2, kShort},
       {"a vote, or the voter expelled", {2, 0, 0}, {{kVoted}, {kPoll}}, false, 2, kExpelling},
+      {"a vote answered late", {2, 0, 0}, {{kVoted}, {kPoll, kAnswerLater}}, false, 2, kLong, true},
+      {"a vote put off", {1, 0, 0}, {{kVoted}, {kPoll, kCommit}}, false, 2, kShort, true},
       {"a vote and a death", {1, 0, 1}, {{kVoted}, {kPoll, kCommit}}, false, 2, kLong},
       {"a fence against a pin", {2, 1, 0}, {{kFenced}, {kPin}}, false, 0, kLong},
       {"a fence given up, closed late", {1, 0, 0}, {{kFenced}, {kPin}, {kPoll}}, false, 0, kShort},
@@ -58,6 +61,7 @@ Plan PlanOf(const Case& c, Script& script) {
   Plan plan;
   plan.seed = 1;
   plan.joined = true;
+  plan.put_off_one_in = c.puts_off ? 1 : 0;
   plan.voters = c.voters;
   plan.state_bytes = c.voters != 0 ? 256 : plan.state_bytes;
   plan.operations.resize(kMaxProcesses);

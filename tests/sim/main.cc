@@ -10,6 +10,7 @@
 #include "tests/sim/exhaustive.h"
 #include "tests/sim/shrink.h"
 #include "tests/sim/weaken.h"
+#include "tests/sim/weakened.h"
 #include "tests/sim/world.h"
 
 namespace {
@@ -50,7 +51,7 @@ int main(int argc, char** argv) {
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   epoch::sim::Budget budget;
   budget.progress = isatty(2) != 0;
-  std::string seed, weaken;
+  std::string seed, weaken, planted;
   std::uint64_t attempt = 0;
   bool trace = false, shrink = false, exhaustive = false;
   app.add_option("--seconds", budget.seconds, "how long to play (10)");
@@ -61,13 +62,21 @@ int main(int argc, char** argv) {
   app.add_option("--jobs", budget.jobs, "so many at a time (1)");
   app.add_option("--state", budget.state_path, "a file: go on where the last call ended");
   app.add_option("--mode", budget.mode,
-                 "mixed (default), volatile, durable, readers, writers or votes")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, Mode>{{"mixed", Mode::kMixed},
-                                                                      {"volatile", Mode::kVolatile},
-                                                                      {"durable", Mode::kDurable},
-                                                                      {"readers", Mode::kReaders},
-                                                                      {"writers", Mode::kWriters},
-                                                                      {"votes", Mode::kVotes}}));
+                 "mixed (default), volatile, durable, readers, writers, votes, listeners, aborts, "
+                 "stragglers, members or folders")
+      ->transform(
+          CLI::CheckedTransformer(std::map<std::string, Mode>{{"mixed", Mode::kMixed},
+                                                              {"volatile", Mode::kVolatile},
+                                                              {"durable", Mode::kDurable},
+                                                              {"readers", Mode::kReaders},
+                                                              {"writers", Mode::kWriters},
+                                                              {"votes", Mode::kVotes},
+                                                              {"listeners", Mode::kListeners},
+                                                              {"aborts", Mode::kAborts},
+                                                              {"stragglers", Mode::kStragglers},
+                                                              {"members", Mode::kMembers},
+                                                              {"folders", Mode::kFolders}}));
+  app.add_option("--plant", planted, "with this bug, in a build that has it");
   app.add_flag("--trace", trace, "with --seed: print every step, and what each load saw");
   app.add_flag("--shrink", shrink, "with --seed: find what the failure needs");
   app.add_flag("--progress", budget.progress, "say now and then how far it is");
@@ -76,6 +85,7 @@ int main(int argc, char** argv) {
       "--weaken", weaken,
       "take an order away: a barrier's letter, the name of a site, all; list: print them");
   CLI11_PARSE(app, argc, argv);
+  epoch::sim::planted = planted;
   if (weaken == "list") {
     epoch::sim::ListSites();
     return 0;

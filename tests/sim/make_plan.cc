@@ -1,9 +1,10 @@
 // What happens in a run, from its seed.
+#include "tests/sim/make_plan.h"
+
 #include <cstdlib>
 #include <iterator>
 
 #include "tests/sim/disk.h"
-#include "tests/sim/plan.h"
 #include "tests/sim/weakened.h"
 
 namespace epoch::sim {
@@ -14,6 +15,7 @@ constexpr std::uint64_t kLateLoads = 3;
 constexpr std::uint64_t kReaders = 0x524541;
 constexpr std::uint64_t kWriters = 0x575249;
 constexpr std::uint64_t kVotes = 0x564f54;
+constexpr std::uint64_t kSpecial = 0x535043;
 
 OpKind AnyOperation(Random& random, bool members) {
   // Some plans are about who is in: slots that change hands while others still tidy up.
@@ -108,6 +110,8 @@ const char* AnyLabel(Random& random, const Plan& plan) {
   return kInMemory[random.Below(std::size(kInMemory))];
 }
 
+}  // namespace
+
 void AddFaults(Plan& plan, Random& random) {
   Settings& s = plan.settings;
   const auto process = [&] {
@@ -149,6 +153,8 @@ void AddFaults(Plan& plan, Random& random) {
   }
 }
 
+namespace {
+
 void ReadersAndWriters(Plan& plan, Random& random) {
   Settings& s = plan.settings;
   s.processes = 2 + static_cast<int>(random.Below(2));
@@ -189,70 +195,6 @@ void WritersStopped(Plan& plan, Random& random) {
   }
 }
 
-// What most of it is about.
-enum class Subject { kVoters, kFences, kTogether };
-
-OpKind AnyAgreement(Random& random, Subject subject) {
-  using enum OpKind;
-  static constexpr OpKind kOfVoters[] = {
-      kVoted,  kVoted, kVoted, kVotedUpdate, kVotedFenced,     kCommit,    kUpdate,
-      kPin,    kPoll,  kPoll,  kPoll,        kAnswerLater,     kPark,      kExpel,
-      kRejoin, kReap,  kRead,  kListen,      kCommitExpecting, kDropDraft, kProposeThenAwait};
-  static constexpr OpKind kOfFences[] = {kFenced, kFenced, kFenced, kVotedFenced,   kPin,    kPin,
-                                         kPin,    kPin,    kPoll,   kCommit,        kUpdate, kExpel,
-                                         kRejoin, kPark,   kRead,   kAwaitConverged};
-  static constexpr OpKind kOfAll[] = {kCollective, kCollective, kCollective, kCollective,
-                                      kCollective, kCollective, kPoll,       kVoted,
-                                      kCommit,     kPin,        kExpel,      kRejoin,
-                                      kListen,     kPark,       kVotedFenced};
-  switch (subject) {
-    case Subject::kVoters:
-      return kOfVoters[random.Below(std::size(kOfVoters))];
-    case Subject::kFences:
-      return kOfFences[random.Below(std::size(kOfFences))];
-    default:
-      return kOfAll[random.Below(std::size(kOfAll))];
-  }
-}
-
-void Agreements(Plan& plan, Random& random) {
-  Settings& s = plan.settings;
-  plan.agrees = true;
-  plan.durable = random.OneIn(3);
-  s.strategy = random.OneIn(3) ? Strategy::kPriorities : Strategy::kUniform;
-  s.processes = 2 + static_cast<int>(random.Below(3));
-  s.expected_steps = 400 + random.Below(plan.durable ? 5000 : 3000);
-  plan.spare_slots = 4;
-  plan.versions = static_cast<std::uint32_t>((plan.durable ? 7 : 5) + random.Below(4));
-  plan.state_bytes = 256;
-  if (plan.durable) {
-    plan.boots = 1 + static_cast<int>(random.Below(2));
-    plan.latest = random.OneIn(2);
-    plan.retain_segments = static_cast<std::uint32_t>(random.Below(3));
-    plan.spare_blocks = random.Below(6);
-  }
-  const auto subject = static_cast<Subject>(random.Below(3));
-  const auto processes = static_cast<std::uint64_t>(s.processes);
-  // Only voters contribute.
-  plan.voters = static_cast<unsigned>(random.Below(std::uint64_t{1} << (processes + 1)) |
-                                      (std::uint64_t{1} << random.Below(processes)));
-  if (subject == Subject::kTogether) plan.voters |= 7;
-  if (random.OneIn(2)) plan.reject_one_in = 2 + random.Below(6);
-  if (random.OneIn(3)) plan.put_off_one_in = 2 + random.Below(4);
-  plan.operations.resize(kMaxProcesses);
-  for (int p = 0; p < s.processes + 1; ++p) {
-    for (int boot = 0; boot < plan.boots; ++boot) {
-      for (std::uint64_t i = 3 + random.Below(plan.durable ? 4 : 8); i > 0; --i) {
-        OpKind kind = AnyAgreement(random, subject);
-        if (plan.durable && kind == OpKind::kRejoin && random.OneIn(2)) kind = OpKind::kReopen;
-        plan.operations[static_cast<std::size_t>(p)].push_back({kind, random.Next(), boot});
-      }
-    }
-  }
-  if (!random.OneIn(4)) AddFaults(plan, random);
-  if (!s.forked_child) plan.operations[static_cast<std::size_t>(s.processes)].clear();
-}
-
 }  // namespace
 
 Plan PlanFor(std::uint64_t seed, Mode mode) {
@@ -271,6 +213,12 @@ Plan PlanFor(std::uint64_t seed, Mode mode) {
     WritersStopped(plan, random);
     return plan;
   }
+  static constexpr Mode kSpecialModes[] = {Mode::kListeners,  Mode::kListeners, Mode::kAborts,
+                                           Mode::kStragglers, Mode::kMembers,   Mode::kFolders};
+  if (Random special(seed ^ kSpecial); mode == Mode::kMixed && special.OneIn(4)) {
+    mode = kSpecialModes[special.Below(std::size(kSpecialModes))];
+  }
+  if (MakeSpecial(plan, mode, random)) return plan;
   if (mode == Mode::kVotes || (mode == Mode::kMixed && Random(seed ^ kVotes).OneIn(3))) {
     Agreements(plan, random);
     return plan;

@@ -25,8 +25,10 @@
 namespace epoch::sim {
 
 inline constexpr int kMaxProcesses = 6;
+// The threads of all processes: a main one each, numbered as its process, and a few more.
+inline constexpr int kMaxThreads = 10;
 
-using Clock = std::array<std::uint32_t, kMaxProcesses>;
+using Clock = std::array<std::uint32_t, kMaxThreads>;
 
 inline void Learn(Clock& clock, const Clock& other) {
   for (std::size_t i = 0; i < clock.size(); ++i) clock[i] = std::max(clock[i], other[i]);
@@ -43,14 +45,15 @@ class Memory {
     locations_.reserve(512);
   }
 
-  // --- atomics; `self` is the process ------------------------------------------------------------
+  // --- atomics; `self` is the thread -------------------------------------------------------------
   bool Shared(const void* at) const {
     const auto* p = static_cast<const std::byte*>(at);
     return p >= arena_ && p < arena_ + bytes_;
   }
+  // `decides`: the code asks for an order, so that what it reads may decide whether it sleeps.
   template <typename ChooseFn>
   std::uint64_t Load(int self, const void* at, std::uint64_t in_memory, std::memory_order order,
-                     bool& stale, ChooseFn&& choose) {
+                     bool decides, bool& stale, ChooseFn&& choose) {
     Location& location = Find(at, in_memory);
     const auto me = static_cast<std::size_t>(self);
     Clock& clock = clocks_[me];
@@ -74,7 +77,7 @@ class Memory {
     const StoreRecord& s = stores[chosen - location.dropped];
     location.seen[me] = chosen;
     if ((s.value & 1) == 0) location.seen_even[me] = time_;
-    if (rechecks_[me].bell != nullptr) Recheck(self, location, chosen);
+    if (decides && rechecks_[me].bell != nullptr) Recheck(self, location, chosen);
     if (order == std::memory_order_relaxed) {
       late_[me] = late_loads_;
       Learn(fenced_[me], s.released);
@@ -153,10 +156,10 @@ class Memory {
   };
   struct Location {
     std::vector<StoreRecord> stores;
-    std::uint64_t dropped = 0;                        // older stores no longer kept
-    std::array<std::uint64_t, kMaxProcesses> seen{};  // index of the newest store each one knows
+    std::uint64_t dropped = 0;                      // older stores no longer kept
+    std::array<std::uint64_t, kMaxThreads> seen{};  // index of the newest store each one knows
     std::uint64_t last_seq_cst = 0;
-    std::array<std::uint64_t, kMaxProcesses> seen_even{};  // when each one last read an even value
+    std::array<std::uint64_t, kMaxThreads> seen_even{};  // when each one last read an even value
   };
   struct Reread {
     std::size_t location;
@@ -199,11 +202,11 @@ class Memory {
   bool late_loads_ = false;
   std::vector<std::int32_t> index_;  // by word: into locations_, or -1
   std::vector<Location> locations_;
-  std::array<Clock, kMaxProcesses> clocks_{};
-  std::array<Clock, kMaxProcesses> fenced_{};  // what relaxed loads have seen: for the next fence
-  std::array<bool, kMaxProcesses> late_{};     // a relaxed load may still be under way
-  std::array<std::uint64_t, kMaxProcesses> floor_{};  // ...but loads come after this time
-  std::array<Rechecking, kMaxProcesses> rechecks_{};
+  std::array<Clock, kMaxThreads> clocks_{};
+  std::array<Clock, kMaxThreads> fenced_{};  // what relaxed loads have seen: for the next fence
+  std::array<bool, kMaxThreads> late_{};     // a relaxed load may still be under way
+  std::array<std::uint64_t, kMaxThreads> floor_{};  // ...but loads come after this time
+  std::array<Rechecking, kMaxThreads> rechecks_{};
   std::map<const void*, Plain> plain_;
 };
 

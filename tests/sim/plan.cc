@@ -34,13 +34,37 @@ const char* NameOf(FaultKind kind) {
 }  // namespace
 
 const char* NameOf(OpKind kind) {
-  static constexpr const char* kNames[] = {"pin",          "commit",        "commit-expecting",
-                                           "update",       "propose-await", "drop-draft",
-                                           "read",         "park",          "poll",
-                                           "reap",         "expel",         "rejoin",
-                                           "converge",     "reopen",        "voted",
-                                           "fenced",       "voted-fenced",  "voted-update",
-                                           "answer-later", "collective",    "listen"};
+  static constexpr const char* kNames[] = {"pin",
+                                           "commit",
+                                           "commit-expecting",
+                                           "update",
+                                           "propose-await",
+                                           "drop-draft",
+                                           "read",
+                                           "park",
+                                           "poll",
+                                           "reap",
+                                           "expel",
+                                           "rejoin",
+                                           "converge",
+                                           "reopen",
+                                           "voted",
+                                           "fenced",
+                                           "voted-fenced",
+                                           "voted-update",
+                                           "answer-later",
+                                           "collective",
+                                           "listen",
+                                           "start-listener",
+                                           "stop-listener",
+                                           "await-told",
+                                           "busy",
+                                           "checkpoint",
+                                           "abandon",
+                                           "open-latest",
+                                           "prune",
+                                           "clean-up",
+                                           "list"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 

@@ -33,6 +33,17 @@ enum class OpKind {
   kAnswerLater,  // to what the validator has put off
   kCollective,
   kListen,  // as a participant of its own
+  kStartListener,
+  kStopListener,
+  kAwaitTold,  // by the listener's descriptor
+  kBusy,       // for so long that its listener must have acknowledged
+  // Of checkpoint folders.
+  kCheckpoint,
+  kAbandon,  // a step that was begun
+  kOpenLatest,
+  kPrune,
+  kCleanUp,
+  kList,
 };
 const char* NameOf(OpKind kind);
 
@@ -54,6 +65,8 @@ struct Plan {
   bool agrees = false;  // kVotes
   unsigned voters = 0;  // bit p: process p joins as a voter
   std::uint64_t reject_one_in = 0, put_off_one_in = 0;  // what validators say; 0: never
+  bool folders = false;                                 // kFolders
+  int world = 1;                                        // kFolders: ranks
   // Durable regions only.
   bool durable = false;
   int boots = 1;  // the next one begins when all have ended, or the power was lost
@@ -71,7 +84,24 @@ struct Plan {
 // kWriters: durable; all only commit, and are stopped while they write the journal, until what they
 // were about to write was written by others and recycled.
 // kVotes: volatile or durable; most of what is committed is voted on, fenced, or collective.
-enum class Mode { kMixed, kVolatile, kDurable, kReaders, kWriters, kVotes };
+// kListeners: the same, by processes with a listener, which is another thread.
+// kAborts: few cells, proposals that are mostly given up, and drivers that stand still meanwhile.
+// kStragglers: voters and contributors that are expelled just when they answer.
+// kFolders: checkpoints of several ranks, in folders.h.
+// kMembers: volatile; slots change hands while others converge, draft and reap.
+enum class Mode {
+  kMixed,
+  kVolatile,
+  kDurable,
+  kReaders,
+  kWriters,
+  kVotes,
+  kListeners,
+  kAborts,
+  kStragglers,
+  kMembers,
+  kFolders,
+};
 
 Plan PlanFor(std::uint64_t seed, Mode mode = Mode::kMixed);
 

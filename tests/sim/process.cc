@@ -20,7 +20,7 @@ bool Process::Join() {
     if (!absl::IsResourceExhausted(joined.status())) stage_.Fail(joined.status(), "join");
     return false;
   }
-  member_ = new Member{*std::move(region), *std::move(joined)};
+  member_ = new Member{*std::move(region), *std::move(joined), std::nullopt};
   member_->self.SetValidator([this](const Proposal& p) { return Judge(p); });
   newest_ = 0;
   put_off_.clear();
@@ -116,6 +116,16 @@ void Process::Operate(const Op& op) {
       return CommitTogether(random);
     case OpKind::kListen:
       return Listen(random);
+    case OpKind::kStartListener:
+      return StartListener();
+    case OpKind::kStopListener:
+      return StopListener(random);
+    case OpKind::kAwaitTold:
+      return AwaitTold();
+    case OpKind::kBusy:
+      return BeBusy();
+    default:
+      return;  // of folders
   }
 }
 
@@ -129,6 +139,7 @@ void Process::Read() {
 }
 
 void Process::Rejoin(Random& random) {
+  StopListener(random);
   if (random.OneIn(2)) Tolerate(member_->self.Leave(), "leave");
   const absl::Status s = member_->self.Rejoin();
   if (!s.ok() && !absl::IsResourceExhausted(s)) return stage_.Fail(s, "rejoin");

@@ -24,6 +24,7 @@ class Process {
   struct Member {
     Region region;
     Participant self;
+    std::optional<Listener> listener{};  // ends before its participant does
   };
   struct PutOff {
     std::uint64_t ballot;
@@ -72,6 +73,12 @@ class Process {
   Answer Judge(const Proposal& proposal);
   // Another participant of this process, which does nothing but listen for a while.
   void Listen(Random& random);
+
+  // process_listener.cc
+  void StartListener();
+  void StopListener(Random& random);
+  void AwaitTold();
+  void BeBusy();
 
   Stage& stage_;
   const int number_;

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -16,11 +17,13 @@
 #include <boost/interprocess/exceptions.hpp>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <source_location>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "epoch/detail/check.h"
@@ -38,8 +41,10 @@ class Atomic {
   T Load(std::memory_order order = std::memory_order_seq_cst,
          Place at = Place::current()) const noexcept {
     if (auto* e = sim::Engine::active()) {
-      const auto value = static_cast<T>(
-          e->Load(this, static_cast<std::uint64_t>(value_), sim::OrderAt(at, order)));
+      e->LingerIn(at.function_name());
+      const auto value =
+          static_cast<T>(e->Load(this, static_cast<std::uint64_t>(value_), sim::OrderAt(at, order),
+                                 order != std::memory_order_relaxed));
       if (sim::IsBeforeMissingFence(at)) e->Linger();  // what is read behind this is read later
       return value;
     }
@@ -48,6 +53,7 @@ class Atomic {
   void Store(T value, std::memory_order order = std::memory_order_seq_cst,
              Place at = Place::current()) noexcept {
     if (auto* e = sim::Engine::active()) {
+      e->LingerIn(at.function_name());
       e->Step();
       e->BeforeStore(this, static_cast<std::uint64_t>(value_));
       value_ = value;
@@ -94,6 +100,7 @@ class Atomic {
     auto* e = sim::Engine::active();
     const std::memory_order order = sim::OrderAt(at, std::memory_order_seq_cst);
     if (e != nullptr) {
+      e->LingerIn(at.function_name());
       e->Step();
       e->BeforeModify(this, static_cast<std::uint64_t>(value_), order);
     }
@@ -114,6 +121,80 @@ class Atomic {
   }
 
   T value_;  // the newest store
+};
+
+// Belongs to one process; whoever dies in it takes the others along. A scheduling point only where
+// there are others.
+class RecursiveMutex {
+ public:
+  void lock() {
+    auto* const e = sim::Engine::active();
+    if (e == nullptr || e->current() < 0) return;
+    if (e->HasThreads()) e->Step();
+    while (depth_ > 0 && owner_ != e->current()) e->BlockUntil(free_);
+    Take(*e);
+  }
+  bool try_lock() {
+    auto* const e = sim::Engine::active();
+    if (e == nullptr || e->current() < 0) return true;
+    if (e->HasThreads()) e->Step();
+    if (depth_ > 0 && owner_ != e->current()) return false;
+    Take(*e);
+    return true;
+  }
+  void unlock() {
+    auto* const e = sim::Engine::active();
+    if (e == nullptr || e->current() < 0) return;
+    if (--depth_ > 0) return;
+    free_ = true;
+    if (!e->HasThreads()) return;
+    e->memory().Release(e->current(), known_);
+    e->Step();
+  }
+
+ private:
+  void Take(sim::Engine& e) {
+    owner_ = e.current();
+    free_ = false;
+    if (++depth_ == 1 && e.HasThreads()) e.memory().Acquire(owner_, known_);
+  }
+
+  int owner_ = -1, depth_ = 0;
+  bool free_ = true;
+  sim::Clock known_{};
+};
+using Mutex = RecursiveMutex;
+
+// Where there can be no further thread, what it would do is done at once.
+class Thread {
+ public:
+  Thread() = default;
+  template <typename Fn>
+  explicit Thread(Fn fn) : end_(std::make_shared<End>()) {
+    const std::function<void()> body = [end = end_, work = std::move(fn)]() mutable {
+      work();
+      auto* const e = sim::Engine::active();
+      if (e->current() >= 0) e->memory().Release(e->current(), end->known);
+      end->reached = true;
+    };
+    if (!sim::Engine::active()->Spawn(body)) body();
+  }
+  bool joinable() const { return end_ != nullptr; }
+  void join() {
+    auto* const e = sim::Engine::active();
+    const std::shared_ptr<End> end = std::exchange(end_, nullptr);
+    e->Step();
+    while (!end->reached) e->BlockUntil(end->reached);
+    if (e->current() >= 0) e->memory().Acquire(e->current(), end->known);
+  }
+  static unsigned hardware_concurrency() { return 2; }
+
+ private:
+  struct End {
+    bool reached = false;
+    sim::Clock known{};
+  };
+  std::shared_ptr<End> end_;
 };
 
 #define EPOCH_POINT(label)                                                   \
@@ -143,8 +224,9 @@ inline void FutexWait(const Atomic<std::uint32_t>* word, std::uint32_t expected,
                       std::int64_t nanos) noexcept {
   if (auto* e = sim::Engine::active()) e->Wait(word, expected, nanos);
 }
-inline void FutexWakeAll(const Atomic<std::uint32_t>* word) noexcept {
-  if (auto* e = sim::Engine::active()) e->WakeAll(word);
+inline long FutexWakeAll(const Atomic<std::uint32_t>* word) noexcept {
+  auto* e = sim::Engine::active();
+  return e == nullptr ? 0 : e->WakeAll(word);
 }
 
 enum class ByteLock { kShared = F_RDLCK, kExclusive = F_WRLCK, kNone = F_UNLCK };
@@ -168,6 +250,10 @@ inline sim::Disk& TheDisk() { return *sim::Disk::active(); }
 inline int open(const char* path, int flags, unsigned mode = 0) {
   return TheDisk().Open(path, flags, mode);
 }
+inline int openat(int at, const char* path, int flags, unsigned mode = 0) {
+  return TheDisk().Open(path, flags, mode, at);
+}
+inline int mkdir(const char* path, unsigned) { return TheDisk().MakeDirectory(path); }
 inline int close(int fd) {
   // An object may outlive the run: its process is gone, and its descriptors with it.
   return sim::Disk::active() == nullptr ? 0 : TheDisk().Close(fd);
@@ -192,8 +278,8 @@ inline int linkat(int, const char* from, int, const char* to, int) {
 }
 inline int unlink(const char* path) { return TheDisk().Unlink(path, false); }
 inline int rmdir(const char* path) { return TheDisk().Unlink(path, true); }
-inline int unlinkat(int directory, const char* name, int) {
-  return TheDisk().Unlink(TheDisk().PathOfListing(directory) + "/" + name, false);
+inline int unlinkat(int directory, const char* name, int flags) {
+  return TheDisk().Unlink(name, (flags & AT_REMOVEDIR) != 0, directory);
 }
 inline int renameat2(int, const char* from, int, const char* to, unsigned) {
   return TheDisk().Rename(from, to);
@@ -230,6 +316,7 @@ inline int posix_fallocate(int fd, std::int64_t, std::int64_t size) {
 }
 inline int flock(int fd, int operation) { return TheDisk().Flock(fd, (operation & LOCK_NB) == 0); }
 inline DIR* opendir(const char* path) { return TheDisk().OpenDirectory(path); }
+inline DIR* fdopendir(int fd) { return TheDisk().OpenDirectory(".", fd); }
 inline const dirent* readdir(DIR* directory) {
   sim::Engine::active()->Step();
   if (directory->at == directory->names.size()) return nullptr;
@@ -238,11 +325,18 @@ inline const dirent* readdir(DIR* directory) {
   return &directory->entry;
 }
 inline int closedir(DIR* directory) {
+  if (directory->fd >= 0) close(directory->fd);
   delete directory;
   return 0;
 }
-inline int dirfd(DIR* directory) { return TheDisk().RegisterListing(directory); }
-inline int getpid() { return 1000 + sim::Engine::active()->current(); }
+inline int dirfd(DIR* directory) { return directory->fd; }
+inline ssize_t write(int fd, const void* from, std::size_t) {
+  std::uint64_t count = 0;
+  std::memcpy(&count, from, sizeof count);
+  return TheDisk().AddToEvent(fd, count);
+}
+inline int eventfd(unsigned, int) { return TheDisk().MakeEvent(); }
+inline int getpid() { return 1000 + sim::Engine::active()->process(); }
 inline ssize_t getrandom(void* to, std::size_t size, unsigned) {
   for (std::size_t i = 0; i < size; ++i) {
     static_cast<unsigned char*>(to)[i] =

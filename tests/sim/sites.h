@@ -1,6 +1,6 @@
 // The places in the code that ask for an order, found by reading it; and which of them the barriers
 // of docs/protocol.md are. A place is named by what stands there, so that lines may move:
-// "participant_core.h:Pin:head.Load", with "#2" for the second of that name.
+// "pinning.h:Pin:head.Load", with "#2" for the second of that name.
 #ifndef EPOCH_TESTS_SIM_SITES_H_
 #define EPOCH_TESTS_SIM_SITES_H_
 

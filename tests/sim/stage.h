@@ -21,7 +21,7 @@ namespace epoch::sim {
 
 inline constexpr const char* kRegion = "/dev/shm/epoch.sim";
 inline constexpr const char* kJournal = "/disk/journal";
-inline constexpr std::size_t kArenaBytes = std::size_t{1} << 20;
+inline constexpr std::size_t kArenaBytes = std::size_t{2} << 20;
 // All memory that processes share.
 std::byte* Arena();
 

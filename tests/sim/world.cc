@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/journal/format.h"
 #include "tests/sim/audit.h"
+#include "tests/sim/folders.h"
 #include "tests/sim/names.h"
 #include "tests/sim/process.h"
 #include "tests/sim/stage.h"
@@ -152,6 +153,6 @@ class World {
 
 }  // namespace
 
-Outcome Play(const Plan& plan) { return World(plan).Play(); }
+Outcome Play(const Plan& plan) { return plan.folders ? PlayFolders(plan) : World(plan).Play(); }
 
 }  // namespace epoch::sim

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/inspect/region_status.h"
-#include "core/journal/write_queue.h"
 #include "core/journal/segment.h"
+#include "core/journal/write_queue.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {

@@ -291,14 +291,16 @@ class Driver {
     for (;;) {
       const std::uint64_t state_word = slot.state.Load();  // J
       const SlotWord state = SlotWord::Unpack(state_word);
-      // A joiner becomes Active later, and then it sees the proposal.
-      if (state.state != SlotState::kActive && state.state != SlotState::kExpelled) return {};
       const VoteWord vote = VoteWord::Unpack(slot.vote.Load());  // J
-      const bool counts = vote.generation == static_cast<std::uint16_t>(state.generation) &&
-                          vote.ballot == (ballot & kBallotMask);
-      // Heard even from an expelled slot: its owner may have found itself Active when it answered.
-      if (counts && vote.verdict == Verdict::kReject) return Abort(AbortCause::kRejected, index);
-      if (state.state == SlotState::kExpelled) return {};
+      const bool answered = vote.ballot == (ballot & kBallotMask);
+      // Heard whatever has become of the slot since: its owner was in when it answered.
+      if (answered && vote.verdict == Verdict::kReject) {
+        return Abort(AbortCause::kRejected, index);
+      }
+      // A joiner becomes Active later, and then it sees the proposal.
+      if (state.state != SlotState::kActive) return {};
+      const bool counts =
+          answered && vote.generation == static_cast<std::uint16_t>(state.generation);
       if (!IsVoter(slot) || Proposed(cell, index, state.generation)) return {};
       if (counts && vote.verdict == Verdict::kAccept) {
         const std::uint64_t digest = slot.vote_digest.Load(std::memory_order_relaxed);
@@ -310,13 +312,7 @@ class Driver {
       if (OwnerAlive(mapping_.probe_fd(), index)) {
         return {Obstacle::Kind::kVoter, AbortCause::kNobody, index, state_word};
       }
-      // Dead. It may have answered just before.
-      ReapSlot(mapping_, index);
-      const VoteWord last = VoteWord::Unpack(slot.vote.Load());
-      if (last.generation == static_cast<std::uint16_t>(state.generation) &&
-          last.ballot == (ballot & kBallotMask) && last.verdict == Verdict::kReject) {
-        return Abort(AbortCause::kRejected, index);
-      }
+      ReapSlot(mapping_, index);  // dead; it may have answered just before
     }
   }
 
@@ -337,7 +333,11 @@ class Driver {
     const std::uint64_t round = cell.round.Load(std::memory_order_relaxed);
     if (round == 0) return missing;
     const GatherWord gather = GatherWord::Unpack(view_.control->gather.Load());
-    if (gather.round != round) return Abort(AbortCause::kWithdrawn, gather.culprit);
+    if (gather.round != round) {
+      // Who ended it is known while its end is the last one, and nobody did if it was committed.
+      const bool known = gather.round == round + 1 && gather.cause != AbortCause::kNobody;
+      return Abort(AbortCause::kWithdrawn, known ? gather.culprit : kNoSlot);
+    }
     const std::uint64_t length = cell.length_bytes.Load(std::memory_order_relaxed);
     if (length > view_.geometry.state_bytes) return Abort(AbortCause::kDigestDiffers, 0);
     ForEachContribution({view_.PayloadOf(proposal), length}, [&](const GatheredPart& part) {

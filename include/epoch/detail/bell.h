@@ -23,13 +23,12 @@ namespace epoch::detail {
 
 using BellWord = seam::Atomic<std::uint32_t>;
 
-// Whether anybody slept, or was about to.
+// Whether anybody slept, and wakes up now.
 inline bool RingAt(BellWord& bell) noexcept {
   std::uint32_t value = bell.Load();  // B: pairs with the FetchOr in ArmAt
   while ((value & 1) != 0) {
     if (bell.CompareExchange(value, (value & ~1u) + 2)) {
-      seam::FutexWakeAll(&bell);
-      return true;
+      return seam::FutexWakeAll(&bell) > 0;
     }
   }
   return false;

@@ -183,6 +183,7 @@ class Gathering {
     in_.clear();
     missing_.reset();
     const std::uint32_t limit = view_.SlotLimit();
+    HeldBytes held(core_.mapping().probe_fd());
     for (std::uint32_t i = 0; i < limit; ++i) {
       const Slot& slot = view_.slots[i];
       const SlotWord state = SlotWord::Unpack(slot.state.Load());
@@ -192,7 +193,7 @@ class Gathering {
       const bool counts =
           state.state == SlotState::kActive && (flags & (kSlotVoter | kSlotParked)) == kSlotVoter;
       if (counts && (seen == seen_.end() || same)) {
-        if (!OwnerAlive(core_.mapping().probe_fd(), i)) {
+        if (!held.Alive(i)) {
           ReapSlot(core_.mapping(), i);
           return End(AbortCause::kDied, i);
         }
@@ -251,11 +252,11 @@ class Gathering {
       if (!Copy(part, state)) return absl::CancelledError();
     }
     if (state.size() > view_.geometry.state_bytes) return core_.TooLarge(state.size());
-    absl::StatusOr<DraftedCell> draft = core_.NewDraft(state.size());
-    if (!draft.ok()) return draft.status();
-    std::memcpy(core_.PayloadOf(*draft), state.data(), state.size());
     // Those who were waited for to the last moment still have to answer.
     const std::int64_t deadline_ns = std::max(deadline_ns_, DeadlineAfter(kGrace));
+    absl::StatusOr<DraftedCell> draft = core_.NewDraft(state.size(), deadline_ns);
+    if (!draft.ok()) return draft.status();
+    std::memcpy(core_.PayloadOf(*draft), state.data(), state.size());
     absl::StatusOr<Epoch> agreed = core_.Agree(*draft, state.size(), tag_, std::nullopt,
                                                {.deadline_ns = deadline_ns,
                                                 .voters = true,
@@ -287,8 +288,22 @@ class Gathering {
     // Up for decision already: if it is expelled from here on, that comes no later than this epoch.
     if (!core_.active()) wrong = "this contributor was expelled";
     held_ = Held{tail.version, ballot, tail.epoch, wrong.empty()};
+    // Before its vote, without which this is not committed: its proposer may have come later.
+    if (forced_ && wrong.empty()) MarkForced(cell, ballot);
     core_.voter().Cast(cell, ballot, wrong.empty() ? Verdict::kAccept : Verdict::kReject, digest,
                        wrong);
+  }
+
+  static void MarkForced(VersionCell& cell, std::uint64_t ballot) noexcept {
+    std::uint64_t word = cell.outcome.Load();
+    for (;;) {
+      OutcomeWord outcome = OutcomeWord::Unpack(word);
+      if (outcome.decision != Decision::kUndecided || outcome.ballot != (ballot & kBallotMask) ||
+          std::exchange(outcome.forced, true) ||
+          cell.outcome.CompareExchange(word, outcome.Pack())) {
+        return;
+      }
+    }
   }
 
   // What is wrong with a proposal of this round; empty: nothing.
@@ -325,11 +340,22 @@ class Gathering {
   }
 
   void TimeOut(Slices& slices) noexcept {
+    // Whoever was found missing may have answered since, and in time.
     if (held_.has_value()) {
+      standing_ = core_.Step();
+      if (!standing_.waits()) return;
       // Accepted already, so it may still be committed; or be decided against, once, for all.
       DecideAborted(view_.cells[held_->cell], held_->ballot, AbortCause::kDeadline,
                     standing_.waits() ? standing_.slot : claim_.slot);
       return;
+    }
+    if (missing_.has_value() && options_.on_straggler != Straggler::kExpel) {
+      const Slot& slot = view_.slots[*missing_];
+      if (slot.offer.Load() == OfferWord(SlotWord::Unpack(slot.state.Load()).generation) &&
+          !std::exchange(looked_again_, true)) {
+        slices = Slices(DeadlineAfter(kGrace), 1'000'000, 1'000'000);
+        return;
+      }
     }
     if (options_.on_straggler == Straggler::kExpel && missing_.has_value()) {
       const std::uint32_t straggler = *missing_;
@@ -418,6 +444,7 @@ class Gathering {
   std::optional<Held> held_;  // the proposal that this one has answered
   bool complete_ = false;     // all that is needed has been offered
   bool graced_ = false;
+  bool looked_again_ = false;
   bool forced_ = false;
 };
 

@@ -50,7 +50,7 @@ class JournalPort {
   enum class Progress {
     kIdle,   // nothing accepted waits for the disk
     kMoved,  // a batch became durable; look at head again
-    kBusy,   // another process is writing: wait for the bell, at most `help_after_ns`
+    kBusy,   // others write: wait until head moves, at most `help_after_ns`
   };
   struct Outcome {
     Progress progress;
@@ -58,13 +58,15 @@ class JournalPort {
   };
 
   virtual ~JournalPort() = default;
-  // Writes at most one batch, and waits until it is on disk. What is accepted up to `wanted` gets
-  // frozen; a batch of others is written when its own writer is dead or slow. Errors: DataLoss
-  // (poisoned), ResourceExhausted (no room for the next segment; what is accepted stays pending),
-  // FailedPrecondition (the region has been restored elsewhere; this mapping is history).
+  // Writes at most one batch, and waits until it is on disk. Freezes one, of all that is accepted,
+  // if `wanted` is in none yet; writes one of others when its own writer is dead or slow. Errors:
+  // DataLoss (poisoned), ResourceExhausted (no room for the next segment; what is accepted stays
+  // pending), FailedPrecondition (the region has been restored elsewhere; this mapping is history).
   virtual absl::StatusOr<Outcome> Flush(std::uint32_t slot, Epoch wanted) = 0;
   // Hands what is accepted to the disk, if that needs no waiting. Never blocks on the disk.
   virtual void Start(std::uint32_t slot) = 0;
+  // Takes note of what Start has handed to the disk and is done. Never blocks.
+  virtual void Reap() = 0;
   // For who has nothing to do: after a while, leaves evidence on disk of what was committed last.
   virtual void Rest(std::uint32_t slot) = 0;
   // "io_uring" or "pwritev2", with "+buffered" where the filesystem refuses O_DIRECT.
@@ -129,14 +131,19 @@ inline void AdvanceDurableHead(const RegionView& view) noexcept {
     std::uint64_t word = view.control->head.Load();
     const StateWord head = StateWord::Unpack(word);
     if (head.phase == Phase::kPoisoned) return;
+    // A batch that ends beyond head holds what was accepted, and tail never goes back behind that.
+    if (!moved && StateWord::Unpack(view.control->tail.Load()).epoch <= head.epoch) return;
     std::array<std::uint64_t, kBatchRingSlots> words;
     if (!ReadBatchWords(*view.control, words)) return;
-    // The batch that begins behind head is the one with the lowest end beyond it: batches are frozen
-    // in order, and their words stay until head has passed them.
+    // The batch that begins behind head is the one with the lowest end beyond it: batches are
+    // frozen in order, and their words stay until head has passed them.
     BatchW next{};
-    Epoch frozen = head.epoch;
+    Epoch frozen = head.epoch, oldest = head.epoch;
     for (const std::uint64_t candidate : words) {
       const BatchW w = BatchW::Unpack(candidate);
+      // One without versions ends where its predecessor does, which it must not pass for.
+      if (w.hint_only) continue;
+      if (w.last < oldest) oldest = w.last;
       if (w.last > head.epoch && (next.last == 0 || w.last < next.last)) next = w;
       if (w.last > frozen) frozen = w.last;
     }
@@ -151,7 +158,11 @@ inline void AdvanceDurableHead(const RegionView& view) noexcept {
     // was written had drained, or the fence was given up.
     if (view.control->head.CompareExchange(
             word, StateWord{Phase::kOpen, next.version, next.last}.Pack())) {
-      RingDoors(*view.control, head.epoch, next.last);
+      // Some before it, too: who moved head there may have died before it rang. Not all, as further
+      // on these are the doors of others, who would wake up in vain.
+      constexpr Epoch kAgain = 16;
+      if (head.epoch - oldest > kAgain) oldest = head.epoch - kAgain;
+      RingDoors(*view.control, oldest, next.last);
       Ring(*view.control);
       moved = true;
     }

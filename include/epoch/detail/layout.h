@@ -88,8 +88,8 @@ struct Control {
   alignas(kHotStride) seam::Atomic<std::uint64_t> tail;
   // Futex word: bit 0 says that somebody sleeps, the rest counts wake-ups (bell.h).
   alignas(kHotStride) seam::Atomic<std::uint32_t> bell;
-  // Futex words like the bell, for those who wait for one epoch to be durable: door e mod 64 is that
-  // of epoch e.
+  // Futex words like the bell, for those who wait for one epoch to be durable: door e mod 64 is
+  // that of epoch e.
   alignas(kHotStride) seam::Atomic<std::uint32_t> doors[kDoors];
   // Slots from here on have never been taken; scans stop here. Only grows.
   alignas(kHotStride) seam::Atomic<std::uint32_t> slot_limit;

@@ -1,8 +1,9 @@
-// The seam: every atomic access, futex, clock read, liveness query and injected fault of Epoch goes
-// through this file; files and directories through its second half, system_calls.h. In production
-// it is std::atomic and plain system calls, at no cost. A build that defines EPOCH_SEAM_HEADER
-// replaces the whole file; one that defines EPOCH_TEST_POINTS keeps it and makes the labelled
-// points call a hook (to kill, stop, or fail the process right there).
+// The seam: every atomic access, futex, clock read, liveness query, thread, mutex that threads
+// share and injected fault of Epoch goes through this file; files and directories through its
+// second half, system_calls.h. In production it is std::atomic and plain system calls, at no cost.
+// A build that defines EPOCH_SEAM_HEADER replaces the whole file; one that defines
+// EPOCH_TEST_POINTS keeps it and makes the labelled points call a hook (to kill, stop, or fail the
+// process right there).
 #ifndef EPOCH_DETAIL_SEAM_H_
 #define EPOCH_DETAIL_SEAM_H_
 
@@ -20,6 +21,8 @@
 #include <atomic>
 #include <climits>
 #include <cstdint>
+#include <mutex>
+#include <thread>
 #include <type_traits>
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -52,6 +55,11 @@ class Atomic {
  private:
   std::atomic<T> value_;
 };
+
+// Threads within this process, and what they share.
+using Thread = std::thread;
+using Mutex = std::mutex;
+using RecursiveMutex = std::recursive_mutex;
 
 // Labelled points: places where a test can kill or stop this process, or make the next step fail.
 #ifdef EPOCH_TEST_POINTS
@@ -102,8 +110,9 @@ inline void FutexWait(const Atomic<std::uint32_t>* word, std::uint32_t expected,
   timespec relative{.tv_sec = nanos / 1'000'000'000, .tv_nsec = nanos % 1'000'000'000};
   syscall(SYS_futex, word, FUTEX_WAIT, expected, &relative, nullptr, 0);
 }
-inline void FutexWakeAll(const Atomic<std::uint32_t>* word) noexcept {
-  syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+// How many woke up.
+inline long FutexWakeAll(const Atomic<std::uint32_t>* word) noexcept {
+  return syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
 // Open-file-description locks on single bytes: the kernel's own word on who is alive. They vanish

@@ -24,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/bell.h"
+#include "epoch/detail/liveness.h"
 #include "epoch/detail/mapping.h"
 #include "epoch/detail/versions.h"
 
@@ -62,11 +63,6 @@ inline std::string ReadName(const Slot& slot) {
 inline std::string DescribeSlot(const RegionView& view, std::uint32_t index) {
   const Slot& slot = view.slots[index];
   return absl::StrCat("\"", ReadName(slot), "\" (slot ", index, ", pid ", slot.pid.Load(), ")");
-}
-
-// Whether the slot's owner lives; kUnknown counts as alive: EPERM is not death.
-inline bool OwnerAlive(int probe_fd, std::uint32_t slot) noexcept {
-  return seam::TestByteLock(probe_fd, slot) != seam::LockState::kFree;
 }
 
 inline void ClearOwned(const Slot& slot, std::uint64_t expelled,
@@ -116,7 +112,11 @@ inline bool ReapSlot(const Mapping& mapping, std::uint32_t index) noexcept {
 inline std::uint32_t ReapAll(const Mapping& mapping) noexcept {
   std::uint32_t reaped = 0;
   const std::uint32_t limit = mapping.view().SlotLimit();
-  for (std::uint32_t i = 0; i < limit; ++i) reaped += ReapSlot(mapping, i) ? 1 : 0;
+  HeldBytes held(mapping.probe_fd());
+  for (std::uint32_t i = 0; i < limit; ++i) {
+    // Evidence may be older than the state: whoever joins or dies since is alive, or found later.
+    reaped += !held.Shows(i) && ReapSlot(mapping, i) ? 1 : 0;
+  }
   return reaped;
 }
 
@@ -282,6 +282,7 @@ template <typename Visit>
 void ForEachStraggler(const Mapping& mapping, Epoch epoch, Visit&& visit) {
   const RegionView& view = mapping.view();
   const std::uint32_t limit = view.SlotLimit();
+  HeldBytes held(mapping.probe_fd());
   for (std::uint32_t i = 0; i < limit; ++i) {
     const Slot& slot = view.slots[i];
     const SlotState state = SlotWord::Unpack(slot.state.Load()).state;
@@ -289,7 +290,7 @@ void ForEachStraggler(const Mapping& mapping, Epoch epoch, Visit&& visit) {
     if ((slot.flags.Load() & kSlotParked) != 0) continue;
     const std::uint64_t acknowledged = OwnedWord::Unpack(slot.ack.Load()).number;
     if (acknowledged != kNone && acknowledged >= epoch) continue;
-    if (!OwnerAlive(mapping.probe_fd(), i)) {
+    if (!held.Alive(i)) {
       if (!mapping.read_only()) ReapSlot(mapping, i);
       continue;
     }

@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -55,6 +56,7 @@ using ::pread;
 using ::pwrite;
 using ::pwritev2;
 using ::read;
+using ::write;
 // Directories.
 using ::closedir;
 using ::DIR;
@@ -64,6 +66,7 @@ using ::flock;
 using ::opendir;
 using ::readdir;
 // Not files, but asked of the same kernel.
+using ::eventfd;
 using ::getpid;
 using ::getrandom;
 using ::sched_yield;

@@ -72,7 +72,7 @@ class Voter {
 
   // Answers what tail has up for decision, if this participant has a say and did not answer yet.
   // `guard` as for Driver. True: a vote was cast; the caller drives next, and rings if that is of
-  // no avail (ParticipantCore::RingAfterVote).
+  // no avail (Helping::RingAfterVote).
   bool Answer(seam::Atomic<std::uint64_t>& guard) {
     if (!Asked()) return false;
     // Not waiting: the other thread is answering already.
@@ -236,7 +236,7 @@ class Voter {
   const SlotClaim& claim_;
   Slot& slot_;
   const Mapping& mapping_;
-  std::recursive_mutex mutex_;  // a validator may call back, and is turned away
+  seam::RecursiveMutex mutex_;  // a validator may call back, and is turned away
   Validator validator_, next_validator_;
   bool has_next_ = false;
   bool dead_ = false;

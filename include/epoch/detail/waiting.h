@@ -1,0 +1,246 @@
+// How a participant waits: in slices, helping whatever it waits for.
+//
+// Progress: blocking, at most until the deadline that the caller gives.
+#ifndef EPOCH_DETAIL_WAITING_H_
+#define EPOCH_DETAIL_WAITING_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "epoch/detail/bell.h"
+#include "epoch/detail/helping.h"
+
+namespace epoch::detail {
+
+// How long to look at a vote before sleeping: about as long as a sleep and a wake-up take.
+inline constexpr std::int64_t kSpin_ns = 30'000;
+
+class Waiting : public Helping {
+ public:
+  // Waits until nothing is up for decision any more.
+  absl::Status AwaitDecision(std::int64_t deadline_ns) {
+    return DriveUntil(deadline_ns, nullptr, [&] {
+      return StateWord::Unpack(view_.control->tail.Load()).phase != Phase::kVoting;
+    });
+  }
+
+  // `own`: this participant's proposal, up for decision; then there is no error.
+  template <typename Done>
+  absl::Status DriveUntil(std::int64_t deadline_ns, VersionCell* own, Done&& done) {
+    Slices slices(deadline_ns, 1'000'000, 1'000'000);  // a death is noticed within 2 ms
+    int turns = 0;
+    for (bool spun = false;;) {
+      const std::uint32_t armed = spun ? Arm(*view_.control) : 0;
+      if (own != nullptr && done()) return absl::OkStatus();
+      const std::uint64_t tail = view_.control->tail.Load();
+      const Standing standing = Step();
+      if (done()) return absl::OkStatus();
+      if (standing.found == Standing::Found::kDamaged) {
+        return absl::DataLossError(absl::StrCat(mapping_->path(),
+                                                ": what tail has up for a vote, or head is closed "
+                                                "for, is damaged"));
+      }
+      if (own == nullptr) {
+        if (absl::Status s = Status(); !s.ok()) return s;
+        if (standing.found == Standing::Found::kReader && standing.slot == claim_.slot) {
+          return absl::FailedPreconditionError(
+              "a fence waits for the pin that this participant holds: release it first; nothing "
+              "was changed");
+        }
+      }
+      if (!standing.waits()) {
+        // Something was finished, so look again. Words that never settle are damage.
+        constexpr int kMostTurns = 1'000'000;
+        if (own == nullptr && ++turns > kMostTurns) {
+          return absl::DataLossError(
+              absl::StrCat(mapping_->path(), ": what tail has up for a vote never settles"));
+        }
+        continue;
+      }
+      turns = 0;
+      std::int64_t nanos = slices.Next();
+      if (standing.found == Standing::Found::kDisk && view_.durable) {
+        Flushing flushing = FlushOnce(nanos);
+        if (!flushing.status.ok()) {
+          if (own == nullptr) return flushing.status;
+          DecideAborted(*own, own->ballot.Load(std::memory_order_relaxed), AbortCause::kPoisoned,
+                        0);
+        }
+        if (flushing.moved || !flushing.status.ok()) continue;
+      }
+      if (nanos <= 0) {
+        if (done()) return absl::OkStatus();
+        return absl::DeadlineExceededError(absl::StrCat("a vote is undecided: it waits for ",
+                                                        standing.found == Standing::Found::kDisk
+                                                            ? "the disk"
+                                                            : DescribeSlot(view_, standing.slot),
+                                                        "; nothing was changed"));
+      }
+      if (!spun) {
+        SpinWhileTailIs(tail);
+        spun = true;
+      } else {
+        seam::FutexWait(&view_.control->bell, armed, nanos);
+      }
+    }
+  }
+
+  // `accepted`: the epoch is this participant's own transition. To be expelled changes nothing
+  // about it any more; an error would say that nothing was changed, and be wrong.
+  absl::Status AwaitCommitted(Epoch epoch, absl::Duration timeout, bool accepted = false) {
+    if (HeadEpoch() >= epoch) return absl::OkStatus();
+    if (absl::Status s = Status(); !accepted && !s.ok()) return s;
+    const std::int64_t deadline_ns = DeadlineAfter(timeout);
+    // Whoever writes the journal may die, and a batch takes much less than a millisecond.
+    const std::int64_t first_ns = view_.durable ? 400'000 : 1'000'000;
+    Slices slices(deadline_ns, first_ns);
+    std::string stalled;
+    for (;;) {
+      const Standing standing = Step();
+      const StateWord head = StateWord::Unpack(view_.control->head.Load());
+      if (head.epoch >= epoch) return absl::OkStatus();
+      if (head.phase == Phase::kPoisoned) {
+        return absl::DataLossError(
+            absl::StrCat("the journal failed: whether epoch ", epoch,
+                         " is durable is unknown until recovery; head stays at ", head.epoch));
+      }
+      std::int64_t nanos = slices.Next();
+      bool idle = true;
+      const std::uint64_t tail_word = view_.control->tail.Load();
+      if (standing.waits()) {
+        if (standing.found == Standing::Found::kReader && standing.slot == claim_.slot) {
+          return absl::FailedPreconditionError(
+              "a fence waits for the pin that this participant holds: release it first");
+        }
+        nanos = std::min<std::int64_t>(nanos, 1'000'000);  // deaths and deadlines ring no bell
+      }
+      if (view_.durable && StateWord::Unpack(tail_word).epoch > head.epoch) {
+        Flushing flushing = FlushOnce(nanos, epoch);
+        if (!flushing.status.ok() && HeadEpoch() >= epoch) return absl::OkStatus();
+        if (absl::IsUnavailable(flushing.status)) {
+          return absl::UnavailableError(
+              absl::StrCat("epoch ", epoch,
+                           " is accepted, but nobody writes the journal now: "
+                           "its outcome is pending"));
+        }
+        if (!flushing.status.ok()) return flushing.status;
+        if (!flushing.stalled.empty()) stalled = absl::StrCat(" (", flushing.stalled, ")");
+        if (flushing.moved && nanos > 0) {
+          slices = Slices(deadline_ns, first_ns);
+          continue;
+        }
+        idle = !flushing.busy;
+      }
+      if (nanos <= 0) {
+        if (HeadEpoch() >= epoch) return absl::OkStatus();
+        return absl::DeadlineExceededError(
+            absl::StrCat("the region is at epoch ", head.epoch, ", not yet at ", epoch,
+                         StateWord::Unpack(tail_word).epoch >= epoch
+                             ? "; the transition is accepted and its outcome pending"
+                             : "",
+                         stalled));
+      }
+      JournalPort* const port = view_.durable ? mapping_->port() : nullptr;
+      if (port != nullptr && StateWord::Unpack(tail_word).epoch <= head.epoch) {
+        port->Rest(claim_.slot);
+      }
+      if (accepted && port != nullptr && !standing.waits() && (!options_.voter || listening())) {
+        // Nothing else has to wake it up; the rest is for the slices. Head moved since: a batch is
+        // done, and it may be this one's turn to freeze the next.
+        SleepAtUnless(DoorOf(*view_.control, epoch), nanos,
+                      [&] { return view_.control->head.Load() != head.Pack(); });
+        continue;
+      }
+      SleepUnless(*view_.control, nanos, [&] {
+        return view_.control->head.Load() != head.Pack() ||
+               (idle && view_.control->tail.Load() != tail_word);
+      });
+    }
+  }
+
+  absl::Status AwaitConverged(Epoch epoch, absl::Duration timeout) {
+    if (pinned()) {
+      return absl::FailedPreconditionError(
+          "waiting for convergence while holding a pin would wait for oneself: release it first");
+    }
+    if (options_.acknowledges_by_hand && (acknowledged_ == kNone || acknowledged_ < epoch)) {
+      return absl::FailedPreconditionError(
+          "waiting for convergence before having acknowledged by hand would wait for oneself");
+    }
+    const std::int64_t deadline_ns = DeadlineAfter(timeout);
+    if (absl::Status s = AwaitCommitted(epoch, timeout); !s.ok()) return s;
+    Slices slices(deadline_ns, 1'000'000, 2'000'000);  // a death is noticed within 2 ms
+    const auto converged = [&] {
+      bool behind = false;
+      ForEachStraggler(*mapping_, epoch, [&](std::uint32_t) { return !(behind = true); });
+      return !behind;
+    };
+    for (;;) {
+      if (absl::StatusOr<Epoch> polled = Poll(); !polled.ok()) return polled.status();
+      if (converged()) return absl::OkStatus();
+      const std::int64_t nanos = slices.Next();
+      if (nanos <= 0) {
+        return absl::DeadlineExceededError(absl::StrCat("epoch ", epoch,
+                                                        " is committed, but not acknowledged by ",
+                                                        NameStragglers(*mapping_, epoch)));
+      }
+      SleepUnless(*view_.control, nanos, converged);
+    }
+  }
+
+  absl::StatusOr<Epoch> Poll() {
+    if (absl::Status s = Ready(); !s.ok()) return s;
+    Step();
+    // What is pinned is what this participant operates under, however far head has moved.
+    const Epoch epoch = pinned() ? pinned_.epoch : HeadEpoch();
+    Acknowledge(epoch);
+    return epoch;
+  }
+
+  absl::Status Serve(absl::Duration duration, absl::FunctionRef<bool()> stop) {
+    if (absl::Status s = Status(); !s.ok()) return s;
+    if (!view_.durable) {
+      return absl::FailedPreconditionError("the region is volatile: there is no journal to serve");
+    }
+    if (mapping_->port() == nullptr) {
+      return absl::FailedPreconditionError(
+          "this program has no compiled journal: link epoch::journal");
+    }
+    const std::int64_t deadline_ns = DeadlineAfter(duration);
+    // Raised once for the whole time: between two looks at `stop` others must still count on it.
+    slot_->flags.FetchOr(kSlotFlushes);
+    absl::Status s;
+    do {
+      const std::int64_t left_ns = deadline_ns - seam::MonotonicNanos();
+      s = AwaitCommitted(kMaxEpoch, std::min(absl::Nanoseconds(left_ns), absl::Milliseconds(100)));
+    } while (absl::IsDeadlineExceeded(s) && !stop() && seam::MonotonicNanos() < deadline_ns);
+    SetFlags(slot_->flags.Load() & ~std::uint32_t{kSlotFlushes});
+    return absl::IsDeadlineExceeded(s) ? absl::OkStatus() : s;
+  }
+
+ protected:
+  using Helping::Helping;
+  ~Waiting() = default;
+
+  // The last voter finishes a vote by itself, mostly within microseconds, and changes tail last.
+  void SpinWhileTailIs(std::uint64_t tail) const noexcept {
+    const std::int64_t until_ns = seam::MonotonicNanos() + kSpin_ns;
+    do {
+      for (int i = 0; i < 8; ++i) {
+        if (view_.control->tail.Load() != tail) return;
+        seam::CpuRelax();
+      }
+    } while (seam::MonotonicNanos() < until_ns);
+  }
+};
+
+}  // namespace epoch::detail
+
+#endif  // EPOCH_DETAIL_WAITING_H_

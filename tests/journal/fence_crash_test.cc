@@ -1,0 +1,150 @@
+// A fenced transition of a durable region whose proposer, and writer, is gone between the decision
+// and the moment in which it becomes visible. Head is closed then. Whoever wants to read does what
+// is missing.
+#include <signal.h>
+
+#include <memory>
+#include <ostream>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "journal_test.h"
+#include "support/child.h"
+#include "support/trap.h"
+
+namespace epoch::test {
+namespace {
+
+// args: region, label, signal, time-out in seconds (0: none). Proposes a fenced state as epoch 1,
+// and gets as far as the label.
+ROLE(Fencer) {
+  auto region = Region::Open(self.args.at(0));
+  ROLE_CHECK(region.ok(), region.status().ToString());
+  auto me = Participant::Join(*region, {.name = "fencer"});
+  ROLE_CHECK(me.ok(), me.status().ToString());
+  const Trap trap(self.args.at(1), 1, std::stoi(self.args.at(2)));
+  const int seconds = std::stoi(self.args.at(3));
+  const auto made = Advance(
+      *me, kCheckedStateBytes,
+      {.fence = true, .timeout = seconds == 0 ? absl::InfiniteDuration() : absl::Seconds(seconds)});
+  self.wire.Say(made.ok() ? absl::StrCat("committed ", *made) : made.status().ToString());
+  return 0;
+}
+
+// args: region. Says what it pins; a process of its own, so that one who waits for ever is noticed.
+ROLE(Reader) {
+  auto region = Region::Open(self.args.at(0));
+  ROLE_CHECK(region.ok(), region.status().ToString());
+  auto me = Participant::Join(*region, {.name = "reader"});
+  ROLE_CHECK(me.ok(), me.status().ToString());
+  self.wire.Say("joined");
+  self.wire.Hear();
+  const Pin pin = me->Pin();
+  const bool whole = pin.ok() && ReadChecked(pin.state()) == pin.epoch();
+  self.wire.Say(whole ? absl::StrCat("pinned ", pin.epoch()) : "refused");
+  return 0;
+}
+
+class FencingTest : public JournalTest, public testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    auto made = Region::Create(name(), Options());
+    ASSERT_OK(made);
+    region_.emplace(*std::move(made));
+    reader_ = std::make_unique<Child>("Reader", std::vector{name()});
+    ASSERT_EQ(reader_->Hear(), "joined");
+  }
+  std::unique_ptr<Child> Fencer(int signal) {
+    return std::make_unique<Child>(
+        "Fencer", std::vector<std::string>{name(), GetParam(), absl::StrCat(signal), "0"});
+  }
+  void ExpectThatWhoPinsFinishesIt() {
+    const auto head = detail::StateWord::Unpack(region_->mapping()->view().control->head.Load());
+    ASSERT_EQ(head.phase, detail::Phase::kClosed);
+    ASSERT_EQ(head.epoch, 0u) << "decided, and not visible";
+    reader_->Say("pin");
+    EXPECT_EQ(reader_->Hear(), "pinned 1");
+    EXPECT_EQ(reader_->Wait(), 0);
+    EXPECT_EQ(region_->epoch(), 1u);
+  }
+
+  std::optional<Region> region_;
+  std::unique_ptr<Child> reader_;
+};
+
+class KilledFencing : public FencingTest {};
+TEST_P(KilledFencing, WhoPinsFinishesIt) {
+  const auto fencer = Fencer(SIGKILL);
+  ASSERT_EQ(fencer->Wait(), -SIGKILL);
+  ASSERT_NO_FATAL_FAILURE(ExpectThatWhoPinsFinishesIt());
+  ExpectNothingLeaked(*region_, 0);
+  ExpectCompleteHistory(directory(), 1);
+}
+
+class StoppedFencing : public FencingTest {};
+TEST_P(StoppedFencing, WhoPinsFinishesIt) {
+  const auto fencer = Fencer(SIGSTOP);
+  ASSERT_TRUE(fencer->AwaitStop());
+  ASSERT_NO_FATAL_FAILURE(ExpectThatWhoPinsFinishesIt());
+  fencer->Continue();
+  EXPECT_EQ(fencer->Hear(), "committed 1");
+  EXPECT_EQ(fencer->Wait(), 0);
+  ExpectNothingLeaked(*region_, 0);
+  ExpectCompleteHistory(directory(), 1);
+}
+
+// Nobody that could write the journal is left.
+class UnwrittenFence : public JournalTest {
+ protected:
+  void Decide(int timeout_s) {
+    ASSERT_OK(Region::Create(name(), Options()));
+    Child fencer("Fencer",
+                 {name(), "vote.finished", absl::StrCat(SIGKILL), absl::StrCat(timeout_s)});
+    ASSERT_EQ(fencer.Wait(), -SIGKILL);
+    auto opened = Region::Open(name());
+    ASSERT_OK(opened);
+    region_.emplace(*std::move(opened));
+    region_->mapping()->set_port(nullptr);  // as in a program that knows the headers only
+    auto self = Participant::Join(*region_, {.name = "reader"});
+    ASSERT_OK(self);
+    self_.emplace(*std::move(self));
+    EXPECT_EQ(head_phase(), detail::Phase::kClosed);
+  }
+  detail::Phase head_phase() const {
+    return detail::StateWord::Unpack(region_->mapping()->view().control->head.Load()).phase;
+  }
+  std::optional<Region> region_;
+  std::optional<Participant> self_;
+};
+
+TEST_F(UnwrittenFence, WithoutATimeOutStaysClosedUntilSomebodyWrites) {
+  ASSERT_NO_FATAL_FAILURE(Decide(0));
+  for (int i = 0; i < 10; ++i) EXPECT_FAILS(self_->TryPin(), kUnavailable, "fence");
+  EXPECT_EQ(head_phase(), detail::Phase::kClosed);
+  Child writer("Reader", {name()});
+  ASSERT_EQ(writer.Hear(), "joined");
+  writer.Say("pin");
+  EXPECT_EQ(writer.Hear(), "pinned 1");
+  EXPECT_EQ(self_->Pin().epoch(), 1u);
+}
+
+TEST_F(UnwrittenFence, IsReadableAgainAfterItsTimeOutAndPoisoned) {
+  ASSERT_NO_FATAL_FAILURE(Decide(2));
+  const Pin pin = self_->Pin();  // waits for it
+  ASSERT_TRUE(pin.ok());
+  EXPECT_EQ(pin.epoch(), 0u);
+  EXPECT_EQ(head_phase(), detail::Phase::kPoisoned);
+}
+
+std::string NameOf(const testing::TestParamInfo<const char*>& info) {
+  std::string name = info.param;
+  for (char& c : name) c = c == '.' ? '_' : c;
+  return name;
+}
+const auto kLabels =
+    testing::Values("vote.finished", "journal.frozen", "journal.written", "journal.marked");
+INSTANTIATE_TEST_SUITE_P(At, KilledFencing, kLabels, NameOf);
+INSTANTIATE_TEST_SUITE_P(At, StoppedFencing, kLabels, NameOf);
+
+}  // namespace
+}  // namespace epoch::test

@@ -1,0 +1,79 @@
+// Journals that earlier versions of the format have left, kept as files: they stay readable, or are
+// refused by name.
+#include <sys/stat.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include "journal_test.h"
+
+namespace epoch::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class GoldenTest : public JournalTest {
+ protected:
+  // Puts the kept part of a segment into the journal's directory, with the zeros that it had.
+  std::string Unpack(const std::string& golden) {
+    Bytes bytes = ReadFile(std::string(EPOCH_GOLDEN_DIR "/") + golden);
+    journal::SegmentHeader header{};
+    std::memcpy(&header, bytes.data(), sizeof header);
+    bytes.resize(header.capacity_blocks * kBlockBytes);
+    fs::create_directories(directory());
+    const std::string path = journal::SegmentPath(directory(), header.journal, header.segment);
+    WriteFile(path, bytes);
+    return path;
+  }
+};
+
+TEST_F(GoldenTest, FormatOnePointZeroIsRead) {
+  for (const std::string history : {"all", "latest"}) {
+    SCOPED_TRACE(history);
+    const std::string path = Unpack("format-1.0-" + history + ".segment");
+    absl::StatusOr<journal::SegmentScan> scan = journal::Preview(directory());
+    ASSERT_OK(scan);
+    EXPECT_EQ(scan->header.format_minor, 0u);
+    EXPECT_EQ(scan->epoch, 5u);
+    EXPECT_EQ(scan->batches, 5u);
+    EXPECT_FALSE(scan->sealed);
+    // It goes on in a segment of the present format.
+    RegionOptions options = Options();
+    options.state_bytes = 9000;
+    {
+      absl::StatusOr<Region> region = Region::Restore(name(), options);
+      ASSERT_OK(region);
+      const absl::StatusOr<Snapshot> state = region->Read();
+      ASSERT_OK(state);
+      EXPECT_EQ(state->epoch, 5u);
+      EXPECT_EQ(
+          std::string(reinterpret_cast<const char*>(state->state.data()), state->state.size()),
+          "the last of " + history);
+      absl::StatusOr<Participant> self = Participant::Join(*region);
+      ASSERT_OK(self);
+      ASSERT_OK(self->Commit("more"));
+    }
+    const absl::StatusOr<journal::JournalScan> all = journal::ScanJournal(directory());
+    ASSERT_OK(all);
+    EXPECT_THAT(all->damage, testing::IsEmpty());
+    ASSERT_EQ(all->segments.size(), 2u);
+    EXPECT_EQ(all->segments.back().header.format_minor, journal::kFormatMinor);
+    EXPECT_EQ(all->segments.back().epoch, 6u);
+    ASSERT_OK(Region::Unlink(name()));
+    fs::remove_all(directory());
+  }
+}
+
+TEST_F(GoldenTest, AFormatToComeIsRefusedByName) {
+  const std::string path = Unpack("format-1.0-all.segment");
+  const std::uint32_t major = journal::kFormatMajor + 1;
+  Patch(path, offsetof(journal::SegmentHeader, format_major),
+        reinterpret_cast<const std::byte*>(&major), sizeof major);
+  const Bytes before = ReadFile(path);
+  EXPECT_FAILS(Region::Restore(name(), Options()), kUnimplemented,
+               "journal format 2, this build speaks 1");
+  EXPECT_EQ(ReadFile(path), before);
+}
+
+}  // namespace
+}  // namespace epoch::test
