@@ -79,7 +79,8 @@ BatchHeader BatchBuilder::HeaderOf(std::uint64_t segment, std::uint64_t first,
   return header;
 }
 
-void BatchBuilder::BuildSeal(const BatchReading& last, std::uint64_t at, std::byte* to) const {
+void BatchBuilder::BuildSeal(const BatchReading& last, std::uint64_t chain, std::uint64_t at,
+                             std::byte* to) const {
   std::memset(to, 0, kBlockBytes);
   const BatchW w = BatchW::Unpack(last.w);
   BatchHeader header = HeaderOf(BatchE::Unpack(last.e).segment, at, 1);
@@ -87,7 +88,7 @@ void BatchBuilder::BuildSeal(const BatchReading& last, std::uint64_t at, std::by
   header.first_epoch = w.last + 1;
   header.last_epoch = w.last;
   header.durable_hint = w.last;
-  header.previous_chain = header.chain = view_.cells[w.version].chain.Load(kRelaxed);
+  header.previous_chain = header.chain = chain;
   header.crc = BatchHeaderCrc(header);
   BlockWriter writer(to, super_.journal, header.segment, at);
   writer.Append(&header, sizeof header);

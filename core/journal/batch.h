@@ -40,8 +40,10 @@ class BatchBuilder {
              const std::vector<Piece>& pieces, std::uint64_t first, std::uint64_t blocks,
              std::byte* to) const;
 
-  // The seal of the segment in which `last` is the last batch, for block number `at`.
-  void BuildSeal(const BatchReading& last, std::uint64_t at, std::byte* to) const;
+  // The seal of the segment in which `last` is the last batch, with that chain, for block number
+  // `at`. Not read from the batch's cell: once the next segment is there, that may be recycled.
+  void BuildSeal(const BatchReading& last, std::uint64_t chain, std::uint64_t at,
+                 std::byte* to) const;
 
  private:
   BatchHeader HeaderOf(std::uint64_t segment, std::uint64_t first, std::uint64_t blocks) const;

@@ -526,7 +526,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     }
     EPOCH_POINT("journal.rolled");
     SweepSpares(directory_, number);
-    Seal(ring.At(offset - 1));
+    Seal(ring.At(offset - 1), header.previous_chain);
     if (absl::Status s = Reattach(); !s.ok()) return s;
     if (segment_.number < number) {
       return absl::InternalError(
@@ -537,9 +537,9 @@ class Port final : public JournalPort, public detail::ForkAware {
 
   // Says in the old segment that there is a newer one, so that this one can not be lost unnoticed.
   // Not durably: it narrows what goes undetected, and no more.
-  void Seal(const BatchReading& last) {
+  void Seal(const BatchReading& last, std::uint64_t chain) {
     if (BatchE::Unpack(last.e).segment != segment_.number) return;
-    builder_.BuildSeal(last, capacity_blocks_ - kSealBlocks, buffer_.data());
+    builder_.BuildSeal(last, chain, capacity_blocks_ - kSealBlocks, buffer_.data());
     WriteFully(segment_.fd.get(), buffer_.data(), kBlockBytes,
                (capacity_blocks_ - kSealBlocks) * kBlockBytes, segment_.path)
         .IgnoreError();
