@@ -102,7 +102,9 @@ bool Agent::CollectIfItIsTime() {
 
 void Agent::Collect(std::uint64_t tag) {
   CollectiveOptions options;
-  options.timeout = absl::Microseconds(random_.Between(5000, 50'000));
+  // Some are over while another is stopped, though this one has accepted.
+  options.timeout = absl::Microseconds(random_.OneIn(2) ? random_.Between(500, 6000)
+                                                        : random_.Between(5000, 50'000));
   options.on_straggler = random_.OneIn(3) ? Straggler::kExpel : Straggler::kAbort;
   options.contributions = random_.OneIn(16) ? static_cast<std::uint32_t>(random_.Between(1, 6)) : 0;
   // Any of them may be the one to propose it: so all say the same.
