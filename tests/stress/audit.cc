@@ -1,9 +1,10 @@
 #include "stress/audit.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <iterator>
+#include <string>
 #include <vector>
 
 #include "core/inspect/region_check.h"
@@ -21,17 +22,23 @@ void Fail(LogWriter& log, AuditFailure what, std::uint32_t index, std::uint64_t 
               .slot = index});
 }
 
-// A process that was killed between making a segment and removing the oldest ones left those to the
-// next one that makes a segment.
+// A process that was killed between making a segment and removing the oldest ones, or the spare of
+// it, left those to the next one that makes a segment. Beside them the next one's spare may be
+// there.
 void AuditJournal(const RegionOptions& options, LogWriter& log) {
   constexpr std::uint64_t kMostLate = 2;
   const absl::StatusOr<std::vector<journal::SegmentFile>> segments =
       journal::ListSegments(options.journal);
-  const auto files = static_cast<std::uint64_t>(
-      std::distance(std::filesystem::directory_iterator(options.journal), {}));
-  if (!segments.ok() || files != segments->size() ||
-      files > options.retain_segments + 1 + kMostLate) {
-    Fail(log, AuditFailure::kFilesLeft, 0, files);
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(options.journal)) {
+    files.push_back(entry.path().filename());
+  }
+  const auto spares = static_cast<std::uint64_t>(std::ranges::count_if(
+      files, [](const std::string& name) { return name.ends_with(".spare"); }));
+  if (!segments.ok() || files.size() != segments->size() + spares ||
+      segments->size() > options.retain_segments + 1 + kMostLate || spares > 1 + kMostLate) {
+    Fail(log, AuditFailure::kFilesLeft, 0, files.size());
+    for (const std::string& name : files) std::fprintf(stderr, "audit: %s\n", name.c_str());
   }
 }
 

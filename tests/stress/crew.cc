@@ -24,7 +24,10 @@ Crew::Crew(std::string directory, std::vector<std::string> programs, LogWriter& 
       programs_(std::move(programs)),
       log_(log),
       random_(random),
-      tally_(tally) {}
+      tally_(tally) {
+  // What a killed one had forked is this process's to wait for: it may have taken a slot, too.
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+}
 
 Crew::~Crew() { KillAll(); }
 
@@ -109,8 +112,9 @@ void Crew::Tend() {
   }
 }
 
+// `wait`: until no child is left.
 void Crew::Collect(bool wait) {
-  while (!members_.empty()) {
+  for (;;) {
     int status = 0;
     const pid_t pid = waitpid(-1, &status, WUNTRACED | (wait ? 0 : WNOHANG));
     if (pid < 0 && errno == EINTR) continue;

@@ -36,6 +36,7 @@ class Crew {
   void Disturb();
   // Resumes those whose time has come; notices who has ended or stopped itself.
   void Tend();
+  // Nobody lives afterwards, nor a child that one of the killed had forked and that has a slot.
   void KillAll();
   // Resumes all, asks them to end, and kills those that do not within `patience_ns`.
   void EndAll(std::int64_t patience_ns);

@@ -75,6 +75,7 @@ bool Round::Play(Verdict& verdict) {
       if (seam::MonotonicNanos() > plan_.until_ns + 3 * kPatience / 2) crew.EndAll(0);
     }
     if (Interruption() != 0) return false;
+    crew.KillAll();
     Audit(spec_, /*quiet=*/true, log);
   }
   Region::Unlink(plan_.region).IgnoreError();
