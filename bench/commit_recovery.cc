@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "bench/commit_parts.h"
-#include "core/journal/reader.h"
+#include "core/journal/survey.h"
 
 namespace epoch::bench {
 namespace {

@@ -5,8 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/journal/reader.h"
+#include "core/journal/begun.h"
 #include "core/journal/segment.h"
+#include "core/journal/survey.h"
 #include "epoch/collective.h"
 
 namespace epoch::checkpoint {
@@ -61,9 +62,10 @@ absl::StatusOr<Manifests> ReadOnce(const Folders& folders) {
   return manifests;
 }
 
-// One segment, strictly: the newest accepted manifest in it, or nothing.
+// One segment, strictly: the newest accepted manifest in it, or nothing. `is_last`: there should be
+// none behind it.
 absl::StatusOr<std::optional<Checkpoint>> NewestIn(
-    const Folders& folders, const std::string& segment,
+    const Folders& folders, const std::string& segment, bool is_last,
     const std::function<bool(const Checkpoint&)>& accept) {
   std::optional<Checkpoint> newest;
   absl::Status wrong;
@@ -79,7 +81,14 @@ absl::StatusOr<std::optional<Checkpoint>> NewestIn(
     wrong = absl::OkStatus();  // older than this one: of no concern
   };
   const absl::StatusOr<journal::SegmentScan> scan = journal::ScanSegmentFile(segment, options);
+  // Listed, and gone by now, or under another name: not that there is no such checkpoint.
+  if (absl::IsNotFound(scan.status())) {
+    return absl::AbortedError(std::string(scan.status().message()));
+  }
   if (!scan.ok()) return scan.status();
+  if (is_last) {
+    if (absl::Status s = journal::CheckNewest(*scan); !s.ok()) return s;
+  }
   if (!wrong.ok()) return wrong;
   return newest;
 }
@@ -87,13 +96,14 @@ absl::StatusOr<std::optional<Checkpoint>> NewestIn(
 absl::StatusOr<Checkpoint> NewestOnce(const Folders& folders,
                                       const std::function<bool(const Checkpoint&)>& accept) {
   const absl::StatusOr<std::vector<journal::SegmentFile>> files =
-      journal::ListSegments(folders.ManifestsPath());
+      journal::ListWithBegun(folders.ManifestsPath());
   if (!files.ok()) return files.status();
   if (files->empty()) {
     return absl::DataLossError(absl::StrCat(folders.ManifestsPath(), " holds no segments"));
   }
   for (auto file = files->rbegin(); file != files->rend(); ++file) {
-    absl::StatusOr<std::optional<Checkpoint>> newest = NewestIn(folders, file->path, accept);
+    absl::StatusOr<std::optional<Checkpoint>> newest =
+        NewestIn(folders, file->path, file == files->rbegin(), accept);
     if (!newest.ok()) return newest.status();
     if (newest->has_value()) return **std::move(newest);
     if (file + 1 != files->rend() && (file + 1)->number + 1 != file->number) {
@@ -139,7 +149,10 @@ absl::StatusOr<Manifests> ReadManifests(const Folders& folders) {
 absl::StatusOr<Checkpoint> ReadNewest(const Folders& folders,
                                       const std::function<bool(const Checkpoint&)>& accept) {
   absl::StatusOr<Checkpoint> newest = NewestOnce(folders, accept);
-  for (int look = 1; look < kLooks && absl::IsDataLoss(newest.status()); ++look) {
+  const auto may_pass = [&] {
+    return absl::IsDataLoss(newest.status()) || absl::IsAborted(newest.status());
+  };
+  for (int look = 1; look < kLooks && may_pass(); ++look) {
     const absl::Status before = newest.status();
     newest = NewestOnce(folders, accept);
     if (newest.status() == before) break;

@@ -35,8 +35,11 @@ inline constexpr std::size_t kContentBytes = kBlockBytes - 4;  // per block; the
 inline constexpr std::size_t kSectorBytes = 512;               // power-fail atomic
 inline constexpr std::uint64_t kSegmentMagic = 0x4745534843'4f5045ull;
 inline constexpr std::uint64_t kBatchMagic = 0x5441424843'4f5045ull;
-inline constexpr std::uint32_t kFormatMajor = 1;
-inline constexpr std::uint32_t kFormatMinor = 1;  // 1: the last block is kept for a seal
+// 1.0: the first. 1.1: the last block is kept for a seal. 2.0: the same bytes, but the newest
+// segment may be found under its spare's name, which a reader of 1 would miss.
+inline constexpr std::uint32_t kFormatMajor = 2;
+inline constexpr std::uint32_t kFormatMinor = 0;
+inline constexpr std::uint32_t kOldestFormatMajor = 1;  // that is read
 inline constexpr std::uint64_t kMaxSegment = (std::uint64_t{1} << 24) - 1;
 #ifdef EPOCH_BATCH_BYTES_GOAL  // a test build: small batches split and roll at once
 inline constexpr std::uint64_t kBatchBytesGoal = EPOCH_BATCH_BYTES_GOAL;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/digest.h"
@@ -20,6 +21,20 @@ bool AllZero(const std::byte* bytes, std::size_t size) {
   return bytes[0] == std::byte{0} && std::memcmp(bytes, bytes + 1, size - 1) == 0;
 }
 
+// The header of a batch if a valid one stands in `block`, of that journal, incarnation and segment,
+// and at its own place.
+std::optional<BatchHeader> BatchHeaderIn(const std::byte* block, const SegmentHeader& of,
+                                         std::uint64_t segment, std::uint64_t number) {
+  BatchHeader b;
+  std::memcpy(&b, block, sizeof b);
+  if (b.magic != kBatchMagic || b.crc != BatchHeaderCrc(b) || b.format_major != of.format_major ||
+      b.journal != of.journal || b.incarnation != of.incarnation || b.segment != segment ||
+      b.block != number) {
+    return std::nullopt;
+  }
+  return b;
+}
+
 class Scanner {
  public:
   Scanner(int fd, const std::string& path, const ScanOptions& options)
@@ -27,7 +42,8 @@ class Scanner {
     scan_.path = path;
   }
 
-  absl::StatusOr<SegmentScan> Run() {
+  // The header and the base.
+  absl::Status Begin() {
     absl::StatusOr<SegmentHeader> header = ReadSegmentHeader(fd_, scan_.path);
     if (!header.ok()) return header.status();
     scan_.header = *header;
@@ -43,7 +59,12 @@ class Scanner {
         return s;
       }
     }
-    if (absl::Status s = ReadBase(); !s.ok()) return s;
+    return ReadBase();
+  }
+  const SegmentHeader& header() const { return scan_.header; }
+
+  absl::StatusOr<SegmentScan> Run() {
+    if (absl::Status s = Begin(); !s.ok()) return s;
     if (const std::optional<BatchHeader> last = HeaderAt(blocks_ - 1); last.has_value()) {
       scan_.sealed = (last->flags & kBatchSeal) != 0;
     }
@@ -106,17 +127,8 @@ class Scanner {
     return absl::OkStatus();
   }
 
-  // A batch header that is valid, of this journal, incarnation and segment, and at its own place.
   std::optional<BatchHeader> HeaderAt(std::uint64_t block) const {
-    BatchHeader b;
-    std::memcpy(&b, Block(block), sizeof b);
-    const SegmentHeader& h = scan_.header;
-    if (b.magic != kBatchMagic || b.crc != BatchHeaderCrc(b) || b.format_major != kFormatMajor ||
-        b.journal != h.journal || b.incarnation != h.incarnation || b.segment != h.segment ||
-        b.block != block) {
-      return std::nullopt;
-    }
-    return b;
+    return BatchHeaderIn(Block(block), scan_.header, scan_.header.segment, block);
   }
 
   // Empty if a whole, consistent batch stands at `block`; else what is wrong. A flaw that begins
@@ -263,60 +275,39 @@ absl::StatusOr<SegmentScan> ScanSegment(int fd, const std::string& path,
   return Scanner(fd, path, options).Run();
 }
 
+absl::StatusOr<SegmentHeader> ReadBeginning(int fd, const std::string& path) {
+  const ScanOptions options;
+  Scanner scanner(fd, path, options);
+  if (absl::Status s = scanner.Begin(); !s.ok()) return s;
+  return scanner.header();
+}
+
+absl::StatusOr<bool> HoldsBatches(int fd, const std::string& path, const SegmentHeader& like,
+                                  std::uint64_t number, std::uint64_t size_bytes) {
+  const std::uint64_t blocks = size_bytes / kBlockBytes;
+  constexpr std::uint64_t kPieceBlocks = 256;
+  const AlignedBuffer piece(kPieceBlocks * kBlockBytes);
+  if (piece.data() == nullptr) {
+    return absl::ResourceExhaustedError(absl::StrCat("no memory to read ", path));
+  }
+  for (std::uint64_t first = 0; first < blocks; first += kPieceBlocks) {
+    const std::uint64_t count = std::min(kPieceBlocks, blocks - first);
+    if (absl::Status s =
+            ReadExactly(fd, piece.data(), count * kBlockBytes, first * kBlockBytes, path);
+        !s.ok()) {
+      return s;
+    }
+    for (std::uint64_t i = 0; i < count; ++i) {
+      if (BatchHeaderIn(piece.data() + i * kBlockBytes, like, number, first + i)) return true;
+    }
+  }
+  return false;
+}
+
 absl::StatusOr<SegmentScan> ScanSegmentFile(const std::string& path, const ScanOptions& options) {
   const detail::Fd fd(sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd.ok()) return detail::ErrnoStatus(errno, absl::StrCat("can not open ", path));
   return ScanSegment(fd.get(), path, options);
-}
-
-absl::StatusOr<JournalScan> ScanJournal(const std::string& directory, ScanOptions options) {
-  absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
-  if (!files.ok()) return files.status();
-  if (files->empty()) {
-    return absl::DataLossError(absl::StrCat(directory, " holds no journal segments"));
-  }
-  JournalScan journal;
-  const auto outer = options.on_damage;
-  options.on_damage = [&](const std::string& what) {
-    journal.damage.push_back(what);
-    if (outer) outer(what);
-  };
-  for (const SegmentFile& file : *files) {
-    journal.bytes += file.bytes;
-    absl::StatusOr<SegmentScan> scan = ScanSegmentFile(file.path, options);
-    if (!scan.ok()) {
-      options.on_damage(std::string(scan.status().message()));
-      continue;
-    }
-    const SegmentHeader& h = scan->header;
-    if (h.segment != file.number) {
-      options.on_damage(absl::StrCat(file.path, ": holds segment ", h.segment));
-    }
-    if (!journal.segments.empty()) {
-      SegmentScan& before = journal.segments.back();
-      if (h.previous_segment != before.header.segment || h.journal != before.header.journal ||
-          h.previous_end_block != before.end_block || h.previous_last_epoch != before.epoch ||
-          h.previous_chain != before.chain) {
-        options.on_damage(absl::StrCat(
-            file.path, ": takes over from segment ", h.previous_segment, " at epoch ",
-            h.previous_last_epoch, ", block ", h.previous_end_block, ", but segment ",
-            before.header.segment, " ends at epoch ", before.epoch, ", block ", before.end_block));
-      }
-      before.state.clear();
-      before.state.shrink_to_fit();
-    }
-    journal.segments.push_back(*std::move(scan));
-  }
-  if (!journal.segments.empty()) {
-    if (absl::Status s = CheckNewest(journal.segments.back()); !s.ok()) {
-      options.on_damage(std::string(s.message()));
-    }
-  }
-  if (journal.segments.empty()) {
-    return absl::DataLossError(absl::StrCat(directory, ": no segment can be read: ",
-                                            journal.damage.empty() ? "" : journal.damage.front()));
-  }
-  return journal;
 }
 
 }  // namespace epoch::journal

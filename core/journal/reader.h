@@ -13,7 +13,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -75,15 +74,13 @@ absl::StatusOr<SegmentScan> ScanSegment(int fd, const std::string& path,
 absl::StatusOr<SegmentScan> ScanSegmentFile(const std::string& path,
                                             const ScanOptions& options = {});
 
-struct JournalScan {
-  std::vector<SegmentScan> segments;  // oldest first; states of all but the newest are dropped
-  std::uint64_t bytes = 0;
-  std::vector<std::string> damage;  // empty: everything that is there is consistent
-};
+// The header of a segment whose header and base are whole. Errors as ScanSegment's.
+absl::StatusOr<SegmentHeader> ReadBeginning(int fd, const std::string& path);
 
-// Scans all segments and checks that each takes over where the one before it ended. For the tools;
-// goes on past damage and lists it. Errors only when nothing can be read at all.
-absl::StatusOr<JournalScan> ScanJournal(const std::string& directory, ScanOptions options = {});
+// Whether any block of the file holds the header of a batch that belongs there: into segment
+// `number`, of the journal and incarnation of `like`. Internal: a read error.
+absl::StatusOr<bool> HoldsBatches(int fd, const std::string& path, const SegmentHeader& like,
+                                  std::uint64_t number, std::uint64_t size_bytes);
 
 }  // namespace epoch::journal
 

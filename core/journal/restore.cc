@@ -19,6 +19,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/journal/begun.h"
 #include "core/journal/segment.h"
 #include "core/journal/spare.h"
 #include "epoch/detail/check.h"
@@ -322,6 +323,12 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
     return absl::IsAlreadyExists(CheckReplaceable(region_path, header, std::nullopt).status());
   };
   absl::StatusOr<OpenSegment> newest = LockNewest(directory, options.restore_timeout, region_lives);
+  for (; newest.ok(); newest = LockNewest(directory, options.restore_timeout, region_lives)) {
+    const absl::StatusOr<bool> named = NameBegun(directory, *newest);
+    if (!named.ok()) return named.status();
+    if (!*named) break;
+    newest = OpenSegment{};  // others may have it, as it is the newest no more
+  }
   if (!newest.ok()) return newest.status();
   // What a dead process wrote may sit in the page cache or the disk's: first it must be stable,
   // then what is read is what a second recovery would read.
@@ -379,9 +386,9 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
     if (absl::Status s = PublishSegment(self.directory, self.made); !s.ok()) return s;
     EPOCH_POINT("restore.published");
     NewDirectory::SweepFor(self.directory);
-    SweepSpares(self.directory, kMaxSegment);
+    SweepSpares(self.directory, self.journal, kMaxSegment);
     if (self.retain_segments != 0 && self.segment > self.retain_segments) {
-      SweepSegments(self.directory, self.segment - self.retain_segments);
+      SweepSegments(self.directory, self.journal, self.segment - self.retain_segments);
     }
     return Evict(region_path, replaced);
   };
@@ -389,18 +396,21 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
 }
 
 absl::StatusOr<SegmentScan> Preview(const std::string& directory, bool ignore_block_damage) {
-  absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
-  if (!files.ok()) return files.status();
-  if (files->empty()) {
-    return absl::DataLossError(absl::StrCat(directory, " holds no journal segments"));
-  }
   ScanOptions options;
   options.ignore_block_damage = ignore_block_damage;
-  absl::StatusOr<SegmentScan> scan = ScanSegmentFile(files->back().path, options);
-  if (scan.ok()) {
-    if (absl::Status s = CheckNewest(*scan); !s.ok()) return s;
+  constexpr int kMostLooks = 10;  // at a journal that moves on meanwhile
+  for (int look = 1;; ++look) {
+    absl::StatusOr<std::vector<SegmentFile>> files = ListWithBegun(directory);
+    if (!files.ok()) return files.status();
+    if (files->empty()) {
+      return absl::DataLossError(absl::StrCat(directory, " holds no journal segments"));
+    }
+    absl::StatusOr<SegmentScan> scan = ScanSegmentFile(files->back().path, options);
+    const absl::Status checked = scan.ok() ? CheckNewest(*scan) : scan.status();
+    if (checked.ok()) return scan;
+    const bool may_pass = absl::IsNotFound(checked) || scan.ok();
+    if (!may_pass || look == kMostLooks) return checked;
   }
-  return scan;
 }
 
 }  // namespace epoch::journal

@@ -1,6 +1,52 @@
 #include "core/journal/roll.h"
 
+#include <fcntl.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "epoch/detail/bell.h"
+#include "epoch/detail/digest.h"
+#include "epoch/detail/slots.h"
+
 namespace epoch::journal {
+namespace {
+
+// What is known to be durable (Control::named_segment): a segment's directory entry, by its spare's
+// name, or by its own.
+constexpr std::uint64_t BySpare(std::uint64_t number) { return 2 * number; }
+constexpr std::uint64_t ByItself(std::uint64_t number) { return 2 * number + 1; }
+
+void Raise(detail::Control& control, std::uint64_t named) {
+  std::uint64_t found = control.named_segment.Load();
+  while (found < named && !control.named_segment.CompareExchange(found, named)) {
+  }
+}
+
+// Whether the name of a segment that is open is durable. Its spare's counts if it is the same file:
+// another process may have made another one, and be on its way to make its name durable.
+bool NameIsDurable(const detail::Control& control, const std::string& directory, const Id& journal,
+                   const OpenSegment& segment) {
+  const std::uint64_t named = control.named_segment.Load();
+  return named >= ByItself(segment.number) ||
+         (named == BySpare(segment.number) &&
+          SameFile(segment.fd.get(), SparePath(directory, journal, segment.number)));
+}
+
+// What counted on that name may be lost, and a sync that succeeds later proves nothing: this
+// incarnation ends here.
+absl::Status Unnamed(const detail::RegionView& view, const std::string& what,
+                     const absl::Status& why) {
+  detail::PoisonHead(view);
+  detail::Ring(*view.control);
+  return absl::DataLossError(absl::StrCat(
+      what, ": its name may not be durable (", std::string(why.message()),
+      "); nothing more is committed in this incarnation, and whether the last transitions are "
+      "durable is unknown until recovery (epochctl recover)"));
+}
+
+}  // namespace
 
 SegmentHeader NextSegment(const detail::RegionView& view, const detail::Superblock& super,
                           const BatchW& last, const BatchE& end, std::vector<std::byte>& base) {
@@ -34,6 +80,161 @@ SegmentHeader NextSegment(const detail::RegionView& view, const detail::Superblo
     base.assign(payload, payload + header.base_length_bytes);
   }
   return header;
+}
+
+absl::StatusOr<OpenSegment> AttachDurably(const detail::RegionView& view,
+                                          const detail::Superblock& super) {
+  const std::string directory = super.journal_path.data();
+  absl::StatusOr<OpenSegment> newest = AttachNewest(directory, super.journal, super.incarnation);
+  if (!newest.ok() || NameIsDurable(*view.control, directory, super.journal, *newest)) {
+    return newest;
+  }
+  // Its maker may have died, or failed, before.
+  const detail::Fd names(sys::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!names.ok()) return detail::ErrnoStatus(errno, absl::StrCat("can not open ", directory));
+  if (sys::fsync(names.get()) != 0) {
+    const absl::Status why = detail::ErrnoStatus(errno, absl::StrCat("can not sync ", directory));
+    // Nothing of the caller's is lost: it has not begun.
+    return absl::InternalError(std::string(Unnamed(view, newest->path, why).message()));
+  }
+  Raise(*view.control, ByItself(newest->number));
+  return newest;
+}
+
+CurrentSegment::CurrentSegment(const detail::Mapping& mapping, OpenSegment segment)
+    : mapping_(mapping),
+      view_(mapping.view()),
+      super_(mapping.superblock()),
+      directory_(super_.journal_path.data()),
+      capacity_blocks_(super_.segment_bytes / kBlockBytes),
+      segment_(std::move(segment)) {}
+
+absl::Status CurrentSegment::Attach() {
+  absl::StatusOr<OpenSegment> newest = AttachDurably(view_, super_);
+  if (absl::IsInternal(newest.status()) &&
+      detail::StateWord::Unpack(view_.control->head.Load()).phase == detail::Phase::kPoisoned) {
+    return absl::DataLossError(std::string(newest.status().message()));
+  }
+  if (!newest.ok()) return newest.status();
+  segment_ = *std::move(newest);
+  if (super_.retain_segments != 0 && segment_.number > super_.retain_segments) {
+    SweepSegments(directory_, super_.journal, segment_.number - super_.retain_segments);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
+                                  const BatchBuilder& builder) {
+  const BatchReading& last = ring.At(offset - 1);
+  const std::uint64_t number = BatchE::Unpack(ring.At(offset).e).segment;
+  // Another process has made it; or this one has missed some, and may be superseded.
+  if (segment_.number + 1 != number || !IsNewest(directory_, segment_)) {
+    if (absl::Status s = Attach(); !s.ok() || segment_.number >= number) return s;
+  }
+  std::vector<std::byte> base;
+  const SegmentHeader header =
+      NextSegment(view_, super_, BatchW::Unpack(last.w), BatchE::Unpack(last.e), base);
+  seam::AcquireFence();
+  if (ring.WordsAt(*view_.control, offset).w.Load() != ring.At(offset).w) {
+    return absl::OkStatus();  // stale
+  }
+  if (header.segment != number || detail::Digest(base) != header.base_digest) {
+    return absl::AbortedError("the state that the next segment begins with was overwritten");
+  }
+  absl::StatusOr<OpenSegment> made = FromSpare(directory_, header, base);
+  const bool named = made.ok() && view_.control->named_segment.Load() >= BySpare(number);
+  if (!made.ok()) made = MakeSegment(directory_, ModeOf(segment_.fd.get()), header, base);
+  if (!made.ok()) return made.status();
+  const absl::Status published = named ? NameSegment(*made) : PublishSegment(directory_, *made);
+  if (absl::IsInternal(published)) return Unnamed(view_, made->path, published);
+  // What had no right to a name, or no room for one, has none.
+  if (!published.ok() && !absl::IsAlreadyExists(published)) return published;
+  EPOCH_POINT("journal.rolled");
+  if (!published.ok() || !IsNewest(directory_, *made)) {
+    if (absl::Status s = Attach(); !s.ok()) return s;
+    if (segment_.number >= number) return absl::OkStatus();
+    return absl::InternalError(
+        absl::StrCat(directory_, ": segment ", number, " exists, but can not be attached to"));
+  }
+  if (!named) Raise(*view_.control, ByItself(number));
+  // Says in the old segment that there is a newer one, so that this one can not be lost unnoticed.
+  // Not durably: it narrows what goes undetected, and no more.
+  std::uint64_t seal_block = 0;
+  if (std::byte* const seal = aftermath_.seal();
+      seal != nullptr && BatchE::Unpack(last.e).segment == segment_.number) {
+    seal_block = capacity_blocks_ - kSealBlocks;
+    builder.BuildSeal(last, header.previous_chain, seal_block, seal);
+  }
+  const std::uint64_t kept = super_.retain_segments;
+  aftermath_.Begin(directory_, super_.journal, std::exchange(segment_, *std::move(made)),
+                   seal_block, number, kept != 0 && number > kept ? number - kept : 0);
+  return absl::OkStatus();
+}
+
+absl::Status CurrentSegment::Tend(std::uint32_t slot, std::uint64_t end_block, WriteQueue& queue) {
+  if (aftermath_.pending()) return TendAftermath(aftermath_.Continue(queue));
+  PrepareNext(slot, end_block, queue);
+  return absl::OkStatus();
+}
+
+// One process prepares the next segment's space: who said so first, as long as it lives.
+void CurrentSegment::PrepareNext(std::uint32_t slot, std::uint64_t end_block, WriteQueue& queue) {
+  const std::uint64_t number = segment_.number + 1;
+  const double used = static_cast<double>(end_block) / static_cast<double>(capacity_blocks_);
+  if (used < Spare::kFrom || spare_.Over(number) || !queue.Ready()) return;
+  constexpr std::uint64_t kSlotBits = 16;
+  const std::uint64_t mine = (number << kSlotBits) | (slot + 1);
+  std::uint64_t found = view_.control->preparer.Load(kRelaxed);
+  if (found != mine) {
+    const std::uint64_t other = (found & ((std::uint64_t{1} << kSlotBits) - 1)) - 1;
+    if (found >> kSlotBits == number && other < view_.geometry.participants &&
+        detail::OwnerAlive(mapping_.probe_fd(), static_cast<std::uint32_t>(other))) {
+      return;
+    }
+    if (!view_.control->preparer.CompareExchange(found, mine)) return;
+  }
+  spare_.Prepare(directory_, super_.journal, segment_, capacity_blocks_, used, queue);
+}
+
+absl::Status CurrentSegment::Finished(const WriteQueue::Done& done, WriteQueue& queue) {
+  if (done.tag == Spare::kTag) {
+    switch (spare_.Finished(done.result)) {
+      case Spare::News::kNamed:
+        Raise(*view_.control, BySpare(spare_.number()));
+        break;
+      case Spare::News::kFailed:
+        return Unnamed(view_, SparePath(directory_, super_.journal, spare_.number()),
+                       absl::UnknownError("its directory could not be synced"));
+      case Spare::News::kNone:
+        break;
+    }
+    return absl::OkStatus();
+  }
+  if (absl::Status s = TendAftermath(aftermath_.Finished(done.result)); !s.ok()) return s;
+  return TendAftermath(aftermath_.Continue(queue));
+}
+
+absl::Status CurrentSegment::TendAftermath(Aftermath::News news) {
+  if (news == Aftermath::News::kNamed) Raise(*view_.control, ByItself(aftermath_.number()));
+  if (news != Aftermath::News::kFailed) return absl::OkStatus();
+  return Unnamed(view_, SegmentPath(directory_, super_.journal, aftermath_.number()),
+                 absl::UnknownError("its directory could not be synced"));
+}
+
+void CurrentSegment::Finish(WriteQueue& queue) {
+  queue.Refuse();
+  // The next recovery, or roll, does what can not be done here.
+  if (attached()) TendAftermath(aftermath_.Continue(queue)).IgnoreError();
+}
+
+void CurrentSegment::Leak() {
+  spare_.Leak();
+  aftermath_.Leak();
+}
+
+void CurrentSegment::AfterForkInChild() {
+  spare_.AfterForkInChild();  // segment_ closes itself
+  aftermath_.AfterForkInChild();
 }
 
 }  // namespace epoch::journal

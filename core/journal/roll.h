@@ -1,21 +1,88 @@
-// What the next segment begins with.
+// The segment that this process writes to, and how it gets to the next one.
+//
+// A roll costs a commit one write more: of the next segment's header and base, into space that was
+// prepared (spare.h). The name that the space has is durable by then, so that the segment can be
+// found by it (begun.h) until its own name is durable, too, which nobody waits for (aftermath.h).
+// Where no space is ready the segment is made then and there, and its name is waited for.
 #ifndef EPOCH_CORE_JOURNAL_ROLL_H_
 #define EPOCH_CORE_JOURNAL_ROLL_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "core/journal/aftermath.h"
+#include "core/journal/batch.h"
 #include "core/journal/format.h"
 #include "core/journal/ring.h"
+#include "core/journal/segment.h"
+#include "core/journal/spare.h"
+#include "core/journal/write_queue.h"
 #include "epoch/detail/layout.h"
+#include "epoch/detail/mapping.h"
 
 namespace epoch::journal {
+
+// At the end of a segment, for the word that the next one is there.
+inline constexpr std::uint64_t kSealBlocks = 1;
 
 // The header and the base state of the segment behind the one in which `last` ends. Read from
 // shared memory, so to be checked afterwards: the batch that comes next must still be Frozen, and
 // the base match its digest.
 SegmentHeader NextSegment(const detail::RegionView& view, const detail::Superblock& super,
                           const BatchW& last, const BatchE& end, std::vector<std::byte>& base);
+
+// Opens the newest segment, with its name durable. In all of this file a name that may not be so
+// poisons the journal: DataLoss; here Internal.
+absl::StatusOr<OpenSegment> AttachDurably(const detail::RegionView& view,
+                                          const detail::Superblock& super);
+
+// Thread safety: external.
+class CurrentSegment {
+ public:
+  CurrentSegment(const detail::Mapping& mapping, OpenSegment segment);
+
+  // False in a fork child, which needs a description, and a lock, of its own.
+  bool attached() const { return segment_.fd.ok(); }
+  int fd() const { return segment_.fd.get(); }
+  std::uint64_t number() const { return segment_.number; }
+  bool direct() const { return segment_.direct; }
+
+  // To the newest segment.
+  absl::Status Attach();
+  // To the segment that the batch opens, which is made if it is not there. Head stands at the end
+  // of the batch before, and stays there. OK, without being there: what was read is stale. Aborted:
+  // the base is not what was accepted.
+  absl::Status Roll(const RingReading& ring, int offset, const BatchBuilder& builder);
+
+  // What is to be done besides commits: after a roll, and before the next. `slot` is this
+  // participant's; batches end at `end_block`. Never waits for the disk, if there is io_uring.
+  absl::Status Tend(std::uint32_t slot, std::uint64_t end_block, WriteQueue& queue);
+  // Whether an entry of the queue was put there by Tend; then Finished takes its result.
+  static bool Owns(std::uint64_t tag) { return tag == Spare::kTag || tag == Aftermath::kTag; }
+  absl::Status Finished(const WriteQueue::Done& done, WriteQueue& queue);
+  // The rest of a roll, waited for: before the end. Nothing of it is in the queue.
+  void Finish(WriteQueue& queue);
+  // What is in the queue can not be waited for: its memory must never be used again.
+  void Leak();
+
+  void AfterForkInChild();
+
+ private:
+  absl::Status TendAftermath(Aftermath::News news);
+  void PrepareNext(std::uint32_t slot, std::uint64_t end_block, WriteQueue& queue);
+
+  const detail::Mapping& mapping_;
+  const detail::RegionView& view_;
+  const detail::Superblock& super_;
+  const std::string directory_;
+  const std::uint64_t capacity_blocks_;
+  OpenSegment segment_;
+  Spare spare_;
+  Aftermath aftermath_;
+};
 
 }  // namespace epoch::journal
 

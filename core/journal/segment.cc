@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "core/journal/filesystem.h"
 #include "epoch/detail/bell.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/seam.h"
@@ -42,13 +43,6 @@ std::optional<std::uint64_t> NumberInName(const std::string& name) {
     return std::nullopt;
   }
   return number;
-}
-
-bool SameFile(int fd, const std::string& path) {
-  struct stat a {
-  }, b{};
-  return sys::fstat(fd, &a) == 0 && sys::stat(path.c_str(), &b) == 0 && a.st_ino == b.st_ino &&
-         a.st_dev == b.st_dev;
 }
 
 absl::Status NoSegments(const std::string& directory) {
@@ -104,6 +98,13 @@ std::string SegmentPath(const std::string& directory, const Id& journal, std::ui
                       absl::Dec(number, absl::kZeroPad8), ".segment");
 }
 
+bool SameFile(int fd, const std::string& path) {
+  struct stat a {
+  }, b{};
+  return sys::fstat(fd, &a) == 0 && sys::stat(path.c_str(), &b) == 0 && a.st_ino == b.st_ino &&
+         a.st_dev == b.st_dev;
+}
+
 absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directory) {
   constexpr int kMostPasses = 1000;  // each one failed means that somebody rolled
   for (int pass = 1;; ++pass) {
@@ -128,9 +129,10 @@ absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path)
                                             " is not a journal segment, or its header is "
                                             "destroyed (offset 0)"));
   }
-  if (h.format_major != kFormatMajor) {
+  if (h.format_major < kOldestFormatMajor || h.format_major > kFormatMajor) {
     return absl::UnimplementedError(absl::StrCat(path, ": journal format ", h.format_major,
-                                                 ", this build speaks ", kFormatMajor));
+                                                 ", this build speaks ", kOldestFormatMajor, " to ",
+                                                 kFormatMajor));
   }
   std::uint32_t crc;
   std::memcpy(&crc, block.data() + kContentBytes, sizeof crc);
@@ -192,9 +194,7 @@ absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, unsigned m
   absl::StatusOr<Fd> fd = OpenUnnamedDirect(directory, mode, segment.direct);
   if (!fd.ok()) return fd.status();
   segment.fd = *std::move(fd);
-  if (absl::Status s = detail::RefuseNetworkFilesystem(segment.fd.get(), directory); !s.ok()) {
-    return s;
-  }
+  if (absl::Status s = CheckFilesystem(segment.fd.get(), directory); !s.ok()) return s;
   const int file = segment.fd.get();
   int error = EPOCH_FAULT("journal.allocate");
   if (error == 0) {
@@ -237,13 +237,24 @@ absl::Status SyncDirectory(const std::string& directory) {
   return absl::OkStatus();
 }
 
-absl::Status PublishSegment(const std::string& directory, const OpenSegment& segment) {
+absl::Status NameSegment(const OpenSegment& segment) {
   EPOCH_POINT("segment.before_link");
-  if (absl::Status s = detail::LinkUnnamed(segment.fd.get(), segment.path); !s.ok()) return s;
-  EPOCH_POINT("segment.linked");
+  const absl::Status named = detail::LinkUnnamed(segment.fd.get(), segment.path);
+  if (named.ok()) EPOCH_POINT("segment.linked");
+  return named;
+}
+
+absl::Status PublishSegment(const std::string& directory, const OpenSegment& segment) {
+  if (absl::Status s = NameSegment(segment); !s.ok()) return s;
   const absl::Status synced = SyncDirectory(directory);
   // Whatever the error: never to be taken for one that may be tried again.
   return synced.ok() ? synced : absl::InternalError(std::string(synced.message()));
+}
+
+bool IsNewest(const std::string& directory, const OpenSegment& segment) {
+  const absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
+  return files.ok() && !files->empty() && files->back().number == segment.number &&
+         SameFile(segment.fd.get(), segment.path);
 }
 
 absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id& journal,
@@ -289,7 +300,6 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
           directory, ": superseded: the journal was restored into incarnation ",
           detail::HexOf(header->incarnation), "; this region is history, open the new one"));
     }
-    if (absl::Status s = SyncDirectory(directory); !s.ok()) return s;
     return segment;
   }
 }
@@ -365,11 +375,12 @@ std::string NameHolders(int fd) {
   return names.empty() ? "a process that /proc does not show" : names;
 }
 
-void SweepSegments(const std::string& directory, std::uint64_t first) {
+void SweepSegments(const std::string& directory, const Id& journal, std::uint64_t first) {
   absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
   if (!files.ok()) return;
   for (const SegmentFile& file : *files) {
-    if (file.number < first) sys::unlink(file.path.c_str());  // the next sweep tries again
+    if (file.number >= first || file.path != SegmentPath(directory, journal, file.number)) continue;
+    sys::unlink(file.path.c_str());  // the next sweep tries again
   }
 }
 

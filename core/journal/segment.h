@@ -34,6 +34,9 @@ struct SegmentFile {
 // "<dir>/epoch-<first 8 hex digits of the journal id>-<number, 8 digits>.segment"
 std::string SegmentPath(const std::string& directory, const Id& journal, std::uint64_t number);
 
+// Whether what is open is what has that name.
+bool SameFile(int fd, const std::string& path);
+
 // All segment files, by number. NotFound if there is no such directory; DataLoss if two journals
 // are mixed in it.
 absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directory);
@@ -78,7 +81,9 @@ absl::Status WriteBeginning(const OpenSegment& segment, const SegmentHeader& hea
                             std::span<const std::byte> base);
 absl::Status LockShared(const OpenSegment& segment);
 
-// Gives it its name and makes the name durable. AlreadyExists if the number is taken.
+// Gives it its name. AlreadyExists if the number is taken.
+absl::Status NameSegment(const OpenSegment& segment);
+// And makes the name durable. Internal: that failed.
 absl::Status PublishSegment(const std::string& directory, const OpenSegment& segment);
 
 // The permissions of an open file, for one that is to be its like.
@@ -86,8 +91,12 @@ unsigned ModeOf(int fd);
 
 absl::Status SyncDirectory(const std::string& directory);
 
+// Whether no newer one has a name, and this one has its own.
+bool IsNewest(const std::string& directory, const OpenSegment& segment);
+
 // Opens the newest segment for writing, with a shared lock, and makes sure that it is still the
-// newest and of that incarnation. FailedPrecondition "superseded" if it is not.
+// newest and of that incarnation. FailedPrecondition "superseded" if it is not. Its name need not
+// be durable (AttachDurably).
 absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id& journal,
                                          const Id& incarnation);
 
@@ -101,9 +110,9 @@ absl::StatusOr<OpenSegment> LockNewest(
 // "pid 12 (name), pid 34 (name)": who has this file open, as far as /proc tells.
 std::string NameHolders(int fd);
 
-// Unlinks all segments numbered below `first`. The caller is attached to a newer one whose
-// directory entry is durable.
-void SweepSegments(const std::string& directory, std::uint64_t first);
+// Unlinks all segments of that journal numbered below `first`. The caller is, or was, attached to a
+// newer one whose directory entry is durable. By now the directory may be another journal's.
+void SweepSegments(const std::string& directory, const Id& journal, std::uint64_t first);
 
 }  // namespace epoch::journal
 

@@ -18,13 +18,19 @@
 namespace epoch::journal {
 namespace {
 
+// Small enough that a commit does not wait long behind one; more, if commits are faster than that.
 constexpr std::size_t kPieceBytes = std::size_t{128} << 10;
+constexpr std::size_t kMostPieceBytes = std::size_t{1} << 20;
 
 }  // namespace
 
 std::string SparePath(const std::string& directory, const Id& journal, std::uint64_t number) {
   const std::string path = SegmentPath(directory, journal, number);
   return absl::StrCat(path.substr(0, path.rfind('.')), ".spare");
+}
+
+std::string SegmentOfSpare(const std::string& spare) {
+  return absl::StrCat(spare.substr(0, spare.rfind('.')), ".segment");
 }
 
 absl::StatusOr<OpenSegment> FromSpare(const std::string& directory, const SegmentHeader& header,
@@ -47,7 +53,7 @@ absl::StatusOr<OpenSegment> FromSpare(const std::string& directory, const Segmen
   return segment;
 }
 
-void SweepSpares(const std::string& directory, std::uint64_t number) {
+void SweepSpares(const std::string& directory, const Id& journal, std::uint64_t number) {
   sys::DIR* const dir = sys::opendir(directory.c_str());
   if (dir == nullptr) return;
   while (const dirent* entry = sys::readdir(dir)) {
@@ -55,7 +61,8 @@ void SweepSpares(const std::string& directory, std::uint64_t number) {
     std::uint64_t of = 0;
     // "epoch-XXXXXXXX-NNNNNNNN.spare"
     if (name.size() == 29 && absl::StartsWith(name, "epoch-") && absl::EndsWith(name, ".spare") &&
-        absl::SimpleAtoi(name.substr(15, 8), &of) && of <= number) {
+        absl::SimpleAtoi(name.substr(15, 8), &of) && of <= number &&
+        absl::StrCat(directory, "/", name) == SparePath(directory, journal, of)) {
       sys::unlinkat(sys::dirfd(dir), entry->d_name, 0);
     }
   }
@@ -73,7 +80,7 @@ void Spare::Begin(const std::string& directory, unsigned mode, std::uint64_t cap
       sys::posix_fallocate(fd->get(), 0, static_cast<off_t>(end_)) != 0) {
     return;
   }
-  if (zeros_.data() == nullptr) zeros_ = AlignedBuffer(kPieceBytes);
+  if (zeros_.data() == nullptr) zeros_ = AlignedBuffer(kMostPieceBytes);
   if (zeros_.data() == nullptr) return;
   fd_ = *std::move(fd);
   step_ = Step::kZeros;
@@ -92,13 +99,17 @@ void Spare::Prepare(const std::string& directory, const Id& journal, const OpenS
   }
   switch (step_) {
     case Step::kZeros: {
-      const double due = (used - kFrom) / (kUntil - kFrom) * static_cast<double>(end_);
-      if (static_cast<double>(at_) > due) return;
-      piece_bytes_ = static_cast<std::size_t>(std::min<std::uint64_t>(kPieceBytes, end_ - at_));
+      const double share = std::min(1.0, (used - kFrom) / (kUntil - kFrom));
+      const auto due = static_cast<std::uint64_t>(share * static_cast<double>(end_));
+      if (at_ > due) return;
+      const std::uint64_t behind =
+          std::clamp<std::uint64_t>(due - at_, kPieceBytes, kMostPieceBytes) & ~(kBlockBytes - 1);
+      piece_bytes_ = static_cast<std::size_t>(std::min(behind, end_ - at_));
       busy_ = queue.Submit(fd_.get(), zeros_.data(), piece_bytes_, at_, /*durably=*/false, kTag);
       return;
     }
     case Step::kSync:
+    case Step::kName:
       busy_ = queue.SubmitSync(fd_.get(), kTag);
       return;
     default:
@@ -106,25 +117,36 @@ void Spare::Prepare(const std::string& directory, const Id& journal, const OpenS
   }
 }
 
-void Spare::Finished(int result) {
+Spare::News Spare::Finished(int result) {
   busy_ = false;
-  switch (step_) {
+  const Step done = std::exchange(step_, Step::kOver);  // whatever fails: then there is none
+  switch (done) {
     case Step::kZeros:
+      if (EPOCH_FAULT("spare.zeros") != 0) result -= static_cast<int>(kBlockBytes);  // short
+      if (result != static_cast<int>(piece_bytes_)) break;
       at_ += piece_bytes_;
-      step_ = result != static_cast<int>(piece_bytes_) ? Step::kOver
-              : at_ == end_                            ? Step::kSync
-                                                       : Step::kZeros;
-      break;
-    case Step::kSync:
-      step_ = Step::kOver;
-      if (result != 0) break;
-      EPOCH_POINT("spare.synced");
-      detail::LinkUnnamed(fd_.get(), path_).IgnoreError();  // another may have been faster
-      break;
+      step_ = at_ == end_ ? Step::kSync : Step::kZeros;
+      return News::kNone;
+    case Step::kSync: {
+      if (EPOCH_FAULT("spare.synced") != 0 || result != 0) break;
+      if (!detail::LinkUnnamed(fd_.get(), path_).ok()) break;  // another may have been faster
+      EPOCH_POINT("spare.linked");
+      const std::string directory = path_.substr(0, path_.rfind('/'));
+      fd_ = detail::Fd(sys::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      if (!fd_.ok()) break;
+      step_ = Step::kName;
+      return News::kNone;
+    }
+    case Step::kName:
+      fd_ = ForkSafeFd();
+      if (const int fault = EPOCH_FAULT("spare.named"); fault != 0) result = -fault;
+      if (result == 0) return News::kNamed;
+      return result < 0 && IsTransient(-result) ? News::kNone : News::kFailed;
     default:
       break;
   }
-  if (step_ == Step::kOver) fd_ = ForkSafeFd();
+  fd_ = ForkSafeFd();
+  return News::kNone;
 }
 
 void Spare::AfterForkInChild() {

@@ -53,7 +53,7 @@ bool WriteQueue::Submit(int fd, const std::byte* from, std::size_t size, std::ui
 bool WriteQueue::SubmitSync(int fd, std::uint64_t tag) {
   io_uring_sqe* const sqe = Ready() && in_flight_ < kDepth ? io_uring_get_sqe(&ring_) : nullptr;
   if (sqe == nullptr) return false;
-  io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+  io_uring_prep_fsync(sqe, fd, 0);
   io_uring_sqe_set_data64(sqe, tag);
   return Send();
 }

@@ -49,7 +49,7 @@ class WriteQueue {
               std::uint64_t tag);
   // It turned out to be of no use here: no more is submitted.
   void Refuse() { state_ = State::kRefused; }
-  // A sync of the file's data, of what was done before.
+  // A sync of what was done to that file, or directory, before.
   bool SubmitSync(int fd, std::uint64_t tag);
 
   // One that is done, if there is one, or `wait`ing for it if any is in flight.

@@ -27,7 +27,6 @@
 #include "core/journal/ring.h"
 #include "core/journal/roll.h"
 #include "core/journal/segment.h"
-#include "core/journal/spare.h"
 #include "core/journal/write_queue.h"
 #include "epoch/detail/bell.h"
 #include "epoch/detail/mapping.h"
@@ -47,8 +46,6 @@ constexpr std::int64_t kMillisecond_ns = 1'000'000;
 constexpr std::size_t kMostOwnWrites = 4;
 // One of them is at most so large: a larger one takes several calls, and is waited for.
 constexpr std::uint64_t kMostSentBlocks = (std::uint64_t{64} << 20) / kBlockBytes;
-// At the end of a segment, for the word that the next one is there.
-constexpr std::uint64_t kSealBlocks = 1;
 // When nothing was written for so long, what was acknowledged last gets its evidence on disk.
 constexpr std::int64_t kRest_ns = 5 * kMillisecond_ns;
 
@@ -61,23 +58,24 @@ class Port final : public JournalPort, public detail::ForkAware {
         directory_(super_.journal_path.data()),
         capacity_blocks_(super_.segment_bytes / kBlockBytes),
         builder_(view_, super_),
-        segment_(std::move(segment)),
+        segment_(mapping, std::move(segment)),
         buffer_(64 * kBlockBytes) {
     Register();
   }
   ~Port() override {
     Unregister();
     Drain();
+    segment_.Finish(queue_);
     // The last one to let go says that what is there is all.
-    if (segment_.fd.ok() && seam::TestByteLock(segment_.fd.get(), 0) == seam::LockState::kFree) {
+    if (segment_.attached() && seam::TestByteLock(segment_.fd(), 0) == seam::LockState::kFree) {
       WriteHint(kNobody, /*at_once=*/true);
     }
   }
 
   absl::StatusOr<Outcome> Flush(std::uint32_t slot, Epoch wanted) override {
     const std::lock_guard lock(mutex_);
-    if (!segment_.fd.ok()) {  // a fork child: needs a description, and a lock, of its own
-      if (absl::Status s = Reattach(); !s.ok()) return s;
+    if (!segment_.attached()) {
+      if (absl::Status s = segment_.Attach(); !s.ok()) return s;
     }
     bool moved = false;
     // Each turn finishes a step that somebody began. Words that never add up to one are damage.
@@ -88,7 +86,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       if (!look.ok()) return look.status();
       if (!look->settled) continue;
       if (moved) {
-        PrepareNext(slot, look->ring);
+        Tend(slot, look->ring);
         return Outcome{Progress::kMoved};
       }
 
@@ -121,7 +119,7 @@ class Port final : public JournalPort, public detail::ForkAware {
 
   void Start(std::uint32_t slot) override {
     const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock.owns_lock() || !segment_.fd.ok()) return;
+    if (!lock.owns_lock() || !segment_.attached()) return;
     constexpr int kMostTurns = 100;
     for (int turn = 0; turn < kMostTurns; ++turn) {
       ReapAll();
@@ -136,7 +134,7 @@ class Port final : public JournalPort, public detail::ForkAware {
         continue;
       }
       const absl::StatusOr<StateWord> accepted = Accepted();
-      PrepareNext(slot, look->ring);
+      Tend(slot, look->ring);
       if (!accepted.ok() || accepted->epoch <= w.last || FreeWrite() == nullptr ||
           look->in_flight == detail::kMostBatchesInFlight || BlocksOthers(*look)) {
         return;
@@ -146,20 +144,23 @@ class Port final : public JournalPort, public detail::ForkAware {
   }
 
   void Reap() override {
-    if (under_way_.load(std::memory_order_relaxed) == 0) return;
+    if (in_queue_.load(std::memory_order_relaxed) == 0) return;
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (lock.owns_lock()) ReapAll();
   }
 
   void Rest(std::uint32_t slot) override {
     const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (lock.owns_lock() && segment_.fd.ok()) WriteHint(slot, /*at_once=*/false);
+    if (!lock.owns_lock() || !segment_.attached()) return;
+    ReapAll();
+    Tend(slot, ReadRing(*view_.control));
+    WriteHint(slot, /*at_once=*/false);
   }
 
   std::string backend() const override {
     const std::lock_guard lock(mutex_);
     return absl::StrCat(queue_.Ready() ? "io_uring" : "pwritev2",
-                        segment_.direct ? "" : "+buffered");
+                        segment_.direct() ? "" : "+buffered");
   }
 
   void AfterForkInChild() noexcept override {
@@ -169,9 +170,9 @@ class Port final : public JournalPort, public detail::ForkAware {
     std::construct_at(&pieces_);
     std::construct_at(&mine_);
     for (OwnWrite& write : writes_) write.words = nullptr;
-    under_way_.store(0, std::memory_order_relaxed);
-    queue_.AfterForkInChild();  // segment_.fd closes itself
-    spare_.AfterForkInChild();
+    in_queue_.store(0, std::memory_order_relaxed);
+    queue_.AfterForkInChild();
+    segment_.AfterForkInChild();
   }
 
  private:
@@ -343,7 +344,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     const BatchReading& batch = ring.At(offset);
     seam::AcquireFence();
     if (BatchReading::Of(words) != batch) return false;
-    if (BatchE::Unpack(batch.e).segment < segment_.number) {
+    if (BatchE::Unpack(batch.e).segment < segment_.number()) {
       // Still frozen for a segment that is not the newest: no process of this region does that.
       return absl::FailedPreconditionError(
           absl::StrCat(directory_, ": superseded: the journal went on without this region"));
@@ -364,7 +365,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     pieces_.resize(BatchBuilder::Fitting(pieces_));
     const BatchE end = BatchE::Unpack(ring.At(0).e);
     const std::uint64_t blocks = BatchBuilder::BlocksOf(pieces_);
-    if (to_send && (end.segment != segment_.number || blocks > kMostSentBlocks ||
+    if (to_send && (end.segment != segment_.number() || blocks > kMostSentBlocks ||
                     end.end_block + blocks > capacity_blocks_ - kSealBlocks)) {
       return false;
     }
@@ -443,7 +444,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       if (!look->settled) continue;
       const RingReading& ring = look->ring;
       const BatchW newest = ring.NewestW();
-      if (look->in_flight != 0 || BatchE::Unpack(ring.At(0).e).segment != segment_.number) return;
+      if (look->in_flight != 0 || BatchE::Unpack(ring.At(0).e).segment != segment_.number()) return;
       if (newest.hint_only) {
         // Whoever froze it may be dead; but nobody waits for it.
         if (newest.state == BatchState::kFrozen && (IsMine(ring.At(0).w) || at_once)) {
@@ -464,85 +465,10 @@ class Port final : public JournalPort, public detail::ForkAware {
     }
   }
 
-  // --- segments ----------------------------------------------------------------------------------
-
-  // One process prepares the next segment's space: who said so first, as long as it lives.
-  void PrepareNext(std::uint32_t slot, const RingReading& ring) {
-    const std::uint64_t number = segment_.number + 1;
-    const double used = static_cast<double>(BatchE::Unpack(ring.At(0).e).end_block) /
-                        static_cast<double>(capacity_blocks_);
-    if (used < Spare::kFrom || spare_.Over(number) || !queue_.Ready()) return;
-    constexpr std::uint64_t kSlotBits = 16;
-    const std::uint64_t mine = (number << kSlotBits) | (slot + 1);
-    std::uint64_t found = view_.control->preparer.Load(kRelaxed);
-    if (found != mine) {
-      const std::uint64_t other = (found & ((std::uint64_t{1} << kSlotBits) - 1)) - 1;
-      if (found >> kSlotBits == number && other < view_.geometry.participants &&
-          detail::OwnerAlive(mapping_.probe_fd(), static_cast<std::uint32_t>(other))) {
-        return;
-      }
-      if (!view_.control->preparer.CompareExchange(found, mine)) return;
-    }
-    spare_.Prepare(directory_, super_.journal, segment_, capacity_blocks_, used, queue_);
-  }
-
-  // To the newest segment; its directory entry is durable after this.
-  absl::Status Reattach() {
-    absl::StatusOr<OpenSegment> newest =
-        AttachNewest(directory_, super_.journal, super_.incarnation);
-    if (!newest.ok()) return newest.status();
-    segment_ = *std::move(newest);
-    if (super_.retain_segments != 0 && segment_.number > super_.retain_segments) {
-      SweepSegments(directory_, segment_.number - super_.retain_segments);
-    }
-    return absl::OkStatus();
-  }
-
-  // Makes the segment that the batch opens, if it is not there, and attaches to it. Head stands at
-  // the end of the batch before, and stays there.
-  absl::Status Roll(const RingReading& ring, int offset) {
-    const std::uint64_t number = BatchE::Unpack(ring.At(offset).e).segment;
-    if (absl::Status s = Reattach(); !s.ok() || segment_.number >= number) return s;
-    const BatchW before = BatchW::Unpack(ring.At(offset - 1).w);
-    if (!view_.ValidCell(before.version)) return RingDamaged();
-    detail::BatchWords& words = ring.WordsAt(*view_.control, offset);
-    std::vector<std::byte> base;
-    const SegmentHeader header =
-        NextSegment(view_, super_, before, BatchE::Unpack(ring.At(offset - 1).e), base);
-    seam::AcquireFence();
-    if (words.w.Load() != ring.At(offset).w) return absl::OkStatus();  // stale
-    if (header.segment != number || detail::Digest(base) != header.base_digest) {
-      return Scribbled(words, ring.At(offset).w);
-    }
-    absl::StatusOr<OpenSegment> made = FromSpare(directory_, header, base);
-    if (!made.ok()) made = MakeSegment(directory_, ModeOf(segment_.fd.get()), header, base);
-    if (!made.ok()) return made.status();
-    const absl::Status published = PublishSegment(directory_, *made);
-    if (!published.ok() && !absl::IsAlreadyExists(published)) {
-      // A sync of the directory that failed proves nothing when it succeeds later. What had no
-      // right to a name, or no room for one, has none.
-      if (absl::IsInternal(published)) return Fail(words, ring.At(offset).w);
-      return published;
-    }
-    EPOCH_POINT("journal.rolled");
-    SweepSpares(directory_, number);
-    Seal(ring.At(offset - 1), header.previous_chain);
-    if (absl::Status s = Reattach(); !s.ok()) return s;
-    if (segment_.number < number) {
-      return absl::InternalError(
-          absl::StrCat(directory_, ": segment ", number, " exists, but can not be attached to"));
-    }
-    return absl::OkStatus();
-  }
-
-  // Says in the old segment that there is a newer one, so that this one can not be lost unnoticed.
-  // Not durably: it narrows what goes undetected, and no more.
-  void Seal(const BatchReading& last, std::uint64_t chain) {
-    if (BatchE::Unpack(last.e).segment != segment_.number) return;
-    builder_.BuildSeal(last, chain, capacity_blocks_ - kSealBlocks, buffer_.data());
-    WriteFully(segment_.fd.get(), buffer_.data(), kBlockBytes,
-               (capacity_blocks_ - kSealBlocks) * kBlockBytes, segment_.path)
-        .IgnoreError();
+  void Tend(std::uint32_t slot, const RingReading& ring) {
+    // What fails is known to all by then: head says it.
+    segment_.Tend(slot, BatchE::Unpack(ring.At(0).e).end_block, queue_).IgnoreError();
+    NoteQueue();
   }
 
   // --- writing -----------------------------------------------------------------------------------
@@ -634,9 +560,13 @@ class Port final : public JournalPort, public detail::ForkAware {
   absl::StatusOr<bool> Write(const RingReading& ring, int offset) {
     const BatchReading& batch = ring.At(offset);
     const BatchE end = BatchE::Unpack(batch.e);
-    if (end.segment < segment_.number) return Stale(ring, offset);
-    if (end.segment > segment_.number) {
-      const absl::Status rolled = Roll(ring, offset);
+    if (end.segment < segment_.number()) return Stale(ring, offset);
+    if (end.segment > segment_.number()) {
+      if (!view_.ValidCell(BatchW::Unpack(ring.At(offset - 1).w).version)) return RingDamaged();
+      const absl::Status rolled = segment_.Roll(ring, offset, builder_);
+      if (absl::IsAborted(rolled)) {
+        return Scribbled(ring.WordsAt(*view_.control, offset), batch.w);
+      }
       if (absl::IsResourceExhausted(rolled)) {
         // Unless another had more luck meanwhile.
         if (ring.WordsAt(*view_.control, offset).w.Load() == batch.w) {
@@ -654,7 +584,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     detail::BatchWords& words = ring.WordsAt(*view_.control, offset);
     EPOCH_POINT("journal.before_submit");
     const std::int64_t started_ns = seam::MonotonicNanos();
-    const int error = WriteDurably(segment_.fd.get(), buffer_.data(), image->blocks * kBlockBytes,
+    const int error = WriteDurably(segment_.fd(), buffer_.data(), image->blocks * kBlockBytes,
                                    image->first_block * kBlockBytes);
     EPOCH_POINT("journal.written");
     // A later success would prove nothing: the pages that failed may be marked clean.
@@ -703,6 +633,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     return std::any_of(writes_.begin(), writes_.end(),
                        [](const OwnWrite& write) { return write.words != nullptr; });
   }
+  void NoteQueue() { in_queue_.store(queue_.in_flight(), std::memory_order_relaxed); }
   OwnWrite* FreeWrite() {
     for (OwnWrite& write : writes_) {
       if (write.words == nullptr) return &write;
@@ -714,7 +645,7 @@ class Port final : public JournalPort, public detail::ForkAware {
   bool Send(const RingReading& ring) {
     const BatchReading& batch = ring.At(0);
     OwnWrite* const write = FreeWrite();
-    if (write == nullptr || BatchE::Unpack(batch.e).segment != segment_.number) return false;
+    if (write == nullptr || BatchE::Unpack(batch.e).segment != segment_.number()) return false;
     absl::StatusOr<bool> why = false;
     const std::optional<Image> image = Prepare(ring, 0, write->buffer, why);
     if (!image.has_value()) return why.ok();
@@ -722,13 +653,13 @@ class Port final : public JournalPort, public detail::ForkAware {
     write->words = &ring.WordsAt(*view_.control, 0);
     write->w = batch.w;
     write->size = image->blocks * kBlockBytes;
-    write->segment = segment_.number;
+    write->segment = segment_.number();
     write->started_ns = seam::MonotonicNanos();
     EPOCH_POINT("journal.before_submit");
-    if (queue_.Submit(segment_.fd.get(), write->buffer.data(), write->size,
+    if (queue_.Submit(segment_.fd(), write->buffer.data(), write->size,
                       image->first_block * kBlockBytes, /*durably=*/true,
                       static_cast<std::uint64_t>(write - writes_.data()))) {
-      under_way_.fetch_add(1, std::memory_order_relaxed);
+      NoteQueue();
       return true;
     }
     write->words = nullptr;
@@ -741,6 +672,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     while (const std::optional<WriteQueue::Done> done = queue_.Reap(/*wait=*/false)) {
       written |= Finish(*done);
     }
+    NoteQueue();
     return written;
   }
   // The same, for one that is waited for. False: it can not be.
@@ -752,13 +684,12 @@ class Port final : public JournalPort, public detail::ForkAware {
   }
 
   bool Finish(const WriteQueue::Done& done, bool waited = false) {
-    if (done.tag == Spare::kTag) {
-      spare_.Finished(done.result);
+    if (CurrentSegment::Owns(done.tag)) {
+      segment_.Finished(done, queue_).IgnoreError();  // as in Tend
       return false;
     }
     OwnWrite& write = writes_[done.tag];
     detail::BatchWords* const words = std::exchange(write.words, nullptr);
-    under_way_.fetch_sub(1, std::memory_order_relaxed);
     EPOCH_POINT("journal.written");
     const int fault = EPOCH_FAULT("journal.write");
     const int result = fault != 0 ? -fault : done.result;
@@ -781,7 +712,9 @@ class Port final : public JournalPort, public detail::ForkAware {
       Finish(*done);
     }
     if (queue_.in_flight() == 0) return;
-    for (OwnWrite& write : writes_) write.buffer.Leak();  // what can not be waited for
+    // What can not be waited for.
+    for (OwnWrite& write : writes_) write.buffer.Leak();
+    segment_.Leak();
   }
 
   struct Patience {
@@ -798,12 +731,11 @@ class Port final : public JournalPort, public detail::ForkAware {
   const BatchBuilder builder_;
 
   mutable seam::Mutex mutex_;
-  OpenSegment segment_;
+  CurrentSegment segment_;
   AlignedBuffer buffer_;  // of what is written while the caller waits
   std::array<OwnWrite, kMostOwnWrites> writes_;
   mutable WriteQueue queue_;
-  std::atomic<unsigned> under_way_{0};  // writes_ in use; read without the mutex
-  Spare spare_;
+  std::atomic<unsigned> in_queue_{0};  // of queue_; read without the mutex
   std::vector<Piece> pieces_;
   std::vector<std::uint64_t> mine_;  // W of the batches that this process froze last
   std::array<Patience, detail::kBatchRingSlots> patience_{};
@@ -819,8 +751,7 @@ absl::StatusOr<std::unique_ptr<detail::JournalPort>> Attach(const detail::Mappin
     return absl::DataLossError(absl::StrCat(mapping.path(), ": segments of ", super.segment_bytes,
                                             " bytes can not hold its states"));
   }
-  absl::StatusOr<OpenSegment> segment =
-      AttachNewest(super.journal_path.data(), super.journal, super.incarnation);
+  absl::StatusOr<OpenSegment> segment = AttachDurably(mapping.view(), super);
   if (!segment.ok()) return segment.status();
   return std::make_unique<Port>(mapping, *std::move(segment));
 }

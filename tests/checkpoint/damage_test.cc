@@ -1,7 +1,11 @@
 // Every kind of damage is reported, by name, and nothing is loaded.
 #include <sys/stat.h>
 
+#include <cstring>
+
 #include "checkpoint_test.h"
+#include "core/journal/segment.h"
+#include "core/journal/spare.h"
 
 namespace epoch::test {
 namespace {
@@ -150,6 +154,57 @@ TEST_F(CheckpointDamage, ManifestsThatAreAllGoneAreNoNewDirectory) {
   EXPECT_FAILS(checkpoints().Prune(), kDataLoss, "manifests");
   EXPECT_FAILS(checkpoints().CleanUp(), kDataLoss, "manifests");
   EXPECT_EQ(CountFolders(), 2u);
+}
+
+// Makes the second segment the first one's successor within one incarnation, under its spare's
+// name: as a power cut leaves it that came before its own name was durable.
+void LoseTheNameOf(const journal::SegmentFile& second, const journal::SegmentFile& first,
+                   const std::string& directory) {
+  std::string bytes = ReadText(second.path);
+  auto* const data = reinterpret_cast<std::byte*>(bytes.data());
+  journal::SegmentHeader before, header;
+  const std::string first_bytes = ReadText(first.path);
+  std::memcpy(&before, first_bytes.data(), sizeof before);
+  std::memcpy(&header, data, sizeof header);
+  header.incarnation = before.incarnation;
+  std::memcpy(data, &header, sizeof header);
+  for (std::uint64_t block = 0; block < bytes.size() / journal::kBlockBytes; ++block) {
+    std::byte* const at = data + block * journal::kBlockBytes;
+    journal::BatchHeader batch;
+    std::memcpy(&batch, at, sizeof batch);
+    if (batch.magic == journal::kBatchMagic) {
+      batch.incarnation = before.incarnation;
+      batch.crc = journal::BatchHeaderCrc(batch);
+      std::memcpy(at, &batch, sizeof batch);
+    } else if (block != 0) {
+      continue;
+    }
+    const std::uint32_t crc = journal::BlockCrc(header.journal, header.segment, block, at);
+    std::memcpy(at + journal::kContentBytes, &crc, sizeof crc);
+  }
+  WriteText(journal::SparePath(directory, header.journal, second.number), bytes);
+  fs::remove(second.path);
+}
+
+TEST_F(CheckpointTest, TheLatestIsFoundInASegmentThatGoesByItsSparesName) {
+  for (const std::uint64_t step : {10u, 20u}) {
+    ASSERT_NO_FATAL_FAILURE(MakeAndLeave(2, {step}));
+    ASSERT_OK(Region::Unlink(region()));
+  }
+  const std::string manifests = directory() + "/manifests";
+  const absl::StatusOr<std::vector<journal::SegmentFile>> files = journal::ListSegments(manifests);
+  ASSERT_OK(files);
+  ASSERT_EQ(files->size(), 2u);
+  LoseTheNameOf((*files)[1], (*files)[0], manifests);
+  ExpectLatest(20, 2);
+  const absl::StatusOr<CheckpointList> list = checkpoints().List();
+  ASSERT_OK(list);
+  EXPECT_THAT(list->damage, IsEmpty());
+  EXPECT_EQ(list->checkpoints.size(), 2u);
+  // And it is where the next ones begin.
+  ASSERT_NO_FATAL_FAILURE(MakeAndLeave(2, {30}));
+  ExpectLatest(30, 2);
+  EXPECT_OK(checkpoints().Find(20).status());
 }
 
 }  // namespace

@@ -150,7 +150,7 @@ TEST_F(HostileTest, another_layout_is_unimplemented_and_both_are_named) {
       ChangeSuperblock(sealed, [&](Superblock& s) { s.layout_major = layout; });
       EXPECT_THAT(Probe(),
                   AllOf(StartsWith("UNIMPLEMENTED"), HasSubstr("layout " + std::to_string(layout)),
-                        HasSubstr("speaks 3")));
+                        HasSubstr("speaks " + std::to_string(detail::kLayoutMajor))));
     }
   }
 }

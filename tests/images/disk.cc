@@ -224,8 +224,10 @@ Disk::Begun Disk::BeginSync(int fd) {
     *done = true;
     return {done, 0};
   }
-  Fibers::active()->After(Latency(), [this, done, node = NodeOf(fd), before = log_->size()] {
-    Record({.kind = Entry::kSynced, .node = node, .of = before});
+  const int node = NodeOf(fd);
+  const auto kind = tree_.at(node).directory ? Entry::kNamesSynced : Entry::kSynced;
+  Fibers::active()->After(Latency(), [this, done, kind, node, before = log_->size()] {
+    Record({.kind = kind, .node = node, .of = before});
     *done = true;
   });
   return {done, 0};

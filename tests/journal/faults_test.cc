@@ -1,9 +1,6 @@
 // Devices that fail, disks that are full, kernels that refuse.
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +11,7 @@
 
 #include "journal_test.h"
 #include "support/child.h"
+#include "support/refuse_calls.h"
 #include "support/trap.h"
 
 namespace epoch::test {
@@ -317,17 +315,8 @@ TEST_F(FaultTest, AFailedPlainWritePoisonsToo) {
   ExpectState(*next, 2);  // nothing of it had reached the disk
 }
 
-// The kernel answers io_uring_setup with EPERM, as in most containers.
 ROLE(WithoutIoUring) {
-  sock_filter program[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog filter{.len = 4, .filter = program};
-  ROLE_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-  ROLE_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
+  ROLE_CHECK(RefuseIoUring());
   absl::StatusOr<Region> region = Region::Open(self.args.at(0));
   ROLE_CHECK(region.ok(), region.status().ToString());
   absl::StatusOr<Participant> joined = Participant::Join(*region);

@@ -27,15 +27,20 @@ class GoldenTest : public JournalTest {
   }
 };
 
-TEST_F(GoldenTest, FormatOnePointZeroIsRead) {
+class EarlierFormat : public GoldenTest, public testing::WithParamInterface<std::uint32_t> {};
+INSTANTIATE_TEST_SUITE_P(Minor, EarlierFormat, testing::Values(0u, 1u));
+
+TEST_P(EarlierFormat, IsRead) {
   for (const std::string history : {"all", "latest"}) {
     SCOPED_TRACE(history);
-    const std::string path = Unpack("format-1.0-" + history + ".segment");
+    Unpack("format-1." + std::to_string(GetParam()) + "-" + history + ".segment");
     absl::StatusOr<journal::SegmentScan> scan = journal::Preview(directory());
     ASSERT_OK(scan);
-    EXPECT_EQ(scan->header.format_minor, 0u);
+    EXPECT_EQ(scan->header.format_major, 1u);
+    EXPECT_EQ(scan->header.format_minor, GetParam());
     EXPECT_EQ(scan->epoch, 5u);
-    EXPECT_EQ(scan->batches, 5u);
+    // With the word at its end that this is all.
+    EXPECT_EQ(scan->batches, 5u + GetParam());
     EXPECT_FALSE(scan->sealed);
     // It goes on in a segment of the present format.
     RegionOptions options = Options();
@@ -57,7 +62,7 @@ TEST_F(GoldenTest, FormatOnePointZeroIsRead) {
     ASSERT_OK(all);
     EXPECT_THAT(all->damage, testing::IsEmpty());
     ASSERT_EQ(all->segments.size(), 2u);
-    EXPECT_EQ(all->segments.back().header.format_minor, journal::kFormatMinor);
+    EXPECT_EQ(all->segments.back().header.format_major, journal::kFormatMajor);
     EXPECT_EQ(all->segments.back().epoch, 6u);
     ASSERT_OK(Region::Unlink(name()));
     fs::remove_all(directory());
@@ -71,7 +76,7 @@ TEST_F(GoldenTest, AFormatToComeIsRefusedByName) {
         reinterpret_cast<const std::byte*>(&major), sizeof major);
   const Bytes before = ReadFile(path);
   EXPECT_FAILS(Region::Restore(name(), Options()), kUnimplemented,
-               "journal format 2, this build speaks 1");
+               "journal format 3, this build speaks 1 to 2");
   EXPECT_EQ(ReadFile(path), before);
 }
 

@@ -20,6 +20,7 @@
 #include "core/journal/reader.h"
 #include "core/journal/restore.h"
 #include "core/journal/segment.h"
+#include "core/journal/survey.h"
 #include "epoch/epoch.h"
 #include "support/checked_state.h"
 #include "support/region_test.h"

@@ -1,4 +1,5 @@
 // Several batches on their way at once: of one process that does not wait, and of several.
+#include <poll.h>
 #include <signal.h>
 
 #include <algorithm>
@@ -175,7 +176,7 @@ TEST_F(PipelineTest, NothingIsLostWhenAllDieWithWritesUnderWay) {
 
 TEST_F(PipelineTest, ARingThatRefusesIsDoneWithout) {
   for (const char* label : {"uring.submit", "journal.write"}) {
-    for (const int error : {EAGAIN, EINVAL, ENOMEM, ECANCELED}) {
+    for (const int error : {EAGAIN, EINVAL, EOPNOTSUPP, ENOMEM, ECANCELED}) {
       SCOPED_TRACE(testing::Message() << label << " " << std::strerror(error));
       absl::StatusOr<Region> region = Region::Create(name(), Options());
       ASSERT_OK(region);
@@ -200,6 +201,25 @@ TEST_F(PipelineTest, ARingThatRefusesIsDoneWithout) {
       std::filesystem::remove_all(directory());
     }
   }
+}
+
+// Nobody waits in Await: an event loop does, on the listener's descriptor.
+TEST_F(PipelineTest, AnEventfdTellsWhatBecameDurable) {
+  constexpr Epoch kMany = 300;
+  absl::StatusOr<Region> region = Region::Create(name(), Options());
+  ASSERT_OK(region);
+  absl::StatusOr<Participant> self = Participant::Join(*region);
+  ASSERT_OK(self);
+  const absl::StatusOr<Listener> listener = self->Listen();
+  ASSERT_OK(listener);
+  for (Epoch e = 1; e <= kMany; ++e) ASSERT_OK(ProposeNext(*self, e));
+  pollfd ready{.fd = listener->fd(), .events = POLLIN, .revents = 0};
+  while (region->epoch() < kMany) {
+    ASSERT_EQ(poll(&ready, 1, 60'000), 1) << "at epoch " << region->epoch();
+    listener->Drain();
+  }
+  ExpectState(*region, kMany);
+  ExpectCompleteHistory(directory(), kMany);
 }
 
 // Proposes without waiting, until two segments are full, waits for the last, and lets go. A signal

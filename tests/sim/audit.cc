@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/journal/journal.h"
-#include "core/journal/reader.h"
+#include "core/journal/survey.h"
 
 namespace epoch::sim {
 

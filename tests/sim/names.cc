@@ -110,7 +110,8 @@ std::string NameOfWord(const detail::RegionView& view, const void* at, std::uint
       {offsetof(Control, gather), "gather", Gather},
       {offsetof(Control, preparer), "preparer", Plain},
       {offsetof(Control, flush_latency_ns), "flush_latency", Plain},
-      {offsetof(Control, journal_stall_errno), "stall_errno", Plain}};
+      {offsetof(Control, journal_stall_errno), "stall_errno", Plain},
+      {offsetof(Control, named_segment), "named_segment", Plain}};
   static constexpr Field kSlot[] = {
       {offsetof(Slot, state), "state", SlotState}, {offsetof(Slot, flags), "flags", Plain},
       {offsetof(Slot, pin), "pin", Owned},         {offsetof(Slot, ack), "ack", Owned},

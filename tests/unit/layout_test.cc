@@ -7,7 +7,7 @@ namespace epoch::detail {
 namespace {
 
 // Layout 3, for ever: a change of any of these needs a new layout number.
-static_assert(kLayoutMajor == 3);
+static_assert(kLayoutMajor == 4);
 static_assert(sizeof(Superblock) == 4096 && sizeof(Slot) == 1024 && sizeof(VersionCell) == 256);
 static_assert(offsetof(Superblock, magic) == 0 && offsetof(Superblock, layout_major) == 8);
 static_assert(offsetof(Superblock, fingerprint) == 16 && offsetof(Superblock, checksum) == 4088);

@@ -4,7 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/inspect/region_status.h"
-#include "core/journal/reader.h"
+#include "core/journal/begun.h"
+#include "core/journal/survey.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {
@@ -69,7 +70,7 @@ std::string ToText(const std::vector<journal::SegmentScan>& segments) {
 // One segment's part of the journal, scanned as far as it can be read.
 absl::StatusOr<journal::JournalScan> ScanOne(const std::string& directory, std::uint64_t number,
                                              journal::ScanOptions options) {
-  const auto files = journal::ListSegments(directory);
+  const auto files = journal::ListWithBegun(directory);
   if (!files.ok()) return files.status();
   for (const journal::SegmentFile& file : *files) {
     if (file.number != number) continue;

@@ -8,6 +8,7 @@
 
 #include "core/inspect/region_status.h"
 #include "core/journal/segment.h"
+#include "core/journal/spare.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {
@@ -62,6 +63,7 @@ absl::Status CheckRemovable(const std::string& path) {
 // A journal that nobody can write to while this lives.
 struct OwnedJournal {
   std::string directory;
+  journal::Id journal;
   journal::OpenSegment newest;
 };
 
@@ -78,7 +80,7 @@ absl::StatusOr<OwnedJournal> OwnJournal(const std::string& path) {
     return absl::InvalidArgumentError(
         fmt::format("--with-journal: {} is volatile, it has no journal", path));
   }
-  OwnedJournal owned{superblock->journal_path.data(), {}};
+  OwnedJournal owned{superblock->journal_path.data(), superblock->journal, {}};
   auto newest = journal::LockNewest(owned.directory, absl::ZeroDuration());
   if (!newest.ok()) return newest.status();
   const auto header = journal::ReadSegmentHeader(newest->fd.get(), newest->path);
@@ -101,6 +103,7 @@ absl::Status RemoveJournal(const OwnedJournal& owned) {
       return detail::ErrnoStatus(errno, "can not remove " + file.path);
     }
   }
+  journal::SweepSpares(owned.directory, owned.journal, journal::kMaxSegment);
   // Something else may lie there, too; then the directory stays.
   if (rmdir(owned.directory.c_str()) != 0 && errno != ENOTEMPTY && errno != EEXIST &&
       errno != EBUSY) {

@@ -23,7 +23,7 @@
 namespace epoch::detail {
 
 inline constexpr std::uint64_t kRegionMagic = 0x4e474552484f5045ull;  // "EPOHREGN", little-endian
-inline constexpr std::uint32_t kLayoutMajor = 3;
+inline constexpr std::uint32_t kLayoutMajor = 4;
 inline constexpr std::uint32_t kLayoutMinor = 0;
 inline constexpr std::size_t kHotStride = 128;
 inline constexpr std::size_t kPageBytes = 4096;
@@ -100,6 +100,10 @@ struct Control {
   alignas(kHotStride) seam::Atomic<std::uint64_t> preparer;
   seam::Atomic<std::int64_t> flush_latency_ns;
   seam::Atomic<std::uint32_t> journal_stall_errno;
+  // Twice the number of the newest segment whose directory entry is durable; plus 1 if that is so
+  // by its own name, and not only by its spare's. Trusted: who finds its segment here syncs no
+  // directory for it. Only grows.
+  seam::Atomic<std::uint64_t> named_segment;
   alignas(kHotStride) BatchWords ring[kBatchRingSlots];
 };
 static_assert(sizeof(Control) <= kPageBytes);

@@ -21,6 +21,8 @@ namespace epoch::detail {
 
 // How long to look at a vote before sleeping: about as long as a sleep and a wake-up take.
 inline constexpr std::int64_t kSpin_ns = 30'000;
+// Of those who wait for the journal, the ones whose turn is next look after its writer.
+inline constexpr Epoch kWatchers = 3;
 
 class Waiting : public Helping {
  public:
@@ -137,6 +139,12 @@ class Waiting : public Helping {
           continue;
         }
         idle = !flushing.busy;
+        // Somebody has to notice soon that whoever writes is dead; not all who wait.
+        if (flushing.busy && epoch <= head.epoch + kWatchers) {
+          nanos = std::min(
+              nanos, std::max(first_ns,
+                              view_.control->flush_latency_ns.Load(std::memory_order_relaxed) / 2));
+        }
       }
       if (nanos <= 0) {
         if (HeadEpoch() >= epoch) return absl::OkStatus();

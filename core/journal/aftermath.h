@@ -1,0 +1,66 @@
+// What is left to do after a roll, off the way of those who commit: the seal of the segment that
+// was left, the next one's own name made durable, and then the sweeps.
+//
+// Killed at any point: the next roll's aftermath, or a recovery, sweeps what this one left. Until
+// then the next segment can be found by its spare's name (begun.h).
+#ifndef EPOCH_CORE_JOURNAL_AFTERMATH_H_
+#define EPOCH_CORE_JOURNAL_AFTERMATH_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "core/journal/disk.h"
+#include "core/journal/segment.h"
+#include "core/journal/write_queue.h"
+
+namespace epoch::journal {
+
+// Thread safety: external.
+class Aftermath {
+ public:
+  static constexpr std::uint64_t kTag = 1'001;  // of its entries in the queue
+
+  // Where the seal of the segment that is left is to be built, one block; null while it is still on
+  // its way: then that one is begun without a seal.
+  std::byte* seal() { return busy_ ? nullptr : seal_.data(); }
+  // This process has rolled from `old` to segment `number`. `seal_block`: where the seal goes; 0:
+  // none. Segments below `first_kept` are removed in the end.
+  void Begin(const std::string& directory, const Id& journal, OpenSegment old,
+             std::uint64_t seal_block, std::uint64_t number, std::uint64_t first_kept);
+  bool pending() const { return step_ != Step::kOver || busy_; }
+
+  enum class News { kNone, kNamed, kFailed };
+  // Puts its next step into the queue; does it, and the rest, at once if there is no queue to be
+  // had. kNamed: `number`'s own name is durable now. kFailed: it can not be known to be.
+  News Continue(WriteQueue& queue);
+  // A step that was in the queue is done, with that result.
+  News Finished(int result);
+  std::uint64_t number() const { return number_; }
+  // What is in the queue can not be waited for: its memory must never be used again.
+  void Leak() { seal_.Leak(); }
+
+  // In a fork child: all of it is the parent's.
+  void AfterForkInChild();
+
+ private:
+  enum class Step { kSeal, kName, kOver };
+
+  News Named(int error);
+
+  Step step_ = Step::kOver;
+  bool busy_ = false;     // a step is in the queue
+  bool syncing_ = false;  // and it is the sync
+  bool again_ = false;    // begun anew since
+  std::string directory_;
+  Id journal_{};
+  OpenSegment old_;
+  ForkSafeFd names_;                 // the directory
+  AlignedBuffer seal_{kBlockBytes};  // empty if there is no memory: then nothing is sealed
+  std::uint64_t seal_block_ = 0;
+  std::uint64_t number_ = 0, first_kept_ = 0;
+};
+
+}  // namespace epoch::journal
+
+#endif  // EPOCH_CORE_JOURNAL_AFTERMATH_H_
