@@ -21,11 +21,15 @@ void Aftermath::Begin(const std::string& directory, const Id& journal, OpenSegme
   seal_block_ = seal_block;
   number_ = number;
   first_kept_ = std::max(first_kept_, first_kept);
-  step_ = seal_block_ != 0 ? Step::kSeal : Step::kName;
+  step_ = Step::kBegun;
 }
 
 Aftermath::News Aftermath::Continue(WriteQueue& queue) {
   if (busy_) return News::kNone;
+  if (step_ == Step::kBegun) {
+    step_ = seal_block_ != 0 ? Step::kSeal : Step::kName;
+    return News::kNone;
+  }
   if (step_ == Step::kSeal) {
     const std::uint64_t at = seal_block_ * kBlockBytes;
     step_ = Step::kName;

@@ -31,8 +31,9 @@ class Aftermath {
   bool pending() const { return step_ != Step::kOver || busy_; }
 
   enum class News { kNone, kNamed, kFailed };
-  // Puts its next step into the queue; does it, and the rest, at once if there is no queue to be
-  // had. kNamed: `number`'s own name is durable now. kFailed: it can not be known to be.
+  // The first time does nothing: the commit that rolled has waited long enough. Then puts the next
+  // step into the queue; does it, and the rest, at once if there is no queue to be had. kNamed:
+  // `number`'s own name is durable now. kFailed: it can not be known to be.
   News Continue(WriteQueue& queue);
   // A step that was in the queue is done, with that result.
   News Finished(int result);
@@ -44,7 +45,7 @@ class Aftermath {
   void AfterForkInChild();
 
  private:
-  enum class Step { kSeal, kName, kOver };
+  enum class Step { kBegun, kSeal, kName, kOver };
 
   News Named(int error);
 

@@ -117,6 +117,8 @@ absl::Status CurrentSegment::Attach() {
   }
   if (!newest.ok()) return newest.status();
   segment_ = *std::move(newest);
+  left_ = Left{};
+  unnamed_ = false;
   if (super_.retain_segments != 0 && segment_.number > super_.retain_segments) {
     SweepSegments(directory_, super_.journal, segment_.number - super_.retain_segments);
   }
@@ -128,7 +130,7 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
   const BatchReading& last = ring.At(offset - 1);
   const std::uint64_t number = BatchE::Unpack(ring.At(offset).e).segment;
   // Another process has made it; or this one has missed some, and may be superseded.
-  if (segment_.number + 1 != number || !IsNewest(directory_, segment_)) {
+  if (unnamed_ || segment_.number + 1 != number || !IsNewest(directory_, segment_)) {
     if (absl::Status s = Attach(); !s.ok() || segment_.number >= number) return s;
   }
   std::vector<std::byte> base;
@@ -145,7 +147,12 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
   const bool named = made.ok() && view_.control->named_segment.Load() >= BySpare(number);
   if (!made.ok()) made = MakeSegment(directory_, ModeOf(segment_.fd.get()), header, base);
   if (!made.ok()) return made.status();
-  const absl::Status published = named ? NameSegment(*made) : PublishSegment(directory_, *made);
+  if (named) {
+    left_ = Left{std::exchange(segment_, *std::move(made)), last, header.previous_chain};
+    unnamed_ = true;
+    return absl::OkStatus();
+  }
+  const absl::Status published = PublishSegment(directory_, *made);
   if (absl::IsInternal(published)) return Unnamed(view_, made->path, published);
   // What had no right to a name, or no room for one, has none.
   if (!published.ok() && !absl::IsAlreadyExists(published)) return published;
@@ -156,19 +163,44 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
     return absl::InternalError(
         absl::StrCat(directory_, ": segment ", number, " exists, but can not be attached to"));
   }
-  if (!named) Raise(*view_.control, ByItself(number));
+  Raise(*view_.control, ByItself(number));
+  left_ = Left{std::exchange(segment_, *std::move(made)), last, header.previous_chain};
+  BeginAftermath(builder);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> CurrentSegment::Name(const BatchBuilder& builder) {
+  const absl::Status named = NameSegment(segment_);
+  if (absl::IsInternal(named)) return Unnamed(view_, segment_.path, named);
+  if (!named.ok() && !absl::IsAlreadyExists(named)) {
+    segment_ = std::exchange(left_, Left{}).segment;  // as if it had not been begun
+    unnamed_ = false;
+    return named;
+  }
+  EPOCH_POINT("journal.rolled");
+  if (!IsNewest(directory_, segment_)) {
+    if (absl::Status s = Attach(); !s.ok()) return s;
+    return false;
+  }
+  unnamed_ = false;
+  // Otherwise another has given it the name, and goes on with that.
+  if (named.ok()) BeginAftermath(builder);
+  left_ = Left{};
+  return true;
+}
+
+void CurrentSegment::BeginAftermath(const BatchBuilder& builder) {
   // Says in the old segment that there is a newer one, so that this one can not be lost unnoticed.
   // Not durably: it narrows what goes undetected, and no more.
   std::uint64_t seal_block = 0;
   if (std::byte* const seal = aftermath_.seal();
-      seal != nullptr && BatchE::Unpack(last.e).segment == segment_.number) {
+      seal != nullptr && BatchE::Unpack(left_.last.e).segment == left_.segment.number) {
     seal_block = capacity_blocks_ - kSealBlocks;
-    builder.BuildSeal(last, header.previous_chain, seal_block, seal);
+    builder.BuildSeal(left_.last, left_.chain, seal_block, seal);
   }
-  const std::uint64_t kept = super_.retain_segments;
-  aftermath_.Begin(directory_, super_.journal, std::exchange(segment_, *std::move(made)),
-                   seal_block, number, kept != 0 && number > kept ? number - kept : 0);
-  return absl::OkStatus();
+  const std::uint64_t number = segment_.number, kept = super_.retain_segments;
+  aftermath_.Begin(directory_, super_.journal, std::exchange(left_, Left{}).segment, seal_block,
+                   number, kept != 0 && number > kept ? number - kept : 0);
 }
 
 absl::Status CurrentSegment::Tend(std::uint32_t slot, std::uint64_t end_block, WriteQueue& queue) {
@@ -224,7 +256,10 @@ absl::Status CurrentSegment::TendAftermath(Aftermath::News news) {
 void CurrentSegment::Finish(WriteQueue& queue) {
   queue.Refuse();
   // The next recovery, or roll, does what can not be done here.
-  if (attached()) TendAftermath(aftermath_.Continue(queue)).IgnoreError();
+  if (!attached()) return;
+  for (int step = 0; step < 2; ++step) {
+    TendAftermath(aftermath_.Continue(queue)).IgnoreError();
+  }
 }
 
 void CurrentSegment::Leak() {
@@ -235,6 +270,7 @@ void CurrentSegment::Leak() {
 void CurrentSegment::AfterForkInChild() {
   spare_.AfterForkInChild();  // segment_ closes itself
   aftermath_.AfterForkInChild();
+  unnamed_ = false;
 }
 
 }  // namespace epoch::journal

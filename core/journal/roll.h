@@ -3,7 +3,9 @@
 // A roll costs a commit one write more: of the next segment's header and base, into space that was
 // prepared (spare.h). The name that the space has is durable by then, so that the segment can be
 // found by it (begun.h) until its own name is durable, too, which nobody waits for (aftermath.h).
-// Where no space is ready the segment is made then and there, and its name is waited for.
+// Its own name, which only one file can have, decides which file is the segment; it is given after
+// the batch is written, and before that counts, since a file that just got a name is slow to write
+// to. Where no space is ready the segment is made then and there, and its name is waited for.
 #ifndef EPOCH_CORE_JOURNAL_ROLL_H_
 #define EPOCH_CORE_JOURNAL_ROLL_H_
 
@@ -56,6 +58,12 @@ class CurrentSegment {
   // of the batch before, and stays there. OK, without being there: what was read is stale. Aborted:
   // the base is not what was accepted.
   absl::Status Roll(const RingReading& ring, int offset, const BatchBuilder& builder);
+  // Whether the segment that Roll led to has no name of its own yet. Then nothing that is written
+  // there counts before Name() was true.
+  bool unnamed() const { return unnamed_; }
+  // True: it has its name. False: another file has it, and is attached to now. ResourceExhausted:
+  // no room for a name; this process is where it was before Roll. Others: superseded, poisoned.
+  absl::StatusOr<bool> Name(const BatchBuilder& builder);
 
   // What is to be done besides commits: after a roll, and before the next. `slot` is this
   // participant's; batches end at `end_block`. Never waits for the disk, if there is io_uring.
@@ -71,6 +79,14 @@ class CurrentSegment {
   void AfterForkInChild();
 
  private:
+  // The segment that was rolled from, and what its seal says.
+  struct Left {
+    OpenSegment segment;
+    BatchReading last{};
+    std::uint64_t chain = 0;
+  };
+
+  void BeginAftermath(const BatchBuilder& builder);
   absl::Status TendAftermath(Aftermath::News news);
   void PrepareNext(std::uint32_t slot, std::uint64_t end_block, WriteQueue& queue);
 
@@ -80,6 +96,8 @@ class CurrentSegment {
   const std::string directory_;
   const std::uint64_t capacity_blocks_;
   OpenSegment segment_;
+  bool unnamed_ = false;
+  Left left_;  // while segment_ is unnamed
   Spare spare_;
   Aftermath aftermath_;
 };

@@ -567,14 +567,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       if (absl::IsAborted(rolled)) {
         return Scribbled(ring.WordsAt(*view_.control, offset), batch.w);
       }
-      if (absl::IsResourceExhausted(rolled)) {
-        // Unless another had more luck meanwhile.
-        if (ring.WordsAt(*view_.control, offset).w.Load() == batch.w) {
-          view_.control->journal_stall_errno.Store(ENOSPC, kRelaxed);
-        }
-      } else if (rolled.ok()) {
-        view_.control->journal_stall_errno.Store(0, kRelaxed);
-      }
+      NoteRoom(rolled, ring, offset);
       if (!rolled.ok()) return rolled;
       return false;
     }
@@ -593,8 +586,24 @@ class Port final : public JournalPort, public detail::ForkAware {
       return false;
     }
     NoteLatency(started_ns);
+    if (segment_.unnamed()) {
+      const absl::StatusOr<bool> named = segment_.Name(builder_);
+      NoteRoom(named.status(), ring, offset);
+      if (!named.ok() || !*named) return named;
+    }
     MarkWritten(words, batch.w);
     return true;
+  }
+
+  // Whether there was room for the next segment, for all to see.
+  void NoteRoom(const absl::Status& rolled, const RingReading& ring, int offset) {
+    seam::Atomic<std::uint32_t>& stalled = view_.control->journal_stall_errno;
+    if (rolled.ok()) {
+      stalled.Store(0, kRelaxed);
+    } else if (absl::IsResourceExhausted(rolled) &&
+               ring.WordsAt(*view_.control, offset).w.Load() == ring.At(offset).w) {
+      stalled.Store(ENOSPC, kRelaxed);  // and no other had more luck meanwhile
+    }
   }
 
   // The device failed. Unless it was late, on a segment that has been left behind: what it was
@@ -645,7 +654,10 @@ class Port final : public JournalPort, public detail::ForkAware {
   bool Send(const RingReading& ring) {
     const BatchReading& batch = ring.At(0);
     OwnWrite* const write = FreeWrite();
-    if (write == nullptr || BatchE::Unpack(batch.e).segment != segment_.number()) return false;
+    if (write == nullptr || BatchE::Unpack(batch.e).segment != segment_.number() ||
+        segment_.unnamed()) {
+      return false;
+    }
     absl::StatusOr<bool> why = false;
     const std::optional<Image> image = Prepare(ring, 0, write->buffer, why);
     if (!image.has_value()) return why.ok();

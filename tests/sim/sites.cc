@@ -208,7 +208,7 @@ const std::vector<BarrierSite>& BarrierSites() {
       {"other", "transition.h:Accept:owner.CompareExchange", 234, Mode::kVolatile},
       {"other", "journal_hook.h:AdvanceDurableHead:head.CompareExchange", 77, Mode::kDurable},
       {"other", "mapping.h:CheckControl:head.Load", 3475, Mode::kDurable},
-      {"other", "writer.cc:FreezeW:w.CompareExchange", 16522, Mode::kDurable},
+      {"other", "writer.cc:FreezeW:w.CompareExchange", 25893, Mode::kDurable},
       {"other", "region.h:Read:AcquireFence", 1830, Mode::kReaders},
       {"other", "writer.cc:Prepare:AcquireFence", 30, Mode::kWriters},
       {"other", "ring.h:Of:w.Load+e.Load+h.Load", 2129, Mode::kWriters},
