@@ -14,7 +14,7 @@ namespace epoch::journal {
 void Aftermath::Begin(const std::string& directory, const Id& journal, OpenSegment old,
                       std::uint64_t seal_block, std::uint64_t number, std::uint64_t first_kept) {
   // What is in the queue goes on; its result is of no use any more.
-  again_ = busy_;
+  again_ = queued_ != Queued::kNothing;
   directory_ = directory;
   journal_ = journal;
   old_ = std::move(old);
@@ -25,7 +25,7 @@ void Aftermath::Begin(const std::string& directory, const Id& journal, OpenSegme
 }
 
 Aftermath::News Aftermath::Continue(WriteQueue& queue) {
-  if (busy_) return News::kNone;
+  if (queued_ != Queued::kNothing) return News::kNone;
   if (step_ == Step::kBegun) {
     step_ = seal_block_ != 0 ? Step::kSeal : Step::kName;
     return News::kNone;
@@ -33,8 +33,10 @@ Aftermath::News Aftermath::Continue(WriteQueue& queue) {
   if (step_ == Step::kSeal) {
     const std::uint64_t at = seal_block_ * kBlockBytes;
     step_ = Step::kName;
-    busy_ = queue.Submit(old_.fd.get(), seal_.data(), kBlockBytes, at, /*durably=*/false, kTag);
-    if (busy_) return News::kNone;
+    if (queue.Submit(old_.fd.get(), seal_.data(), kBlockBytes, at, /*durably=*/false, kTag)) {
+      queued_ = Queued::kSeal;
+      return News::kNone;
+    }
     WriteFully(old_.fd.get(), seal_.data(), kBlockBytes, at, old_.path).IgnoreError();
   }
   if (step_ == Step::kName) {
@@ -42,36 +44,76 @@ Aftermath::News Aftermath::Continue(WriteQueue& queue) {
     names_ = detail::Fd(sys::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     EPOCH_POINT("aftermath.sealed");
     if (!names_.ok()) return News::kNone;  // no descriptor to be had, say: the next time
-    step_ = Step::kOver;
-    busy_ = syncing_ = queue.SubmitSync(names_.get(), kTag);
-    if (!busy_) return Named(sys::fsync(names_.get()) == 0 ? 0 : errno);
+    step_ = Step::kSweep;
+    if (queue.SubmitSync(names_.get(), kTag)) {
+      queued_ = Queued::kSync;
+      return News::kNone;
+    }
+    if (const News news = Named(sys::fsync(names_.get()) == 0 ? 0 : errno); news == News::kFailed) {
+      return news;
+    }
+    Sweep(queue);
+    return News::kNamed;
   }
+  if (step_ == Step::kSweep) Sweep(queue);
   return News::kNone;
 }
 
+// One by one, through the queue: to free a large file takes milliseconds.
+void Aftermath::Sweep(WriteQueue& queue) {
+  while (!retired_.empty()) {
+    if (queue.SubmitUnlink(retired_.back().c_str(), kTag)) {
+      queued_ = Queued::kUnlink;
+      return;
+    }
+    sys::unlink(retired_.back().c_str());
+    retired_.pop_back();
+  }
+  step_ = Step::kOver;
+}
+
 Aftermath::News Aftermath::Finished(int result) {
-  busy_ = false;
   const bool again = std::exchange(again_, false);
-  if (!std::exchange(syncing_, false)) return News::kNone;  // of the seal nothing hangs
   const bool failed = result < 0 && !IsTransient(-result);
-  if (again) return failed ? News::kFailed : News::kNone;
-  // Otherwise it was the queue's trouble, not the device's.
-  if (result < 0 && !failed) return Named(sys::fsync(names_.get()) == 0 ? 0 : errno);
-  return Named(-result);
+  switch (std::exchange(queued_, Queued::kNothing)) {
+    case Queued::kSync:
+      if (again) return failed ? News::kFailed : News::kNone;
+      // Otherwise it was the queue's trouble, not the device's.
+      if (result < 0 && !failed) return Named(sys::fsync(names_.get()) == 0 ? 0 : errno);
+      return Named(-result);
+    case Queued::kUnlink:
+      if (result == -EINVAL) sys::unlink(retired_.back().c_str());  // an older kernel's queue
+      retired_.pop_back();
+      return News::kNone;
+    default:
+      return News::kNone;  // of the seal nothing hangs
+  }
 }
 
 Aftermath::News Aftermath::Named(int error) {
   names_ = ForkSafeFd();
   const int fault = EPOCH_FAULT("aftermath.named");
-  if (error != 0 || fault != 0) return News::kFailed;
-  SweepSpares(directory_, journal_, number_);
-  SweepSegments(directory_, journal_, std::exchange(first_kept_, 0));
+  if (error != 0 || fault != 0) {
+    step_ = Step::kOver;
+    return News::kFailed;
+  }
+  // Not the current one's, which is another name of a file that is being written: on ext4 the next
+  // commit would wait until all that is removed here is.
+  SweepSpares(directory_, journal_, number_ - 1);
+  if (first_kept_ == 0) return News::kNamed;
+  for (std::string& path : SegmentsBelow(directory_, journal_, std::exchange(first_kept_, 0))) {
+    if (std::find(retired_.begin(), retired_.end(), path) == retired_.end()) {
+      retired_.insert(retired_.begin(), std::move(path));
+    }
+  }
   return News::kNamed;
 }
 
 void Aftermath::AfterForkInChild() {
   step_ = Step::kOver;
-  busy_ = syncing_ = again_ = false;
+  queued_ = Queued::kNothing;
+  again_ = false;
+  retired_.clear();
   first_kept_ = 0;
 }
 

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/journal/disk.h"
 #include "core/journal/segment.h"
@@ -23,12 +24,12 @@ class Aftermath {
 
   // Where the seal of the segment that is left is to be built, one block; null while it is still on
   // its way: then that one is begun without a seal.
-  std::byte* seal() { return busy_ ? nullptr : seal_.data(); }
+  std::byte* seal() { return queued_ == Queued::kSeal ? nullptr : seal_.data(); }
   // This process has rolled from `old` to segment `number`. `seal_block`: where the seal goes; 0:
   // none. Segments below `first_kept` are removed in the end.
   void Begin(const std::string& directory, const Id& journal, OpenSegment old,
              std::uint64_t seal_block, std::uint64_t number, std::uint64_t first_kept);
-  bool pending() const { return step_ != Step::kOver || busy_; }
+  bool pending() const { return step_ != Step::kOver || queued_ != Queued::kNothing; }
 
   enum class News { kNone, kNamed, kFailed };
   // The first time does nothing: the commit that rolled has waited long enough. Then puts the next
@@ -45,14 +46,15 @@ class Aftermath {
   void AfterForkInChild();
 
  private:
-  enum class Step { kBegun, kSeal, kName, kOver };
+  enum class Step { kBegun, kSeal, kName, kSweep, kOver };
+  enum class Queued { kNothing, kSeal, kSync, kUnlink };
 
   News Named(int error);
+  void Sweep(WriteQueue& queue);
 
   Step step_ = Step::kOver;
-  bool busy_ = false;     // a step is in the queue
-  bool syncing_ = false;  // and it is the sync
-  bool again_ = false;    // begun anew since
+  Queued queued_ = Queued::kNothing;  // what is in the queue
+  bool again_ = false;                // begun anew since
   std::string directory_;
   Id journal_{};
   OpenSegment old_;
@@ -60,6 +62,7 @@ class Aftermath {
   AlignedBuffer seal_{kBlockBytes};  // empty if there is no memory: then nothing is sealed
   std::uint64_t seal_block_ = 0;
   std::uint64_t number_ = 0, first_kept_ = 0;
+  std::vector<std::string> retired_;  // to be removed; the last one may be in the queue
 };
 
 }  // namespace epoch::journal

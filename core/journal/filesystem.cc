@@ -37,10 +37,15 @@ bool HasFastCommitFeature(const std::string& device) {
 }  // namespace
 
 bool SaysFastCommits(const std::string& options, const std::string& fc_info) {
+  bool forced = false, goes_on = false;
   for (const auto option : absl::StrSplit(options, absl::ByAnyChar(" \n,"))) {
-    // The second one is how kernels with ext4's debugging built in show it.
-    if (option == "fast_commit" || option == "fc_debug_force") return true;
+    if (option == "fast_commit") return true;
+    forced = forced || option == "fc_debug_force";
+    goes_on = goes_on || option == "errors=continue";
   }
+  // How kernels with ext4's debugging built in show it. Before Linux commit e3645d72f886 they
+  // showed errors=continue so, too: then it says nothing.
+  if (forced && !goes_on) return true;
   for (const auto line : absl::StrSplit(fc_info, '\n')) {
     const std::vector<std::string> words = absl::StrSplit(line, ' ');
     std::uint64_t count = 0;

@@ -119,9 +119,6 @@ absl::Status CurrentSegment::Attach() {
   segment_ = *std::move(newest);
   left_ = Left{};
   unnamed_ = false;
-  if (super_.retain_segments != 0 && segment_.number > super_.retain_segments) {
-    SweepSegments(directory_, super_.journal, segment_.number - super_.retain_segments);
-  }
   return absl::OkStatus();
 }
 
@@ -144,6 +141,7 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
     return absl::AbortedError("the state that the next segment begins with was overwritten");
   }
   absl::StatusOr<OpenSegment> made = FromSpare(directory_, header, base);
+  const bool spare_failed = absl::IsUnknown(made.status());
   const bool named = made.ok() && view_.control->named_segment.Load() >= BySpare(number);
   if (!made.ok()) made = MakeSegment(directory_, ModeOf(segment_.fd.get()), header, base);
   if (!made.ok()) return made.status();
@@ -152,8 +150,20 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
     unnamed_ = true;
     return absl::OkStatus();
   }
+  // The directory may keep the new name and lose an older one, which may be all that leads to this
+  // process's segment but for its spare's.
+  if (view_.control->named_segment.Load() < ByItself(segment_.number)) {
+    if (absl::Status s = SyncDirectory(directory_); !s.ok()) {
+      return Unnamed(view_, segment_.path, s);
+    }
+    Raise(*view_.control, ByItself(segment_.number));
+  }
   const absl::Status published = PublishSegment(directory_, *made);
   if (absl::IsInternal(published)) return Unnamed(view_, made->path, published);
+  if (absl::IsAlreadyExists(published) && spare_failed) {
+    // Its beginning may have been acknowledged in.
+    return Unnamed(view_, made->path, absl::UnknownError("its beginning could not be written"));
+  }
   // What had no right to a name, or no room for one, has none.
   if (!published.ok() && !absl::IsAlreadyExists(published)) return published;
   EPOCH_POINT("journal.rolled");
@@ -172,6 +182,11 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
 absl::StatusOr<bool> CurrentSegment::Name(const BatchBuilder& builder) {
   const absl::Status named = NameSegment(segment_);
   if (absl::IsInternal(named)) return Unnamed(view_, segment_.path, named);
+  if (absl::IsNotFound(named)) {
+    // It was removed meanwhile, all names of it: this process has slept for long.
+    if (absl::Status s = Attach(); !s.ok()) return s;
+    return false;
+  }
   if (!named.ok() && !absl::IsAlreadyExists(named)) {
     segment_ = std::exchange(left_, Left{}).segment;  // as if it had not been begun
     unnamed_ = false;
@@ -211,6 +226,7 @@ absl::Status CurrentSegment::Tend(std::uint32_t slot, std::uint64_t end_block, W
 
 // One process prepares the next segment's space: who said so first, as long as it lives.
 void CurrentSegment::PrepareNext(std::uint32_t slot, std::uint64_t end_block, WriteQueue& queue) {
+  if (unnamed_) return;  // it may never be the segment
   const std::uint64_t number = segment_.number + 1;
   const double used = static_cast<double>(end_block) / static_cast<double>(capacity_blocks_);
   if (used < Spare::kFrom || spare_.Over(number) || !queue.Ready()) return;
@@ -259,6 +275,12 @@ void CurrentSegment::Finish(WriteQueue& queue) {
   if (!attached()) return;
   for (int step = 0; step < 2; ++step) {
     TendAftermath(aftermath_.Continue(queue)).IgnoreError();
+  }
+}
+
+void CurrentSegment::SweepLast() {
+  if (view_.control->named_segment.Load() >= ByItself(segment_.number)) {
+    SweepSpares(directory_, super_.journal, segment_.number);
   }
 }
 

@@ -73,6 +73,9 @@ class CurrentSegment {
   absl::Status Finished(const WriteQueue::Done& done, WriteQueue& queue);
   // The rest of a roll, waited for: before the end. Nothing of it is in the queue.
   void Finish(WriteQueue& queue);
+  // This process is the last one to let go: the segment's spare name goes, if it has a durable one
+  // of its own.
+  void SweepLast();
   // What is in the queue can not be waited for: its memory must never be used again.
   void Leak();
 

@@ -375,12 +375,22 @@ std::string NameHolders(int fd) {
   return names.empty() ? "a process that /proc does not show" : names;
 }
 
-void SweepSegments(const std::string& directory, const Id& journal, std::uint64_t first) {
+std::vector<std::string> SegmentsBelow(const std::string& directory, const Id& journal,
+                                       std::uint64_t first) {
+  std::vector<std::string> paths;
   absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
-  if (!files.ok()) return;
+  if (!files.ok()) return paths;
   for (const SegmentFile& file : *files) {
-    if (file.number >= first || file.path != SegmentPath(directory, journal, file.number)) continue;
-    sys::unlink(file.path.c_str());  // the next sweep tries again
+    if (file.number < first && file.path == SegmentPath(directory, journal, file.number)) {
+      paths.push_back(file.path);
+    }
+  }
+  return paths;
+}
+
+void SweepSegments(const std::string& directory, const Id& journal, std::uint64_t first) {
+  for (const std::string& path : SegmentsBelow(directory, journal, first)) {
+    sys::unlink(path.c_str());  // the next sweep tries again
   }
 }
 

@@ -110,8 +110,12 @@ absl::StatusOr<OpenSegment> LockNewest(
 // "pid 12 (name), pid 34 (name)": who has this file open, as far as /proc tells.
 std::string NameHolders(int fd);
 
-// Unlinks all segments of that journal numbered below `first`. The caller is, or was, attached to a
-// newer one whose directory entry is durable. By now the directory may be another journal's.
+// All segments of that journal numbered below `first`, which may be removed by who is, or was,
+// attached to a newer one whose directory entry is durable. By now the directory may be another
+// journal's.
+std::vector<std::string> SegmentsBelow(const std::string& directory, const Id& journal,
+                                       std::uint64_t first);
+// Removes them.
 void SweepSegments(const std::string& directory, const Id& journal, std::uint64_t first);
 
 }  // namespace epoch::journal

@@ -48,7 +48,9 @@ absl::StatusOr<OpenSegment> FromSpare(const std::string& directory, const Segmen
   }
   segment.fd = *std::move(fd);
   EPOCH_POINT("spare.opened");
-  if (absl::Status s = WriteBeginning(segment, header, base); !s.ok()) return s;
+  if (absl::Status s = WriteBeginning(segment, header, base); !s.ok()) {
+    return absl::UnknownError(std::string(s.message()));
+  }
   if (absl::Status s = LockShared(segment); !s.ok()) return s;
   return segment;
 }

@@ -58,6 +58,14 @@ bool WriteQueue::SubmitSync(int fd, std::uint64_t tag) {
   return Send();
 }
 
+bool WriteQueue::SubmitUnlink(const char* path, std::uint64_t tag) {
+  io_uring_sqe* const sqe = Ready() && in_flight_ < kDepth ? io_uring_get_sqe(&ring_) : nullptr;
+  if (sqe == nullptr) return false;
+  io_uring_prep_unlink(sqe, path, 0);
+  io_uring_sqe_set_data64(sqe, tag);
+  return Send();
+}
+
 std::optional<WriteQueue::Done> WriteQueue::Reap(bool wait) {
   if (in_flight_ == 0) return std::nullopt;
   io_uring_cqe* cqe = nullptr;

@@ -69,6 +69,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     // The last one to let go says that what is there is all.
     if (segment_.attached() && seam::TestByteLock(segment_.fd(), 0) == seam::LockState::kFree) {
       WriteHint(kNobody, /*at_once=*/true);
+      segment_.SweepLast();
     }
   }
 
@@ -365,8 +366,9 @@ class Port final : public JournalPort, public detail::ForkAware {
     pieces_.resize(BatchBuilder::Fitting(pieces_));
     const BatchE end = BatchE::Unpack(ring.At(0).e);
     const std::uint64_t blocks = BatchBuilder::BlocksOf(pieces_);
-    if (to_send && (end.segment != segment_.number() || blocks > kMostSentBlocks ||
-                    end.end_block + blocks > capacity_blocks_ - kSealBlocks)) {
+    if (to_send &&
+        (end.segment != segment_.number() || segment_.unnamed() || blocks > kMostSentBlocks ||
+         end.end_block + blocks > capacity_blocks_ - kSealBlocks)) {
       return false;
     }
     EPOCH_POINT("journal.before_freeze");
@@ -567,8 +569,13 @@ class Port final : public JournalPort, public detail::ForkAware {
       if (absl::IsAborted(rolled)) {
         return Scribbled(ring.WordsAt(*view_.control, offset), batch.w);
       }
-      NoteRoom(rolled, ring, offset);
+      if (!rolled.ok() || !segment_.unnamed()) NoteRoom(rolled, ring, offset);
       if (!rolled.ok()) return rolled;
+      return false;
+    }
+    if (segment_.unnamed() && !Opens(ring, offset)) {
+      // The batch that was to open it was written by others, perhaps elsewhere.
+      if (absl::Status s = segment_.Attach(); !s.ok()) return s;
       return false;
     }
     absl::StatusOr<bool> why = false;

@@ -222,6 +222,12 @@ class WriteQueue {
     writes_.push_back({TheDisk().BeginSync(fd), tag});
     return true;
   }
+  bool SubmitUnlink(const char* path, std::uint64_t tag) {
+    if (refused_ || writes_.size() == kDepth) return false;
+    const int result = unlink(path) == 0 ? 0 : -errno;
+    writes_.push_back({{std::make_shared<bool>(true), result}, tag});
+    return true;
+  }
   std::optional<Done> Reap(bool wait) {
     if (writes_.empty()) return std::nullopt;
     if (wait) images::Disk::Await(writes_.front().begun);

@@ -8,6 +8,7 @@
 #include "crash_points.h"
 #include "journal_test.h"
 #include "support/child.h"
+#include "support/refuse_calls.h"
 #include "support/trap.h"
 
 namespace epoch::test {
@@ -28,6 +29,7 @@ std::vector<std::string> SparesIn(const std::string& directory) {
 
 // Commits until a signal strikes at the given point.
 ROLE(Committer) {
+  if (self.args.at(3) == "without_ring") ROLE_CHECK(RefuseIoUring());
   const Trap trap(self.args.at(1), std::stoi(self.args.at(2)), SIGKILL);
   absl::StatusOr<Region> region = Region::Open(self.args.at(0));
   ROLE_CHECK(region.ok(), region.status().ToString());
@@ -47,7 +49,7 @@ class BegunTest : public JournalTest {
   // `visible_` is what it had committed.
   void CommitUntil(const std::string& point) {
     ASSERT_OK(Region::Create(name(), Options()));
-    Child worker("Committer", {name(), point, "1"});
+    Child worker("Committer", {name(), point, "1", "with_ring"});
     ASSERT_EQ(worker.Wait(), -SIGKILL);
     const absl::StatusOr<Region> dead = Region::Open(name(), {.read_only = true});
     ASSERT_OK(dead);
@@ -113,6 +115,21 @@ TEST_P(KilledNaming, TheNextRestoreFindsTheSame) {
   ExpectCompleteHistory(directory(), visible_);
   ExpectRestores(Options(), visible_);
   EXPECT_THAT(SparesIn(directory()), IsEmpty());
+}
+
+// The next name must not become durable while this one is not: then only the spare's would lead to
+// it.
+TEST_F(BegunTest, ASegmentHasADurableNameBeforeTheNextOneIsMade) {
+  absl::StatusOr<Region> region = Region::Create(name(), Options());
+  ASSERT_OK(region);
+  const auto named = [&] { return region->mapping()->view().control->named_segment.Load(); };
+  Child first("Committer", {name(), "aftermath.sealed", "1", "with_ring"});
+  ASSERT_EQ(first.Wait(), -SIGKILL);
+  EXPECT_EQ(named(), 4u) << "segment 2, by its spare's";
+  Child second("Committer", {name(), "segment.before_link", "1", "without_ring"});
+  ASSERT_EQ(second.Wait(), -SIGKILL);
+  EXPECT_THAT(SegmentsIn(directory()), testing::SizeIs(2));
+  EXPECT_EQ(named(), 5u);
 }
 
 TEST_F(BegunTest, ADamagedBeginningIsNotTakenForASpare) {
@@ -241,7 +258,7 @@ TEST_P(NameFault, ANameThatCanNotBeMadeDurablePoisons) {
   ExpectState(*region, region->epoch());
 }
 
-TEST_F(BegunTest, TheNameIsMadeDurableAndTheSpareRemovedSoonAfterARoll) {
+TEST_F(BegunTest, TheNameIsMadeDurableAfterARollAndTheSpareGoesWithTheNextOne) {
   absl::StatusOr<Region> region = Region::Create(name(), Options());
   ASSERT_OK(region);
   absl::StatusOr<Participant> self = Participant::Join(*region);
@@ -254,8 +271,15 @@ TEST_F(BegunTest, TheNameIsMadeDurableAndTheSpareRemovedSoonAfterARoll) {
   while (named() == 4) ASSERT_OK(Advance(*self));
   EXPECT_EQ(named(), 5u);
   EXPECT_THAT(SegmentsIn(directory()), testing::SizeIs(2));
-  EXPECT_THAT(SparesIn(directory()), IsEmpty());
-  ExpectCompleteHistory(directory(), region->epoch());
+  EXPECT_THAT(SparesIn(directory()), testing::SizeIs(1)) << "another name of segment 2";
+  while (named() < 7) ASSERT_OK(Advance(*self));
+  EXPECT_THAT(SegmentsIn(directory()), testing::SizeIs(3));
+  EXPECT_THAT(SparesIn(directory()), testing::SizeIs(1)) << "of segment 3 only";
+  const Epoch last = region->epoch();
+  self = absl::UnknownError("gone");
+  region = absl::UnknownError("gone");
+  EXPECT_THAT(SparesIn(directory()), IsEmpty()) << "the last one takes it away";
+  ExpectCompleteHistory(directory(), last);
 }
 
 }  // namespace

@@ -29,7 +29,9 @@ TEST(FastCommits, AreSeenInWhatExt4SaysOfItself) {
   EXPECT_FALSE(journal::SaysFastCommits("", ""));
   EXPECT_FALSE(journal::SaysFastCommits("no_fast_commit\n", ""));
   EXPECT_TRUE(journal::SaysFastCommits("rw\nfast_commit\n", quiet));
-  EXPECT_TRUE(journal::SaysFastCommits("rw\nfc_debug_force\n", quiet));
+  EXPECT_TRUE(journal::SaysFastCommits("rw\nfc_debug_force\nerrors=remount-ro\n", quiet));
+  EXPECT_FALSE(journal::SaysFastCommits("rw\nfc_debug_force\nerrors=continue\n", quiet))
+      << "some kernels show the latter as the former";
   EXPECT_TRUE(journal::SaysFastCommits("rw\n", "fc stats:\n12 commits\n3 ineligible\n"));
 }
 

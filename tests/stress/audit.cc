@@ -23,8 +23,8 @@ void Fail(LogWriter& log, AuditFailure what, std::uint32_t index, std::uint64_t 
 }
 
 // A process that was killed between making a segment and removing the oldest ones, or the spare of
-// it, left those to the next one that makes a segment. Beside them the next one's spare may be
-// there.
+// it, left those to the next one that makes a segment. Beside them the current one's spare may be
+// there, which is a second name of it, and the next one's.
 void AuditJournal(const RegionOptions& options, LogWriter& log) {
   constexpr std::uint64_t kMostLate = 2;
   const absl::StatusOr<std::vector<journal::SegmentFile>> segments =
@@ -36,7 +36,7 @@ void AuditJournal(const RegionOptions& options, LogWriter& log) {
   const auto spares = static_cast<std::uint64_t>(std::ranges::count_if(
       files, [](const std::string& name) { return name.ends_with(".spare"); }));
   if (!segments.ok() || files.size() != segments->size() + spares ||
-      segments->size() > options.retain_segments + 1 + kMostLate || spares > 1 + kMostLate) {
+      segments->size() > options.retain_segments + 1 + kMostLate || spares > 2 + kMostLate) {
     Fail(log, AuditFailure::kFilesLeft, 0, files.size());
     for (const std::string& name : files) std::fprintf(stderr, "audit: %s\n", name.c_str());
   }
