@@ -42,17 +42,20 @@ class RollPart final : public Part {
     for (std::size_t i = 0; i < std::size(kKinds); ++i) {
       const Kind& kind = kKinds[i];
       const std::vector<std::byte> content(kind.state_bytes, std::byte{7});
-      std::vector<double> taken, met;
+      std::vector<double> taken, met, none;
       std::uint64_t segment = Segment(*regions_[i]);
       for (int commit = 0; commit < kind.commits_per_round; ++commit) {
         taken.push_back(Timed([&] { Require(participants_[i]->Commit(content).status()); }));
         if (const std::uint64_t now = Segment(*regions_[i]); now != segment) {
           segment = now;
           met.push_back(taken.back());
+        } else {
+          none.push_back(taken.back());
         }
       }
       samples[kind.name] = std::move(taken);
       samples[std::string(kind.name) + ".met"] = std::move(met);
+      samples[std::string(kind.name) + ".none"] = std::move(none);
     }
   }
 
@@ -76,13 +79,25 @@ std::vector<Line> RollLines(const Results& results) {
   std::vector<Line> lines;
   for (const Kind& kind : kKinds) {
     const std::string all = kind.name;
-    const std::string met = all + ".met";
+    const std::string met = all + ".met", none = all + ".none";
     if (!results.Has(all)) continue;
     lines.push_back({all + ".median", kind.what, results.OfRounds(all, 1e-3), "us", {}, ""});
     lines.push_back(
         {met + ".median", "  that met a roll", results.OfAll(met, 0.5, 1e-3), "us", {}, ""});
     lines.push_back(
         {met + ".p99", "  that met a roll, p99", results.OfAll(met, 0.99, 1e-3), "us", {}, ""});
+    lines.push_back({met + ".ratio",
+                     "  that met a roll, to the median of all",
+                     results.RatioOfAll(met, 0.5, all, 0.5),
+                     "x",
+                     {},
+                     ""});
+    lines.push_back({none + ".p999_ratio",
+                     "  p99.9 of those that met none, to their median",
+                     results.RatioOfAll(none, 0.999, none, 0.5),
+                     "x",
+                     {},
+                     ""});
     lines.push_back({all + ".p999_ratio", "  p99.9 of all, to their median",
                      results.RatioOfAll(all, 0.999, all, 0.5), "x",
                      Target{Target::Kind::kAtMost, 3}, ""});
