@@ -297,7 +297,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   base += "/checkpoint-ranks-" + std::to_string(getpid());
-  fs::create_directory(base);
+  fs::create_directories(base);
   std::array<Way, 3> ways = {
       Way{"ours", RunOurs, JudgeOurs, TidyOurs, LatestOfOurs, job},
       Way{"naive", [](const Job& j, std::uint32_t r) { RunNaive(j, r, false); }, JudgeNaive,
