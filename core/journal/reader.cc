@@ -81,6 +81,8 @@ class Scanner {
       if (!loss.ok()) {
         if (!options_.on_damage) return loss;
         options_.on_damage(std::string(loss.message()));
+        scan_.damaged = true;
+        scan_.torn = false;
         // Go on with the next batch that stands where it says, for what can still be read.
         while (++at < blocks_ && !HeaderAt(at).has_value()) {
         }

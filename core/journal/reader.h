@@ -58,8 +58,9 @@ struct SegmentScan {
   std::uint64_t end_block = 0;  // first block behind the last good batch
   std::uint64_t batches = 0;
   std::uint64_t records = 0;
-  bool torn = false;    // an unacknowledged, incomplete batch stands behind the end
-  bool sealed = false;  // it says that there is a segment behind it
+  bool torn = false;     // an unacknowledged, incomplete batch stands behind the end
+  bool damaged = false;  // what was acknowledged is damaged; only with `on_damage`
+  bool sealed = false;   // it says that there is a segment behind it
 };
 
 // DataLoss if what is the newest segment says that there is one behind it.

@@ -51,7 +51,8 @@ Json ToJson(const journal::SegmentScan& s) {
           {"records", s.records},
           {"used_bytes", s.end_block * journal::kBlockBytes},
           {"bytes", s.header.capacity_blocks * journal::kBlockBytes},
-          {"torn", s.torn}};
+          {"torn", s.torn},
+          {"damaged", s.damaged}};
 }
 
 std::string ToText(const std::vector<journal::SegmentScan>& segments) {
@@ -62,7 +63,9 @@ std::string ToText(const std::vector<journal::SegmentScan>& segments) {
                fmt::format("{}", s.epoch), fmt::format("{}", s.batches),
                fmt::format("{}", s.records), HumanBytes(s.end_block * journal::kBlockBytes),
                fmt::format("{}{}", s.header.recovered != 0 ? "made by a recovery " : "",
-                           s.torn ? "torn tail (never acknowledged)" : "")});
+                           s.damaged ? "damaged"
+                           : s.torn  ? "torn tail (never acknowledged)"
+                                     : "")});
   }
   return table.Text();
 }
