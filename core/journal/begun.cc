@@ -1,6 +1,5 @@
 #include "core/journal/begun.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -15,12 +14,6 @@ namespace epoch::journal {
 namespace {
 
 using detail::Fd;
-
-absl::StatusOr<Fd> OpenToRead(const std::string& path) {
-  Fd fd(sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!fd.ok()) return detail::ErrnoStatus(errno, absl::StrCat("can not open ", path));
-  return fd;
-}
 
 // Read, and not what it should be. Any other error: not known.
 bool IsBroken(const absl::Status& status) {

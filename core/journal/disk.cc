@@ -39,6 +39,12 @@ AlignedBuffer::AlignedBuffer(std::size_t size) {
   size_ = size;
 }
 
+absl::StatusOr<Fd> OpenToRead(const std::string& path) {
+  Fd fd(sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  return fd;
+}
+
 absl::StatusOr<Fd> OpenDirect(const std::string& path, int flags, bool& direct) {
   direct = true;
   Fd fd(sys::open(path.c_str(), flags | O_DIRECT | O_CLOEXEC | O_NOFOLLOW));

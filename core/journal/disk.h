@@ -35,6 +35,8 @@ class AlignedBuffer {
   std::size_t size_ = 0;
 };
 
+// Opens what may be anything, to look at it.
+absl::StatusOr<detail::Fd> OpenToRead(const std::string& path);
 // Opens with O_DIRECT if the filesystem has it, else buffered; `direct` tells which.
 absl::StatusOr<detail::Fd> OpenDirect(const std::string& path, int flags, bool& direct);
 absl::StatusOr<detail::Fd> OpenUnnamedDirect(const std::string& directory, unsigned mode,

@@ -1,7 +1,5 @@
 #include "core/journal/reader.h"
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -307,9 +305,9 @@ absl::StatusOr<bool> HoldsBatches(int fd, const std::string& path, const Segment
 }
 
 absl::StatusOr<SegmentScan> ScanSegmentFile(const std::string& path, const ScanOptions& options) {
-  const detail::Fd fd(sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!fd.ok()) return detail::ErrnoStatus(errno, absl::StrCat("can not open ", path));
-  return ScanSegment(fd.get(), path, options);
+  const absl::StatusOr<detail::Fd> fd = OpenToRead(path);
+  if (!fd.ok()) return fd.status();
+  return ScanSegment(fd->get(), path, options);
 }
 
 }  // namespace epoch::journal

@@ -1,8 +1,5 @@
 #include "core/journal/roll.h"
 
-#include <fcntl.h>
-
-#include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +15,8 @@ namespace {
 constexpr std::uint64_t BySpare(std::uint64_t number) { return 2 * number; }
 constexpr std::uint64_t ByItself(std::uint64_t number) { return 2 * number + 1; }
 
+// After the sync that made it so. Who reads it takes the disk's state from it, and no other word:
+// so its order to other words does not matter.
 void Raise(detail::Control& control, std::uint64_t named) {
   std::uint64_t found = control.named_segment.Load();
   while (found < named && !control.named_segment.CompareExchange(found, named)) {
@@ -34,17 +33,18 @@ bool NameIsDurable(const detail::Control& control, const std::string& directory,
           SameFile(segment.fd.get(), SparePath(directory, journal, segment.number)));
 }
 
-// What counted on that name may be lost, and a sync that succeeds later proves nothing: this
+// What counted on that file, or on its name, may be lost, and a success later proves nothing: this
 // incarnation ends here.
-absl::Status Unnamed(const detail::RegionView& view, const std::string& what,
-                     const absl::Status& why) {
+absl::Status Poison(const detail::RegionView& view, const std::string& path,
+                    const std::string& what) {
   detail::PoisonHead(view);
   detail::Ring(*view.control);
   return absl::DataLossError(absl::StrCat(
-      what, ": its name may not be durable (", std::string(why.message()),
-      "); nothing more is committed in this incarnation, and whether the last transitions are "
+      path, ": ", what,
+      "; nothing more is committed in this incarnation, and whether the last transitions are "
       "durable is unknown until recovery (epochctl recover)"));
 }
+constexpr char kUnnamed[] = "can not sync its directory, so its name may not be durable";
 
 }  // namespace
 
@@ -90,13 +90,12 @@ absl::StatusOr<OpenSegment> AttachDurably(const detail::RegionView& view,
     return newest;
   }
   // Its maker may have died, or failed, before.
-  const detail::Fd names(sys::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!names.ok()) return detail::ErrnoStatus(errno, absl::StrCat("can not open ", directory));
-  if (sys::fsync(names.get()) != 0) {
-    const absl::Status why = detail::ErrnoStatus(errno, absl::StrCat("can not sync ", directory));
+  const absl::Status synced = SyncDirectory(directory);
+  if (absl::IsInternal(synced)) {
     // Nothing of the caller's is lost: it has not begun.
-    return absl::InternalError(std::string(Unnamed(view, newest->path, why).message()));
+    return absl::InternalError(std::string(Poison(view, newest->path, kUnnamed).message()));
   }
+  if (!synced.ok()) return synced;
   Raise(*view.control, ByItself(newest->number));
   return newest;
 }
@@ -153,16 +152,17 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
   // The directory may keep the new name and lose an older one, which may be all that leads to this
   // process's segment but for its spare's.
   if (view_.control->named_segment.Load() < ByItself(segment_.number)) {
-    if (absl::Status s = SyncDirectory(directory_); !s.ok()) {
-      return Unnamed(view_, segment_.path, s);
-    }
+    const absl::Status synced = SyncDirectory(directory_);
+    if (absl::IsInternal(synced)) return Poison(view_, segment_.path, kUnnamed);
+    if (!synced.ok()) return synced;
     Raise(*view_.control, ByItself(segment_.number));
   }
   const absl::Status published = PublishSegment(directory_, *made);
-  if (absl::IsInternal(published)) return Unnamed(view_, made->path, published);
+  if (absl::IsInternal(published))
+    return Poison(view_, made->path, std::string(published.message()));
   if (absl::IsAlreadyExists(published) && spare_failed) {
     // Its beginning may have been acknowledged in.
-    return Unnamed(view_, made->path, absl::UnknownError("its beginning could not be written"));
+    return Poison(view_, made->path, "its beginning could not be written");
   }
   // What had no right to a name, or no room for one, has none.
   if (!published.ok() && !absl::IsAlreadyExists(published)) return published;
@@ -181,7 +181,7 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
 
 absl::StatusOr<bool> CurrentSegment::Name(const BatchBuilder& builder) {
   const absl::Status named = NameSegment(segment_);
-  if (absl::IsInternal(named)) return Unnamed(view_, segment_.path, named);
+  if (absl::IsInternal(named)) return Poison(view_, segment_.path, std::string(named.message()));
   if (absl::IsNotFound(named)) {
     // It was removed meanwhile, all names of it: this process has slept for long.
     if (absl::Status s = Attach(); !s.ok()) return s;
@@ -251,8 +251,7 @@ absl::Status CurrentSegment::Finished(const WriteQueue::Done& done, WriteQueue& 
         Raise(*view_.control, BySpare(spare_.number()));
         break;
       case Spare::News::kFailed:
-        return Unnamed(view_, SparePath(directory_, super_.journal, spare_.number()),
-                       absl::UnknownError("its directory could not be synced"));
+        return Poison(view_, SparePath(directory_, super_.journal, spare_.number()), kUnnamed);
       case Spare::News::kNone:
         break;
     }
@@ -265,8 +264,7 @@ absl::Status CurrentSegment::Finished(const WriteQueue::Done& done, WriteQueue& 
 absl::Status CurrentSegment::TendAftermath(Aftermath::News news) {
   if (news == Aftermath::News::kNamed) Raise(*view_.control, ByItself(aftermath_.number()));
   if (news != Aftermath::News::kFailed) return absl::OkStatus();
-  return Unnamed(view_, SegmentPath(directory_, super_.journal, aftermath_.number()),
-                 absl::UnknownError("its directory could not be synced"));
+  return Poison(view_, SegmentPath(directory_, super_.journal, aftermath_.number()), kUnnamed);
 }
 
 void CurrentSegment::Finish(WriteQueue& queue) {

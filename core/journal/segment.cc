@@ -232,9 +232,8 @@ unsigned ModeOf(int fd) {
 absl::Status SyncDirectory(const std::string& directory) {
   const Fd fd(sys::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", directory));
-  if (sys::fsync(fd.get()) != 0)
-    return ErrnoStatus(errno, absl::StrCat("can not sync ", directory));
-  return absl::OkStatus();
+  if (sys::fsync(fd.get()) == 0) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("can not sync ", directory, ": ", std::strerror(errno)));
 }
 
 absl::Status NameSegment(const OpenSegment& segment) {

@@ -89,6 +89,8 @@ absl::Status PublishSegment(const std::string& directory, const OpenSegment& seg
 // The permissions of an open file, for one that is to be its like.
 unsigned ModeOf(int fd);
 
+// Makes the names in it durable. Internal: the sync failed, and one that succeeds later proves
+// nothing. Others: it was not tried.
 absl::Status SyncDirectory(const std::string& directory);
 
 // Whether no newer one has a name, and this one has its own.

@@ -49,7 +49,7 @@ absl::StatusOr<OpenSegment> FromSpare(const std::string& directory, const Segmen
   segment.fd = *std::move(fd);
   EPOCH_POINT("spare.opened");
   if (absl::Status s = WriteBeginning(segment, header, base); !s.ok()) {
-    return absl::UnknownError(std::string(s.message()));
+    return absl::IsResourceExhausted(s) ? s : absl::UnknownError(std::string(s.message()));
   }
   if (absl::Status s = LockShared(segment); !s.ok()) return s;
   return segment;

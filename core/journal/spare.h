@@ -30,7 +30,7 @@ std::string SparePath(const std::string& directory, const Id& journal, std::uint
 std::string SegmentOfSpare(const std::string& spare);
 
 // A complete segment out of the spare of its number, with a shared lock, and no name of its own
-// yet. NotFound if there is none; Unknown if it could not be written to.
+// yet. NotFound if there is none; Unknown if the device failed.
 absl::StatusOr<OpenSegment> FromSpare(const std::string& directory, const SegmentHeader& header,
                                       std::span<const std::byte> base);
 
