@@ -30,12 +30,18 @@ absl::StatusOr<JournalScan> ScanJournal(const std::string& directory, ScanOption
   }
   for (std::size_t i = 0; i < files->size(); ++i) {
     const SegmentFile& file = (*files)[i];
-    journal.bytes += file.bytes;
     absl::StatusOr<SegmentScan> scan = ScanSegmentFile(file.path, options);
     // A spare's name that was swept since: it has its own by now.
     if (absl::IsNotFound(scan.status()) && absl::EndsWith(file.path, ".spare")) {
       scan = ScanSegmentFile(SegmentOfSpare(file.path), options);
     }
+    // Retired since it was listed, and with it all before it.
+    if (absl::IsNotFound(scan.status()) && i + 1 < files->size()) {
+      journal.segments.clear();
+      journal.bytes = 0;
+      continue;
+    }
+    journal.bytes += file.bytes;
     if (!scan.ok()) {
       options.on_damage(std::string(scan.status().message()));
       continue;
