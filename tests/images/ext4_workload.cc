@@ -7,10 +7,8 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <chrono>
 #include <cstring>
 #include <filesystem>
-#include <thread>
 
 #include "core/journal/format.h"
 #include "core/journal/journal.h"
@@ -22,6 +20,9 @@ namespace epoch::images {
 namespace {
 
 using sim::Random;
+
+// A life's, at most, in the disk's log, before its processes are killed.
+constexpr std::uint64_t kRecords = 8000;
 
 // What the processes are told, where all of them can write it down.
 struct Notes {
@@ -110,13 +111,20 @@ DeviceRecording PlayOnDevice(std::uint64_t seed, const std::string& slow_disk,
       if (pid == 0) Commit(seed, region, options, disk.control(), *notes);
       writers.push_back(pid);
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(50 + random.Below(400)));
-    for (const pid_t pid : writers) {
-      if (kill(pid, SIGKILL) == 0) ++recording.kills;
+    const auto go_on = [&](std::uint64_t records) {
+      const std::uint64_t until = disk.control().position + records;
+      disk.Await([&] { return disk.control().position >= until; }, writers);
+    };
+    go_on(200 + random.Below(kRecords));
+    while (!writers.empty()) {
+      const pid_t pid = writers.front();
+      writers.erase(writers.begin());
+      kill(pid, SIGKILL);
+      ++recording.kills;
       int status = 0;
       waitpid(pid, &status, 0);
       if (WIFEXITED(status)) Failed("a committing process ended by itself");
-      if (random.OneIn(2)) std::this_thread::sleep_for(std::chrono::milliseconds(random.Below(30)));
+      if (!writers.empty() && random.OneIn(2)) go_on(random.Below(kRecords / 10));
     }
     // Often it has to be restored, else it is opened as it is.
     if (!random.OneIn(4)) unlink(region.c_str());

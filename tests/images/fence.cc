@@ -9,7 +9,6 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "core/journal/journal.h"
@@ -75,13 +74,8 @@ int Round(SlowDisk& disk, const std::string& scratch, const std::string& files, 
     for (std::uint32_t i = 0; i < options.versions / 4; ++i) Propose(*self, 10'000);
     for (;;) pause();
   }
-  const auto wait_for = [&](const auto& condition) {
-    for (int i = 0; i < 10'000 && !condition(); ++i) {
-      if (waitpid(child, nullptr, WNOHANG) != 0) Failed("the committing process ended by itself");
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-  };
-  wait_for([&] { return disk.control().delay_ms != 0 && disk.control().under_way != 0; });
+  disk.Await([&] { return disk.control().delay_ms != 0 && disk.control().under_way != 0; },
+             {child});
   const auto submitted = Clock::now();
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
@@ -94,9 +88,7 @@ int Round(SlowDisk& disk, const std::string& scratch, const std::string& files, 
   if (!restored.ok()) Failed(restored.status().ToString());
   const long restored_ms = Milliseconds(submitted);
   const bool still_in_flight = disk.control().under_way != 0;
-  for (int i = 0; i < 5000 && disk.control().under_way != 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
+  disk.Await([&] { return disk.control().under_way == 0; });
   const absl::StatusOr<std::vector<journal::SegmentFile>> segments =
       journal::ListSegments(options.journal);
   if (!segments.ok() || segments->size() != 2) Failed("not two segments");

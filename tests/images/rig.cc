@@ -1,6 +1,7 @@
 #include "tests/images/rig.h"
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/loop.h>
 #include <sched.h>
 #include <signal.h>
@@ -9,10 +10,12 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -167,6 +170,21 @@ SlowDisk::SlowDisk(const std::string& program, const std::string& scratch, std::
   for (int attempt = 0; access(file().c_str(), F_OK) != 0; ++attempt) {
     if (attempt == 1000 || waitpid(pid_, nullptr, WNOHANG) != 0) Lacking("FUSE does not work");
     usleep(5000);
+  }
+}
+
+void SlowDisk::Await(const std::function<bool()>& condition,
+                     const std::vector<pid_t>& awaited) const {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+  for (;;) {
+    const std::uint32_t bell = control_->bell.load();
+    if (condition()) return;
+    for (const pid_t pid : awaited) {
+      if (waitpid(pid, nullptr, WNOHANG) != 0) Failed("a committing process ended by itself");
+    }
+    if (std::chrono::steady_clock::now() > until) Failed("a minute without what was awaited");
+    const timespec now_and_then{0, 50'000'000};  // to see deaths, which ring no bell
+    syscall(SYS_futex, &control_->bell, FUTEX_WAIT, bell, &now_and_then, nullptr, 0);
   }
 }
 

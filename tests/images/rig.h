@@ -51,6 +51,9 @@ class SlowDisk {
   std::string backing() const { return scratch_ + "/backing"; }
   std::string log() const { return scratch_ + "/log"; }
   SlowDiskControl& control() { return *control_; }
+  // Returns when `condition`, on what the disk does, holds. Ends the process with code 3 if it does
+  // not within a minute, or if one of `awaited` is dead.
+  void Await(const std::function<bool()>& condition, const std::vector<pid_t>& awaited = {}) const;
   // Everything that came is in the log; the file system is gone.
   void Stop();
 

@@ -7,15 +7,18 @@
 
 #include <fcntl.h>
 #include <fuse3/fuse.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <climits>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -34,6 +37,11 @@ struct State {
 };
 State state;
 
+void Ring() {
+  state.control->bell.fetch_add(1);
+  syscall(SYS_futex, &state.control->bell, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
 std::uint64_t Log(SlowDiskRecord::Kind kind, std::uint64_t id, const char* data, std::size_t size,
                   off_t offset) {
   const std::lock_guard lock(state.mutex);
@@ -45,6 +53,7 @@ std::uint64_t Log(SlowDiskRecord::Kind kind, std::uint64_t id, const char* data,
     _exit(1);  // a log with holes proves nothing
   }
   state.control->position.fetch_add(1);
+  Ring();
   return id;
 }
 
@@ -87,6 +96,7 @@ int Write(const char*, const char* from, std::size_t size, off_t offset, fuse_fi
   const int error = errno;
   Log(SlowDiskRecord::kWritten, id, nullptr, 0, offset);
   state.control->under_way.fetch_sub(1);
+  Ring();
   return put < 0 ? -error : static_cast<int>(put);
 }
 
