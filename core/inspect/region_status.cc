@@ -150,6 +150,8 @@ RegionStatus InspectRegion(const detail::Mapping& mapping) {
   status.durable = view.durable;
   if (view.durable) {
     status.history = superblock.history;
+    status.retain_segments = superblock.retain_segments;
+    status.retain_epochs = superblock.retain_epochs;
     status.journal = superblock.journal_path.data();  // terminated: checked when it was opened
   }
 

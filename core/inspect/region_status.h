@@ -79,6 +79,8 @@ struct RegionStatus {
   std::uint64_t token = 0;
   bool durable = false;
   detail::History history{};
+  std::uint32_t retain_segments = 0;  // 0, both: all are kept
+  std::uint64_t retain_epochs = 0;
   std::string journal;  // directory; empty in a volatile region
   bool forced = false;  // an unresponsive voter was expelled to get to this epoch
   std::optional<VoteStatus> vote;

@@ -12,15 +12,17 @@
 namespace epoch::journal {
 
 void Aftermath::Begin(const std::string& directory, const Id& journal, OpenSegment old,
-                      std::uint64_t seal_block, std::uint64_t number, std::uint64_t first_kept) {
+                      std::uint64_t seal_block, const OpenSegment& next, Epoch base_epoch) {
   // What is in the queue goes on; its result is of no use any more.
   again_ = queued_ != Queued::kNothing;
   directory_ = directory;
   journal_ = journal;
   old_ = std::move(old);
   seal_block_ = seal_block;
-  number_ = number;
-  first_kept_ = std::max(first_kept_, first_kept);
+  number_ = next.number;
+  next_path_ = next.path;
+  next_ = FileId::Of(next.fd.get());
+  base_epoch_ = base_epoch;
   step_ = Step::kBegun;
 }
 
@@ -61,15 +63,24 @@ Aftermath::News Aftermath::Continue(WriteQueue& queue) {
 
 // One by one, through the queue: to free a large file takes milliseconds.
 void Aftermath::Sweep(WriteQueue& queue) {
-  while (!retired_.empty()) {
+  while (!retired_.empty() && StillThere()) {
     if (queue.SubmitUnlink(retired_.back().c_str(), kTag)) {
       queued_ = Queued::kUnlink;
       return;
     }
-    sys::unlink(retired_.back().c_str());
+    Removed(sys::unlink(retired_.back().c_str()) == 0 ? 0 : errno);
+  }
+  retired_.clear();
+  step_ = Step::kOver;
+}
+
+// What stays stays with all behind it, which hang on it: the next sweep tries again.
+void Aftermath::Removed(int error) {
+  if (error != 0 && error != ENOENT) {
+    retired_.clear();
+  } else {
     retired_.pop_back();
   }
-  step_ = Step::kOver;
 }
 
 Aftermath::News Aftermath::Finished(int result) {
@@ -82,8 +93,11 @@ Aftermath::News Aftermath::Finished(int result) {
       if (result < 0 && !failed) return Named(sys::fsync(names_.get()) == 0 ? 0 : errno);
       return Named(-result);
     case Queued::kUnlink:
-      if (result == -EINVAL) sys::unlink(retired_.back().c_str());  // an older kernel's queue
-      retired_.pop_back();
+      if (result == -EINVAL) {  // an older kernel's queue
+        Removed(sys::unlink(retired_.back().c_str()) == 0 ? 0 : errno);
+      } else {
+        Removed(-result);
+      }
       return News::kNone;
     default:
       return News::kNone;  // of the seal nothing hangs
@@ -97,15 +111,15 @@ Aftermath::News Aftermath::Named(int error) {
     step_ = Step::kOver;
     return News::kFailed;
   }
+  if (!StillThere()) {
+    step_ = Step::kOver;
+    return News::kNone;
+  }
   // Not the current one's, which is another name of a file that is being written: on ext4 the next
   // commit would wait until all that is removed here is.
   SweepSpares(directory_, journal_, number_ - 1);
-  if (first_kept_ == 0) return News::kNamed;
-  for (std::string& path : SegmentsBelow(directory_, journal_, std::exchange(first_kept_, 0))) {
-    if (std::find(retired_.begin(), retired_.end(), path) == retired_.end()) {
-      retired_.insert(retired_.begin(), std::move(path));
-    }
-  }
+  retired_ = RetiredSegments(directory_, journal_, number_, base_epoch_, kept_);
+  std::reverse(retired_.begin(), retired_.end());
   return News::kNamed;
 }
 
@@ -114,7 +128,6 @@ void Aftermath::AfterForkInChild() {
   queued_ = Queued::kNothing;
   again_ = false;
   retired_.clear();
-  first_kept_ = 0;
 }
 
 }  // namespace epoch::journal

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/journal/disk.h"
+#include "core/journal/retention.h"
 #include "core/journal/segment.h"
 #include "core/journal/write_queue.h"
 
@@ -20,21 +21,23 @@ namespace epoch::journal {
 // Thread safety: external.
 class Aftermath {
  public:
+  explicit Aftermath(const Retention& kept) : kept_(kept) {}
+
   static constexpr std::uint64_t kTag = 1'001;  // of its entries in the queue
 
   // Where the seal of the segment that is left is to be built, one block; null while it is still on
   // its way: then that one is begun without a seal.
   std::byte* seal() { return queued_ == Queued::kSeal ? nullptr : seal_.data(); }
-  // This process has rolled from `old` to segment `number`. `seal_block`: where the seal goes; 0:
-  // none. Segments below `first_kept` are removed in the end.
+  // This process has rolled from `old` to `next`, which begins at `base_epoch`. `seal_block`: where
+  // the seal goes; 0: none.
   void Begin(const std::string& directory, const Id& journal, OpenSegment old,
-             std::uint64_t seal_block, std::uint64_t number, std::uint64_t first_kept);
+             std::uint64_t seal_block, const OpenSegment& next, Epoch base_epoch);
   bool pending() const { return step_ != Step::kOver || queued_ != Queued::kNothing; }
 
   enum class News { kNone, kNamed, kFailed };
   // The first time does nothing: the commit that rolled has waited long enough. Then puts the next
-  // step into the queue; does it, and the rest, at once if there is no queue to be had. kNamed:
-  // `number`'s own name is durable now. kFailed: it can not be known to be.
+  // step into the queue; does it, and the rest, at once if there is no queue to be had. kNamed: the
+  // own name of segment number() is durable now. kFailed: it can not be known to be.
   News Continue(WriteQueue& queue);
   // A step that was in the queue is done, with that result.
   News Finished(int result);
@@ -51,7 +54,13 @@ class Aftermath {
 
   News Named(int error);
   void Sweep(WriteQueue& queue);
+  void Removed(int error);
+  // Whether the segment has its name, in what the directory is by now. It has not if others went on
+  // and retired it, which then sweep; or if somebody has put another journal there, or an older
+  // copy of this one, in which nothing must be touched.
+  bool StillThere() const { return next_ != FileId{} && next_ == FileId::At(next_path_); }
 
+  const Retention kept_;
   Step step_ = Step::kOver;
   Queued queued_ = Queued::kNothing;  // what is in the queue
   bool again_ = false;                // begun anew since
@@ -61,8 +70,11 @@ class Aftermath {
   ForkSafeFd names_;                 // the directory
   AlignedBuffer seal_{kBlockBytes};  // empty if there is no memory: then nothing is sealed
   std::uint64_t seal_block_ = 0;
-  std::uint64_t number_ = 0, first_kept_ = 0;
-  std::vector<std::string> retired_;  // to be removed; the last one may be in the queue
+  std::uint64_t number_ = 0;
+  std::string next_path_;
+  FileId next_;
+  Epoch base_epoch_ = 0;
+  std::vector<std::string> retired_;  // to be removed, the oldest last; which may be in the queue
 };
 
 }  // namespace epoch::journal

@@ -36,8 +36,9 @@ inline constexpr std::size_t kSectorBytes = 512;               // power-fail ato
 inline constexpr std::uint64_t kSegmentMagic = 0x4745534843'4f5045ull;
 inline constexpr std::uint64_t kBatchMagic = 0x5441424843'4f5045ull;
 // 1.0: the first. 1.1: the last block is kept for a seal. 2.0: the same bytes, but the newest
-// segment may be found under its spare's name, which a reader of 1 would miss.
-inline constexpr std::uint32_t kFormatMajor = 2;
+// segment may be found under its spare's name, which a reader of 1 would miss. 3.0: a rule on
+// epochs for what is kept, which a build of 2 would not heed.
+inline constexpr std::uint32_t kFormatMajor = 3;
 inline constexpr std::uint32_t kFormatMinor = 0;
 inline constexpr std::uint32_t kOldestFormatMajor = 1;  // that is read
 inline constexpr std::uint64_t kMaxSegment = (std::uint64_t{1} << 24) - 1;
@@ -75,8 +76,9 @@ struct SegmentHeader {
   std::uint64_t state_bytes;
   std::uint32_t participants;
   std::uint32_t versions;
+  std::uint64_t retain_epochs;  // 0 before format 3.0
 };
-static_assert(sizeof(SegmentHeader) == 168);
+static_assert(sizeof(SegmentHeader) == 176);
 
 // kBatchHintOnly: no version, only the hint; written when nothing was for a while, and at the end.
 // kBatchSeal: as well, in a segment's last block: the next segment is there, and durable.

@@ -20,6 +20,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/journal/begun.h"
+#include "core/journal/retention.h"
 #include "core/journal/segment.h"
 #include "core/journal/spare.h"
 #include "epoch/detail/check.h"
@@ -92,6 +93,7 @@ void FillSeed(Seed& seed, const std::string& directory, const SegmentHeader& hea
   seed.history = header.history;
   seed.segment_bytes = header.capacity_blocks * kBlockBytes;
   seed.retain_segments = header.retain_segments;
+  seed.retain_epochs = header.retain_epochs;
   seed.segment = header.segment;
   seed.end_block = 1 + BlocksFor(header.base_length_bytes);
   seed.epoch = header.base_epoch;
@@ -247,9 +249,12 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
   header.segment = 1;
   header.history = options.history;
   header.base_digest = detail::Digest({});
-  header.retain_segments = options.retain_segments != 0          ? options.retain_segments
-                           : options.history == History::kLatest ? 1
-                                                                 : 0;
+  header.retain_segments = options.retain_segments;
+  header.retain_epochs = options.retain_epochs;
+  if (options.history == History::kLatest && options.retain_segments == 0 &&
+      options.retain_epochs == 0) {
+    header.retain_segments = 1;
+  }
   auto seed = std::make_unique<Seed>();
   FillSeed(*seed, directory, header);
 
@@ -372,6 +377,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   header.previous_chain = scan->chain;
   header.recovered = 1;
   header.retain_segments = scan->header.retain_segments;
+  header.retain_epochs = scan->header.retain_epochs;
   if (header.segment > kMaxSegment) return absl::OutOfRangeError("segment numbers are used up");
   const unsigned mode = ModeOf(newest->fd.get());
   EPOCH_POINT("restore.scanned");
@@ -387,9 +393,8 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
     EPOCH_POINT("restore.published");
     NewDirectory::SweepFor(self.directory);
     SweepSpares(self.directory, self.journal, kMaxSegment);
-    if (self.retain_segments != 0 && self.segment > self.retain_segments) {
-      SweepSegments(self.directory, self.journal, self.segment - self.retain_segments);
-    }
+    SweepSegments(self.directory, self.journal, self.segment, self.epoch,
+                  {self.retain_segments, self.retain_epochs});
     return Evict(region_path, replaced);
   };
   return seed;

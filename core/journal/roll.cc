@@ -71,6 +71,7 @@ SegmentHeader NextSegment(const detail::RegionView& view, const detail::Superblo
   header.previous_last_epoch = last.last;
   header.previous_chain = header.base_chain;
   header.retain_segments = super.retain_segments;
+  header.retain_epochs = super.retain_epochs;
   header.state_bytes = view.geometry.state_bytes;
   header.participants = view.geometry.participants;
   header.versions = view.geometry.versions;
@@ -106,7 +107,8 @@ CurrentSegment::CurrentSegment(const detail::Mapping& mapping, OpenSegment segme
       super_(mapping.superblock()),
       directory_(super_.journal_path.data()),
       capacity_blocks_(super_.segment_bytes / kBlockBytes),
-      segment_(std::move(segment)) {}
+      segment_(std::move(segment)),
+      aftermath_(Retention::Of(super_)) {}
 
 absl::Status CurrentSegment::Attach() {
   absl::StatusOr<OpenSegment> newest = AttachDurably(view_, super_);
@@ -213,9 +215,9 @@ void CurrentSegment::BeginAftermath(const BatchBuilder& builder) {
     seal_block = capacity_blocks_ - kSealBlocks;
     builder.BuildSeal(left_.last, left_.chain, seal_block, seal);
   }
-  const std::uint64_t number = segment_.number, kept = super_.retain_segments;
+  const Epoch base_epoch = BatchW::Unpack(left_.last.w).last;
   aftermath_.Begin(directory_, super_.journal, std::exchange(left_, Left{}).segment, seal_block,
-                   number, kept != 0 && number > kept ? number - kept : 0);
+                   segment_, base_epoch);
 }
 
 absl::Status CurrentSegment::Tend(std::uint32_t slot, std::uint64_t end_block, WriteQueue& queue) {
@@ -277,7 +279,8 @@ void CurrentSegment::Finish(WriteQueue& queue) {
 }
 
 void CurrentSegment::SweepLast() {
-  if (view_.control->named_segment.Load() >= ByItself(segment_.number)) {
+  if (view_.control->named_segment.Load() >= ByItself(segment_.number) &&
+      SameFile(segment_.fd.get(), segment_.path)) {
     SweepSpares(directory_, super_.journal, segment_.number);
   }
 }

@@ -66,7 +66,8 @@ class CurrentSegment {
   absl::StatusOr<bool> Name(const BatchBuilder& builder);
 
   // What is to be done besides commits: after a roll, and before the next. `slot` is this
-  // participant's; batches end at `end_block`. Never waits for the disk, if there is io_uring.
+  // participant's; batches end at `end_block`. Never waits for the disk, if there is io_uring; but
+  // after a roll a rule on epochs has it read a few blocks.
   absl::Status Tend(std::uint32_t slot, std::uint64_t end_block, WriteQueue& queue);
   // Whether an entry of the queue was put there by Tend; then Finished takes its result.
   static bool Owns(std::uint64_t tag) { return tag == Spare::kTag || tag == Aftermath::kTag; }

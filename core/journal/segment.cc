@@ -98,11 +98,19 @@ std::string SegmentPath(const std::string& directory, const Id& journal, std::ui
                       absl::Dec(number, absl::kZeroPad8), ".segment");
 }
 
+FileId FileId::Of(int fd) {
+  struct stat info {};
+  return sys::fstat(fd, &info) == 0 ? FileId{info.st_dev, info.st_ino} : FileId{};
+}
+
+FileId FileId::At(const std::string& path) {
+  struct stat info {};
+  return sys::stat(path.c_str(), &info) == 0 ? FileId{info.st_dev, info.st_ino} : FileId{};
+}
+
 bool SameFile(int fd, const std::string& path) {
-  struct stat a {
-  }, b{};
-  return sys::fstat(fd, &a) == 0 && sys::stat(path.c_str(), &b) == 0 && a.st_ino == b.st_ino &&
-         a.st_dev == b.st_dev;
+  const FileId open = FileId::Of(fd);
+  return open != FileId{} && open == FileId::At(path);
 }
 
 absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directory) {
@@ -372,25 +380,6 @@ std::string NameHolders(int fd) {
     }
   }
   return names.empty() ? "a process that /proc does not show" : names;
-}
-
-std::vector<std::string> SegmentsBelow(const std::string& directory, const Id& journal,
-                                       std::uint64_t first) {
-  std::vector<std::string> paths;
-  absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
-  if (!files.ok()) return paths;
-  for (const SegmentFile& file : *files) {
-    if (file.number < first && file.path == SegmentPath(directory, journal, file.number)) {
-      paths.push_back(file.path);
-    }
-  }
-  return paths;
-}
-
-void SweepSegments(const std::string& directory, const Id& journal, std::uint64_t first) {
-  for (const std::string& path : SegmentsBelow(directory, journal, first)) {
-    sys::unlink(path.c_str());  // the next sweep tries again
-  }
 }
 
 }  // namespace epoch::journal

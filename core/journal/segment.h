@@ -34,6 +34,14 @@ struct SegmentFile {
 // "<dir>/epoch-<first 8 hex digits of the journal id>-<number, 8 digits>.segment"
 std::string SegmentPath(const std::string& directory, const Id& journal, std::uint64_t number);
 
+// Which file it is, whatever its name. An inode of 0: none.
+struct FileId {
+  std::uint64_t device = 0, inode = 0;
+
+  static FileId Of(int fd);
+  static FileId At(const std::string& path);
+  friend bool operator==(const FileId&, const FileId&) = default;
+};
 // Whether what is open is what has that name.
 bool SameFile(int fd, const std::string& path);
 
@@ -111,14 +119,6 @@ absl::StatusOr<OpenSegment> LockNewest(
 
 // "pid 12 (name), pid 34 (name)": who has this file open, as far as /proc tells.
 std::string NameHolders(int fd);
-
-// All segments of that journal numbered below `first`, which may be removed by who is, or was,
-// attached to a newer one whose directory entry is durable. By now the directory may be another
-// journal's.
-std::vector<std::string> SegmentsBelow(const std::string& directory, const Id& journal,
-                                       std::uint64_t first);
-// Removes them.
-void SweepSegments(const std::string& directory, const Id& journal, std::uint64_t first);
 
 }  // namespace epoch::journal
 

@@ -25,8 +25,11 @@ struct RegionOptions {
   // A directory makes the region durable. Needs the compiled part (core/journal/journal.h).
   std::string journal{};
   History history = History::kAll;
-  std::uint64_t segment_bytes = 0;    // size of a journal file; 0: 16 MiB or what a state needs
-  std::uint32_t retain_segments = 0;  // older segments to keep; 0: all (kAll), one (kLatest)
+  std::uint64_t segment_bytes = 0;  // size of a journal file; 0: 16 MiB or what a state needs
+  // Which older segments are kept; each begins with a full state, so recovery needs none of them. A
+  // segment goes when neither of these asks for it. Both 0: all stay (kAll), or one (kLatest).
+  std::uint32_t retain_segments = 0;  // so many, so `segment_bytes` for each
+  std::uint64_t retain_epochs = 0;    // those with one of the last so many epochs
   // How long to wait for processes that still hold the journal, before restoring from it.
   absl::Duration restore_timeout = absl::Seconds(10);
 

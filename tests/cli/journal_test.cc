@@ -250,6 +250,23 @@ TEST_F(CliJournal, LatestHistoryRecoversToo) {
   EXPECT_EQ(Ctl({"get", latest.name()}).out, "b");
 }
 
+TEST_F(CliJournal, KeepsAsMuchAsItIsTold) {
+  const ScratchName keeping;
+  const ScratchDirectory directory;
+  EXPECT_REFUSED(
+      Ctl({"create", keeping.name(), "--journal", directory / "j", "--retain-epochs", "x"}), 2,
+      "--retain-epochs \"x\"");
+  EXPECT_SUCCESS(Ctl({"create", keeping.name(), "--journal", directory / "j", "--retain-segments",
+                      "3", "--retain-epochs", "5000000000"}));
+  for (int life = 0; life < 2; ++life) {
+    const auto journal = CtlJson({"status", keeping.name()})["journal"];
+    EXPECT_EQ(journal["retain_segments"], 3);
+    EXPECT_EQ(journal["retain_epochs"], 5'000'000'000);
+    EXPECT_SUCCESS(Ctl({"rm", keeping.name()}));
+    EXPECT_SUCCESS(Ctl({"recover", directory / "j", keeping.name()}));
+  }
+}
+
 TEST_F(CliJournal, AReaderThatLeavesEndsALongLogQuietly) {
   for (int i = 0; i < 3; ++i) Put("state");
   const Result result = Ctl({"log", journal()}, {.output_closed = true});

@@ -28,6 +28,7 @@ struct Setup {
   std::uint64_t segment_bytes = 0;
   bool latest = false;
   std::uint32_t retain_segments = 0;
+  std::uint64_t retain_epochs = 0;
 };
 
 struct Recording {

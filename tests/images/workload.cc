@@ -44,6 +44,7 @@ RegionOptions OptionsFor(const Setup& setup) {
   options.history = setup.latest ? History::kLatest : History::kAll;
   options.segment_bytes = setup.segment_bytes;
   options.retain_segments = setup.retain_segments;
+  options.retain_epochs = setup.retain_epochs;
   return options;
 }
 
@@ -257,6 +258,7 @@ Recording Play(std::uint64_t seed) {
   recording.setup.latest = random.OneIn(3);
   recording.setup.retain_segments =
       random.OneIn(2) ? 0 : 1 + static_cast<std::uint32_t>(random.Below(2));
+  recording.setup.retain_epochs = random.OneIn(3) ? 1 + random.Below(30) : 0;
   Workload(seed, recording, Tree()).Run();
   return recording;
 }

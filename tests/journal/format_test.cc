@@ -51,23 +51,30 @@ TEST(Crc32c, MatchesTheVectorsOfRfc3720) {
 }
 
 TEST(Crc32c, EveryVersionAgreesForAllLengthsAndAlignments) {
-  const std::vector<unsigned char> bytes = Pattern(400);
+  const std::vector<unsigned char> bytes = Pattern(13'000);
+  const auto agree = [&](std::size_t start, std::size_t size) {
+    const std::uint32_t expected = BitByBit(bytes.data() + start, size);
+    EXPECT_EQ(Crc32c(bytes.data() + start, size), expected) << start << " " << size;
+    EXPECT_EQ(Crc32cPortable(bytes.data() + start, size), expected) << start << " " << size;
+  };
   for (std::size_t start = 0; start < 9; ++start) {
-    for (std::size_t size = 0; size <= 300; ++size) {
-      const std::uint32_t expected = BitByBit(bytes.data() + start, size);
-      ASSERT_EQ(Crc32c(bytes.data() + start, size), expected) << start << " " << size;
-      ASSERT_EQ(Crc32cPortable(bytes.data() + start, size), expected) << start << " " << size;
+    for (std::size_t size = 0; size <= 300; ++size) agree(start, size);
+    // Where it takes parts side by side: one, two, three times.
+    for (const std::size_t about : {4080, 8160, 12'240}) {
+      for (std::size_t size = about - 9; size <= about + 17; ++size) agree(start, size);
     }
   }
 }
 
 TEST(Crc32c, ContinuesFromTheCrcOfWhatCameBefore) {
-  const std::vector<unsigned char> bytes = Pattern(64);
-  const std::uint32_t whole = Crc32c(bytes.data(), bytes.size());
-  for (std::size_t cut = 0; cut <= bytes.size(); ++cut) {
-    const std::uint32_t first = Crc32c(bytes.data(), cut);
-    EXPECT_EQ(Crc32c(bytes.data() + cut, bytes.size() - cut, first), whole);
-    EXPECT_EQ(Crc32cPortable(bytes.data() + cut, bytes.size() - cut, first), whole);
+  for (const std::size_t size : {64, 9000}) {
+    const std::vector<unsigned char> bytes = Pattern(size);
+    const std::uint32_t whole = Crc32c(bytes.data(), bytes.size());
+    for (std::size_t cut = 0; cut <= bytes.size(); cut += size / 64) {
+      const std::uint32_t first = Crc32c(bytes.data(), cut);
+      EXPECT_EQ(Crc32c(bytes.data() + cut, bytes.size() - cut, first), whole);
+      EXPECT_EQ(Crc32cPortable(bytes.data() + cut, bytes.size() - cut, first), whole);
+    }
   }
 }
 
@@ -116,7 +123,8 @@ TEST(Format, StructsHaveNoPaddingThatCouldDiffer) {
   EXPECT_TRUE(std::has_unique_object_representations_v<SegmentHeader>);
   EXPECT_TRUE(std::has_unique_object_representations_v<BatchHeader>);
   EXPECT_TRUE(std::has_unique_object_representations_v<RecordHeader>);
-  EXPECT_EQ(sizeof(SegmentHeader), 168u);
+  EXPECT_EQ(sizeof(SegmentHeader), 176u);
+  EXPECT_EQ(offsetof(SegmentHeader, retain_epochs), 168u);
   EXPECT_EQ(sizeof(BatchHeader), 128u);
   EXPECT_EQ(sizeof(RecordHeader), 80u);
 }

@@ -27,20 +27,31 @@ class GoldenTest : public JournalTest {
   }
 };
 
-class EarlierFormat : public GoldenTest, public testing::WithParamInterface<std::uint32_t> {};
-INSTANTIATE_TEST_SUITE_P(Minor, EarlierFormat, testing::Values(0u, 1u));
+struct Format {
+  std::uint32_t major, minor;
+};
+class EarlierFormat : public GoldenTest, public testing::WithParamInterface<Format> {};
+INSTANTIATE_TEST_SUITE_P(Version, EarlierFormat,
+                         testing::Values(Format{1, 0}, Format{1, 1}, Format{2, 0}),
+                         [](const testing::TestParamInfo<Format>& suite) {
+                           return std::to_string(suite.param.major) + "_" +
+                                  std::to_string(suite.param.minor);
+                         });
 
 TEST_P(EarlierFormat, IsRead) {
   for (const std::string history : {"all", "latest"}) {
     SCOPED_TRACE(history);
-    Unpack("format-1." + std::to_string(GetParam()) + "-" + history + ".segment");
+    const auto [major, minor] = GetParam();
+    Unpack("format-" + std::to_string(major) + "." + std::to_string(minor) + "-" + history +
+           ".segment");
     absl::StatusOr<journal::SegmentScan> scan = journal::Preview(directory());
     ASSERT_OK(scan);
-    EXPECT_EQ(scan->header.format_major, 1u);
-    EXPECT_EQ(scan->header.format_minor, GetParam());
+    EXPECT_EQ(scan->header.format_major, major);
+    EXPECT_EQ(scan->header.format_minor, minor);
+    EXPECT_EQ(scan->header.retain_epochs, 0u);
     EXPECT_EQ(scan->epoch, 5u);
-    // With the word at its end that this is all.
-    EXPECT_EQ(scan->batches, 5u + GetParam());
+    // Since 1.1 with the word at its end that this is all.
+    EXPECT_EQ(scan->batches, major == 1 && minor == 0 ? 5u : 6u);
     EXPECT_FALSE(scan->sealed);
     // It goes on in a segment of the present format.
     RegionOptions options = Options();
@@ -76,7 +87,7 @@ TEST_F(GoldenTest, AFormatToComeIsRefusedByName) {
         reinterpret_cast<const std::byte*>(&major), sizeof major);
   const Bytes before = ReadFile(path);
   EXPECT_FAILS(Region::Restore(name(), Options()), kUnimplemented,
-               "journal format 3, this build speaks 1 to 2");
+               "journal format 4, this build speaks 1 to 3");
   EXPECT_EQ(ReadFile(path), before);
 }
 

@@ -66,6 +66,35 @@ void AuditWords(Stage& stage, const RegionView& view) {
   }
 }
 
+// What is kept, after a restore: that sweeps.
+void AuditKept(Stage& stage, const journal::JournalScan& scan) {
+  const Plan& plan = stage.plan;
+  std::uint64_t segments = plan.retain_segments;
+  if (plan.latest && segments == 0 && plan.retain_epochs == 0) segments = 1;
+  const journal::SegmentHeader& newest = scan.segments.back().header;
+  const auto needed = [&](std::size_t i) {
+    const std::uint64_t number = scan.segments[i].header.segment;
+    if (i + 1 == scan.segments.size() || number + segments >= newest.segment) return true;
+    if (segments == 0 && plan.retain_epochs == 0) return true;
+    return scan.segments[i + 1].header.base_epoch + plan.retain_epochs > newest.base_epoch;
+  };
+  if (!needed(0)) {
+    stage.engine.Violation(absl::StrCat("G10: ", scan.segments.size(), " segments are left"));
+  }
+  for (std::size_t i = 1; i < scan.segments.size(); ++i) {
+    if (scan.segments[i].header.segment != scan.segments[i - 1].header.segment + 1) {
+      stage.engine.Violation("G10: a segment between others is gone");
+    }
+  }
+  // Of those that went none was needed: the oldest one begins behind all that it holds.
+  const journal::SegmentHeader& oldest = scan.segments.front().header;
+  if (oldest.segment > 1 && (newest.segment - oldest.segment < segments ||
+                             oldest.base_epoch + plan.retain_epochs > newest.base_epoch ||
+                             (segments == 0 && plan.retain_epochs == 0))) {
+    stage.engine.Violation(absl::StrCat("G10: a segment before ", oldest.segment, " is gone"));
+  }
+}
+
 // Everything once more from the journal alone; twice, with the same result (checked as each
 // incarnation begins).
 void AuditJournal(Stage& stage) {
@@ -85,12 +114,7 @@ void AuditJournal(Stage& stage) {
   if (!scan.ok()) return stage.Fail(scan.status(), "G7: the journal can not be read");
   // Cut tails of older segments are no damage of what they hand over.
   for (const std::string& damage : scan->damage) stage.engine.Violation("G7: " + damage);
-  const Plan& plan = stage.plan;
-  const std::size_t most = plan.retain_segments + std::size_t{1};
-  const std::size_t bounded = plan.latest && plan.retain_segments == 0 ? 2 : most;
-  if ((plan.latest || plan.retain_segments != 0) && scan->segments.size() > bounded) {
-    stage.engine.Violation(absl::StrCat("G10: ", scan->segments.size(), " segments are left"));
-  }
+  AuditKept(stage, *scan);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace epoch::sim {
 
@@ -133,7 +134,9 @@ int Disk::Open(const char* path, int flags, unsigned mode, int at) {
   }
   if ((flags & O_TMPFILE) == O_TMPFILE) {
     if (!node->directory) return Fail(ENOTDIR);
-    return NewFd(NewNode(false, node->shm, mode).number);
+    Inode& unnamed = NewNode(false, node->shm, mode);
+    unnamed.linkable = true;
+    return NewFd(unnamed.number);
   }
   if ((flags & O_DIRECTORY) != 0 && !node->directory) return Fail(ENOTDIR);
   if (node->shm && (flags & O_DIRECT) != 0) return Fail(EINVAL);
@@ -246,7 +249,7 @@ void Disk::Land(const Flight& flight, bool stable, const std::function<bool()>& 
 ssize_t Disk::Write(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable) {
   const Begun begun = Begin(fd, from, size, offset, durable);
   if (!*begun.done) engine_.BlockUntil(*begun.done);
-  return begun.result < 0 ? Fail(static_cast<int>(-begun.result)) : begun.result;
+  return *begun.result < 0 ? Fail(static_cast<int>(-*begun.result)) : *begun.result;
 }
 
 Disk::Begun Disk::Begin(int fd, const void* from, std::size_t size, std::int64_t offset,
@@ -278,19 +281,19 @@ Disk::Begun Disk::Begin(int fd, const void* from, std::size_t size, std::int64_t
       } else {
         Land(*flight, true, [&random] { return random.OneIn(2); });
       }
-      return {std::make_shared<bool>(true), -EIO};
+      return Begun::Over(-EIO);
     case kWriteIsShort:
       flight->bytes.resize(random.Below(size / kSector) * kSector);
       Land(*flight, false, [] { return true; });
-      return {std::make_shared<bool>(true), static_cast<ssize_t>(flight->bytes.size())};
+      return Begun::Over(static_cast<ssize_t>(flight->bytes.size()));
     case kWriteInterrupted:
-      return {std::make_shared<bool>(true), random.OneIn(2) ? -EINTR : -EAGAIN};
+      return Begun::Over(random.OneIn(2) ? -EINTR : -EAGAIN);
     default:
       break;
   }
   if (!durable || engine_.current() < 0) {
     Land(*flight, durable, [] { return true; });
-    return {std::make_shared<bool>(true), static_cast<ssize_t>(size)};
+    return Begun::Over(static_cast<ssize_t>(size));
   }
   ++descriptions_[static_cast<std::size_t>(description)].references;
   flights_.push_back(flight);
@@ -301,30 +304,61 @@ Disk::Begun Disk::Begin(int fd, const void* from, std::size_t size, std::int64_t
     std::erase(flights_, flight);
     Drop(flight->description);
   });
-  return {flight->done, static_cast<ssize_t>(size)};
+  return {flight->done, std::make_shared<ssize_t>(static_cast<ssize_t>(size))};
 }
 
 int Disk::Sync(int fd) {
+  const Begun begun = BeginSync(fd);
+  if (!*begun.done) engine_.BlockUntil(*begun.done);
+  return *begun.result < 0 ? Fail(static_cast<int>(-*begun.result)) : 0;
+}
+
+Disk::Begun Disk::BeginSync(int fd) {
   engine_.Step();
+  const int description = Describe(fd);
   Inode& node = NodeOf(DescriptionOf(fd).inode);
   engine_.Trace("sync fd %d", fd);
-  if (node.shm) return 0;
+  if (node.shm) return Begun::Over(0);
   std::uint64_t what = 0;
   const bool fails = engine_.TakeDiskFault(Mask(kSyncFails), what);
-  if (engine_.current() >= 0) {
-    const auto done = std::make_shared<bool>(false);
-    engine_.After(Latency() / 4, [done] { *done = true; });
-    engine_.BlockUntil(*done);
+  Begun begun = Begun::Over(fails ? -EIO : 0);
+  if (engine_.current() < 0) {
+    MakeStable(node, changes_, node.dirty, fails);
+    return begun;
   }
+  *begun.done = false;
+  ++descriptions_[static_cast<std::size_t>(description)].references;
+  // What changes while it is under way is for the next one.
+  engine_.After(Latency() / 4, [this, self = engine_.current(), description, &node,
+                                up_to = changes_, dirty = node.dirty, fails, done = begun.done] {
+    if (!Dropped(self)) MakeStable(node, up_to, dirty, fails);
+    engine_.Trace("synced: inode %d%s", node.number, fails ? ": EIO" : "");
+    *done = true;
+    Drop(description);
+  });
+  return begun;
+}
+
+// What a process leaves in a queue when it dies may have been begun, or not.
+bool Disk::Dropped(int submitter) {
+  return submitter >= 0 && engine_.dead(submitter) && engine_.random().OneIn(2);
+}
+
+void Disk::MakeStable(Inode& node, std::uint64_t up_to, const std::vector<bool>& dirty,
+                      bool fails) {
   if (node.directory) {
-    if (fails) return Fail(EIO);
-    node.stable_names = node.names;
-    node.unsynced.clear();
-    return 0;
+    if (fails) return;
+    std::erase_if(node.unsynced, [&](const Inode::Change& change) {
+      if (change.number > up_to) return false;
+      if (!change.remove.empty()) node.stable_names.erase(change.remove);
+      if (!change.add.empty()) node.stable_names[change.add] = change.inode;
+      return true;
+    });
+    return;
   }
   node.stable.resize(node.now.size());
-  for (std::size_t s = 0; s < node.dirty.size(); ++s) {
-    if (!node.dirty[s]) continue;
+  for (std::size_t s = 0; s < dirty.size() && s < node.dirty.size(); ++s) {
+    if (!dirty[s] || !node.dirty[s]) continue;
     // After a failure the pages count as clean: a later sync succeeds and proves nothing.
     if (!fails || engine_.random().OneIn(2)) {
       const std::size_t part = std::min(kSector, node.now.size() - s * kSector);
@@ -332,7 +366,6 @@ int Disk::Sync(int fd) {
     }
     node.dirty[s] = false;
   }
-  return fails ? Fail(EIO) : 0;
 }
 
 int Disk::Allocate(int fd, std::int64_t size) {
@@ -353,15 +386,19 @@ int Disk::Allocate(int fd, std::int64_t size) {
   return 0;
 }
 
-void Disk::Change(Inode& directory, const std::string& add, const std::string& remove, int inode) {
+void Disk::Change(Inode& directory, const std::string& add, const std::string& remove, int inode,
+                  bool by_itself) {
   if (!remove.empty()) directory.names.erase(remove);
   if (!add.empty()) {
     directory.names[add] = inode;
     NodeOf(inode).parent = directory.number;
     NodeOf(inode).name = add;
   }
-  if (!directory.shm) directory.unsynced.push_back({add, remove, inode});
-  if (engine_.current() >= 0) engine_.memory().Release(engine_.current(), directory.clock);
+  if (!directory.shm) directory.unsynced.push_back({add, remove, inode, ++changes_});
+  // Who comes to see it knows what its changer did; of one that goes on by itself, nothing.
+  if (engine_.current() >= 0 && !by_itself) {
+    engine_.memory().Release(engine_.current(), directory.clock);
+  }
 }
 
 int Disk::Link(const char* from, const char* to) {
@@ -372,6 +409,8 @@ int Disk::Link(const char* from, const char* to) {
   Inode* there = NodeAt(to, &name, &parent);
   if (node == nullptr || parent == nullptr) return Fail(ENOENT);
   if (there != nullptr) return Fail(EEXIST);
+  // What has lost its last name gets none again.
+  if (node->links == 0 && !std::exchange(node->linkable, false)) return Fail(ENOENT);
   engine_.Trace("link %s", to);
   ++node->links;
   Change(*parent, name, "", node->number);
@@ -381,17 +420,35 @@ int Disk::Link(const char* from, const char* to) {
 
 int Disk::Unlink(const std::string& path, bool directory, int at) {
   engine_.Step();
+  const int result = Remove(path, directory, at, /*by_itself=*/false);
+  return result < 0 ? Fail(-result) : 0;
+}
+
+Disk::Begun Disk::BeginUnlink(const std::string& path) {
+  engine_.Step();
+  // An older kernel does not know how.
+  if (engine_.random().OneIn(16)) return Begun::Over(-EINVAL);
+  Begun begun = Begun::Over(0);
+  *begun.done = false;
+  engine_.After(Latency() / 4, [this, self = engine_.current(), path, begun] {
+    if (!Dropped(self)) *begun.result = Remove(path, false, AT_FDCWD, /*by_itself=*/true);
+    *begun.done = true;
+  });
+  return begun;
+}
+
+int Disk::Remove(const std::string& path, bool directory, int at, bool by_itself) {
   Inode* parent = nullptr;
   std::string name;
   Inode* node = NodeAt(path, &name, &parent, at);
-  if (node == nullptr) return Fail(ENOENT);
-  if (node->directory != directory) return Fail(directory ? ENOTDIR : EISDIR);
-  if (directory && !node->names.empty()) return Fail(ENOTEMPTY);
+  if (node == nullptr) return -ENOENT;
+  if (node->directory != directory) return directory ? -ENOTDIR : -EISDIR;
+  if (directory && !node->names.empty()) return -ENOTEMPTY;
   const std::string whole = PathOf(*parent) + "/" + name;
   engine_.Trace("unlink %s", whole.c_str());
   if (!directory && !node->shm && on_unlink) on_unlink(whole);
   --node->links;
-  Change(*parent, "", name, node->number);
+  Change(*parent, "", name, node->number, by_itself);
   return 0;
 }
 
@@ -616,6 +673,15 @@ void Disk::PowerLoss(bool tear) {
     }
     node.now = node.stable;
     node.dirty.assign(node.dirty.size(), false);
+  }
+  // An unlink that was lost has not happened.
+  for (const auto& node : inodes_) {
+    if (!node->directory) node->links = 0;
+  }
+  for (const auto& owned : inodes_) {
+    for (const auto& [name, inode] : owned->names) {
+      if (!NodeOf(inode).directory) ++NodeOf(inode).links;
+    }
   }
 }
 

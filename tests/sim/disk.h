@@ -79,13 +79,19 @@ class Disk {
   int Dup3(int from, int to);
   ssize_t Read(int fd, void* to, std::size_t size, std::int64_t offset);
   ssize_t Write(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable);
-  // A write that goes on while its process does something else. `result`: as Write's, or minus an
-  // errno; it counts when `done`.
+  // What goes on while its process does something else, and if that dies. Its result is as the
+  // call's, or minus an errno; it counts when `done`.
   struct Begun {
     std::shared_ptr<bool> done;
-    ssize_t result;
+    std::shared_ptr<ssize_t> result;
+
+    static Begun Over(ssize_t result) {
+      return {std::make_shared<bool>(true), std::make_shared<ssize_t>(result)};
+    }
   };
   Begun Begin(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable);
+  Begun BeginSync(int fd);
+  Begun BeginUnlink(const std::string& path);
   void Await(const Begun& begun) { engine_.BlockUntil(*begun.done); }
   int Sync(int fd);
   int Allocate(int fd, std::int64_t size);  // returns an errno
@@ -122,6 +128,7 @@ class Disk {
     bool directory = false;
     bool shm = false;
     bool event = false;
+    bool linkable = false;    // has no name yet, and may get one
     std::uint64_t count = 0;  // event
     unsigned mode = 0;
     int links = 0;
@@ -133,6 +140,7 @@ class Disk {
     struct Change {
       std::string add, remove;
       int inode;
+      std::uint64_t number;
     };
     std::vector<Change> unsynced;  // directory: since the last sync
     std::int64_t changed_ns = 0;
@@ -178,7 +186,11 @@ class Disk {
 
   void Land(const Flight& flight, bool stable, const std::function<bool()>& sector_lands);
   void Fill(const Inode& node, struct stat* info) const;
-  void Change(Inode& directory, const std::string& add, const std::string& remove, int inode);
+  void Change(Inode& directory, const std::string& add, const std::string& remove, int inode,
+              bool by_itself = false);
+  int Remove(const std::string& path, bool directory, int at, bool by_itself);  // minus an errno
+  bool Dropped(int submitter);
+  void MakeStable(Inode& node, std::uint64_t up_to, const std::vector<bool>& dirty, bool fails);
   std::int64_t Latency();
   Clock& ReleasedAt(int inode, std::int64_t byte) { return released_[{inode, byte}]; }
   static void MarkDirty(Inode& node, std::size_t offset, std::size_t size);
@@ -199,6 +211,7 @@ class Disk {
   std::map<std::pair<int, std::int64_t>, std::uint64_t> taken_;  // when a free byte was locked
   std::vector<std::shared_ptr<Flight>> flights_;
   std::uint64_t boot_ = 1;
+  std::uint64_t changes_ = 0;  // of names
   std::uint64_t made_directories_ = 0;
   bool damaged_ = false;
   int acting_ = -1;

@@ -235,6 +235,7 @@ Plan PlanFor(std::uint64_t seed, Mode mode) {
     plan.state_bytes = random.OneIn(3) ? 5000 : 64;
     plan.latest = random.OneIn(2);
     plan.retain_segments = static_cast<std::uint32_t>(random.Below(3));
+    if (random.OneIn(3)) plan.retain_epochs = 1 + random.Below(12);
     plan.spare_blocks = random.Below(6);
     plan.tears = random.OneIn(8);
     plan.damages = plan.boots > 1 && random.OneIn(4);

@@ -81,8 +81,9 @@ std::string Describe(const Plan& plan) {
       plan.settings.strategy == Strategy::kPriorities ? "priorities" : "uniform", "\n");
   if (plan.durable) {
     absl::StrAppend(&text, "  ", plan.boots, " boots, history ", plan.latest ? "latest" : "all",
-                    ", retain ", plan.retain_segments, plan.tears ? ", sectors tear" : "",
-                    plan.damages ? ", a sector is damaged" : "", "\n");
+                    ", retain ", plan.retain_segments, " segments, ", plan.retain_epochs, " epochs",
+                    plan.tears ? ", sectors tear" : "", plan.damages ? ", a sector is damaged" : "",
+                    "\n");
   }
   if (plan.voters != 0) {
     absl::StrAppend(&text, "  validators reject one in ", plan.reject_one_in, ", put off one in ",

@@ -72,6 +72,7 @@ struct Plan {
   int boots = 1;  // the next one begins when all have ended, or the power was lost
   bool latest = false;
   std::uint32_t retain_segments = 0;
+  std::uint64_t retain_epochs = 0;
   std::uint64_t spare_blocks = 0;  // of a segment, beyond what it must have
   bool tears = false;              // the disk tears sectors
   bool damages = false;            // one sector is overwritten before the last boot

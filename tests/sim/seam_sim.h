@@ -368,14 +368,12 @@ class WriteQueue {
   }
   bool SubmitSync(int fd, std::uint64_t tag) {
     if (refused_ || writes_.size() == kDepth) return false;
-    const int result = TheDisk().Sync(fd) == 0 ? 0 : -errno;
-    writes_.push_back({{std::make_shared<bool>(true), result}, tag, nullptr, {}});
+    writes_.push_back({TheDisk().BeginSync(fd), tag, nullptr, {}});
     return true;
   }
   bool SubmitUnlink(const char* path, std::uint64_t tag) {
     if (refused_ || writes_.size() == kDepth) return false;
-    const int result = unlink(path) == 0 ? 0 : -errno;
-    writes_.push_back({{std::make_shared<bool>(true), result}, tag, nullptr, {}});
+    writes_.push_back({TheDisk().BeginUnlink(path), tag, nullptr, {}});
     return true;
   }
   std::optional<Done> Reap(bool wait) {
@@ -386,7 +384,7 @@ class WriteQueue {
       // The kernel reads it when it likes.
       EPOCH_CHECK(std::memcmp(write->from, write->bytes.data(), write->bytes.size()) == 0,
                   "the memory of a write changed under it");
-      const Done done{write->tag, static_cast<int>(write->begun.result)};
+      const Done done{write->tag, static_cast<int>(*write->begun.result)};
       writes_.erase(write);
       return done;
     }

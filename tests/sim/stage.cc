@@ -30,6 +30,7 @@ Stage::Stage(const Plan& the_plan)
     options.journal = kJournal;
     options.history = plan.latest ? detail::History::kLatest : detail::History::kAll;
     options.retain_segments = plan.retain_segments;
+    options.retain_epochs = plan.retain_epochs;
     options.segment_bytes =
         (journal::MinSegmentBlocks(plan.state_bytes) + plan.spare_blocks) * journal::kBlockBytes;
   }

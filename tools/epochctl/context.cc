@@ -163,6 +163,11 @@ void GeometryOptions::AddTo(CLI::App* verb, bool new_journal) {
   verb->add_option("--mode", mode, "permission bits, octal (default 0600)")->type_name("MODE");
   if (new_journal) {
     add("--history", history, "what the journal keeps: all or latest", "all", "KIND");
+    add("--retain-segments", retain_segments, "keep so many journal files besides the newest",
+        "0: no such rule", "N");
+    add("--retain-epochs", retain_epochs,
+        "keep those with one of the last N epochs; without a rule all stay, of latest one",
+        "0: no such rule", "N");
   }
 }
 
@@ -175,6 +180,9 @@ absl::Status GeometryOptions::FillIn(RegionOptions& options) const {
   };
   const auto count = [](std::string_view name, const std::string& text) {
     return ParseNumber(name, text, UINT32_MAX);
+  };
+  const auto number = [](std::string_view name, const std::string& text) {
+    return ParseNumber(name, text);
   };
   const auto octal = [](std::string_view name,
                         const std::string& text) -> absl::StatusOr<std::uint64_t> {
@@ -193,6 +201,8 @@ absl::Status GeometryOptions::FillIn(RegionOptions& options) const {
         read("--participants", participants, count, options.participants),
         read("--versions", versions, count, options.versions),
         read("--segment-bytes", segment_bytes, ParseBytes, options.segment_bytes),
+        read("--retain-segments", retain_segments, count, options.retain_segments),
+        read("--retain-epochs", retain_epochs, number, options.retain_epochs),
         read("--mode", mode, octal, options.mode)}) {
     if (!s.ok()) return s;
   }

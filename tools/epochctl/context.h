@@ -83,9 +83,10 @@ absl::StatusOr<absl::Duration> ParseDuration(std::string_view option, const std:
 // The geometry options that `create` and `recover` share.
 struct GeometryOptions {
   std::string state_bytes, participants, versions, segment_bytes, history, mode;
+  std::string retain_segments, retain_epochs;
 
-  // `history` is a property of a new journal; a recovered one keeps its own, and the geometry of
-  // its last incarnation unless told otherwise.
+  // What a journal keeps is a property of a new one; a recovered one goes on as it was, with the
+  // geometry of its last incarnation unless told otherwise.
   void AddTo(CLI::App* verb, bool new_journal);
   absl::Status FillIn(RegionOptions& options) const;
 };

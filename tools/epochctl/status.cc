@@ -112,6 +112,8 @@ Json ToJson(const RegionStatus& s) {
     const JournalFiles files = InspectJournal(s);
     json["journal"] = {{"directory", s.journal},
                        {"history", inspect::NameOf(s.history)},
+                       {"retain_segments", s.retain_segments},
+                       {"retain_epochs", s.retain_epochs},
                        {"backend", files.backend},
                        {"segments", files.segments},
                        {"bytes", files.bytes},

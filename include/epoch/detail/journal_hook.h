@@ -36,6 +36,7 @@ struct JournalSeed {
   History history = History::kAll;
   std::uint64_t segment_bytes = 0;
   std::uint32_t retain_segments = 0;
+  std::uint64_t retain_epochs = 0;
   std::uint64_t segment = 0;    // number of the segment that holds `state` as its base
   std::uint64_t end_block = 0;  // first free block in it
   Epoch epoch = 0;

@@ -23,7 +23,7 @@
 namespace epoch::detail {
 
 inline constexpr std::uint64_t kRegionMagic = 0x4e474552484f5045ull;  // "EPOHREGN", little-endian
-inline constexpr std::uint32_t kLayoutMajor = 4;
+inline constexpr std::uint32_t kLayoutMajor = 5;
 inline constexpr std::uint32_t kLayoutMinor = 0;
 inline constexpr std::size_t kHotStride = 128;
 inline constexpr std::size_t kPageBytes = 4096;
@@ -64,7 +64,8 @@ struct Superblock {
   std::uint32_t retain_segments;
   std::uint32_t reserved;
   std::array<char, kJournalPathBytes> journal_path;
-  std::array<std::byte, 2904> padding;
+  std::uint64_t retain_epochs;
+  std::array<std::byte, 2896> padding;
   std::uint64_t checksum;
 };
 static_assert(sizeof(Superblock) == kPageBytes);

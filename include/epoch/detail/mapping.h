@@ -258,6 +258,7 @@ class Mapping final : public ForkAware {
     s.journal = seed.journal;
     s.segment_bytes = seed.segment_bytes;
     s.retain_segments = seed.retain_segments;
+    s.retain_epochs = seed.retain_epochs;
     std::copy(seed.directory.begin(), seed.directory.end(), s.journal_path.begin());
     s.checksum = SuperblockChecksum(s);
     std::memcpy(base, &s, sizeof s);

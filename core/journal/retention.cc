@@ -1,0 +1,61 @@
+#include "core/journal/retention.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+
+#include "core/journal/disk.h"
+#include "core/journal/segment.h"
+#include "epoch/detail/seam.h"
+
+namespace epoch::journal {
+
+namespace {
+
+// Where a segment begins, if it can be read.
+std::optional<Epoch> BaseOf(const SegmentFile& file) {
+  const absl::StatusOr<detail::Fd> fd = OpenToRead(file.path);
+  if (!fd.ok()) return std::nullopt;
+  const absl::StatusOr<SegmentHeader> header = ReadSegmentHeader(fd->get(), file.path);
+  if (!header.ok() || header->segment != file.number) return std::nullopt;
+  return header->base_epoch;
+}
+
+}  // namespace
+
+std::vector<std::string> RetiredSegments(const std::string& directory, const Id& journal,
+                                         std::uint64_t newest, Epoch base_epoch,
+                                         const Retention& kept) {
+  std::vector<std::string> retired;
+  if (kept.segments == 0 && kept.epochs == 0) return retired;
+  if (newest <= kept.segments || base_epoch < kept.epochs) return retired;
+  const absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
+  if (!files.ok()) return retired;
+  std::size_t older = 0;  // those that may go by their number
+  while (older < files->size() && (*files)[older].number < newest - kept.segments &&
+         (*files)[older].path == SegmentPath(directory, journal, (*files)[older].number)) {
+    ++older;
+  }
+  // No segment says where it ends, but none ends behind where a later one begins; the newest one
+  // begins with the last epoch of all.
+  std::size_t gone = kept.epochs == 0 ? older : 0;
+  for (std::size_t next = 1; gone < older && next < files->size(); ++next) {
+    if ((*files)[next].number >= newest) break;
+    const std::optional<Epoch> base = BaseOf((*files)[next]);
+    if (!base.has_value()) continue;
+    if (*base > base_epoch - kept.epochs) break;
+    gone = std::min(next, older);
+  }
+  for (std::size_t i = 0; i < gone; ++i) retired.push_back((*files)[i].path);
+  return retired;
+}
+
+void SweepSegments(const std::string& directory, const Id& journal, std::uint64_t newest,
+                   Epoch base_epoch, const Retention& kept) {
+  for (const std::string& path : RetiredSegments(directory, journal, newest, base_epoch, kept)) {
+    // Those behind one that stays have to stay, too: the next sweep tries again.
+    if (sys::unlink(path.c_str()) != 0 && errno != ENOENT) return;
+  }
+}
+
+}  // namespace epoch::journal

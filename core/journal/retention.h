@@ -1,0 +1,39 @@
+// Which older segments may go.
+#ifndef EPOCH_CORE_JOURNAL_RETENTION_H_
+#define EPOCH_CORE_JOURNAL_RETENTION_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/journal/format.h"
+#include "epoch/detail/layout.h"
+
+namespace epoch::journal {
+
+// What is to be kept besides the newest segment. A segment stays that either rule keeps; a rule of
+// 0 keeps none; two of 0 keep all.
+struct Retention {
+  std::uint64_t segments = 0;  // so many before the newest: a bound on the space
+  std::uint64_t epochs = 0;    // those that hold one of the last so many epochs, as of the newest
+                               // one's beginning
+
+  static Retention Of(const detail::Superblock& super) {
+    return {super.retain_segments, super.retain_epochs};
+  }
+};
+
+// The files of that journal's segments that need not be kept, the oldest first, in which order they
+// have to be removed: what stays hangs together then. `newest` is one whose directory entry is
+// durable, and begins at `base_epoch`; that it is in this directory is the caller's to make sure
+// of. With a rule on epochs, reads the headers of those that go, and of one more.
+std::vector<std::string> RetiredSegments(const std::string& directory, const Id& journal,
+                                         std::uint64_t newest, Epoch base_epoch,
+                                         const Retention& kept);
+// Removes them.
+void SweepSegments(const std::string& directory, const Id& journal, std::uint64_t newest,
+                   Epoch base_epoch, const Retention& kept);
+
+}  // namespace epoch::journal
+
+#endif  // EPOCH_CORE_JOURNAL_RETENTION_H_
