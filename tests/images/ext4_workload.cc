@@ -40,8 +40,7 @@ struct Notes {
     absl::StatusOr<Region> region = Region::OpenOrCreate(region_path, options);
     if (!region.ok()) {
       if (absl::IsDataLoss(region.status())) Failed("open: " + region.status().ToString());
-      usleep(2000);
-      continue;
+      continue;  // another one restores
     }
     absl::StatusOr<Participant> self = Participant::Join(*region);
     if (!self.ok()) Failed("join: " + self.status().ToString());

@@ -167,22 +167,30 @@ SlowDisk::SlowDisk(const std::string& program, const std::string& scratch, std::
           mountpoint_.c_str(), nullptr);
     _exit(127);
   }
-  for (int attempt = 0; access(file().c_str(), F_OK) != 0; ++attempt) {
-    if (attempt == 1000 || waitpid(pid_, nullptr, WNOHANG) != 0) Lacking("FUSE does not work");
-    usleep(5000);
+  // It rings when the kernel has taken it.
+  if (!Reaches([&] { return control_->bell.load() != 0; }, {pid_}) ||
+      access(file().c_str(), F_OK) != 0) {
+    Lacking("FUSE does not work");
   }
 }
 
 void SlowDisk::Await(const std::function<bool()>& condition,
                      const std::vector<pid_t>& awaited) const {
+  if (!Reaches(condition, awaited)) {
+    Failed("a process ended by itself, or a minute went by without what was awaited");
+  }
+}
+
+bool SlowDisk::Reaches(const std::function<bool()>& condition,
+                       const std::vector<pid_t>& awaited) const {
   const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(1);
   for (;;) {
     const std::uint32_t bell = control_->bell.load();
-    if (condition()) return;
+    if (condition()) return true;
     for (const pid_t pid : awaited) {
-      if (waitpid(pid, nullptr, WNOHANG) != 0) Failed("a committing process ended by itself");
+      if (waitpid(pid, nullptr, WNOHANG) != 0) return false;
     }
-    if (std::chrono::steady_clock::now() > until) Failed("a minute without what was awaited");
+    if (std::chrono::steady_clock::now() > until) return false;
     const timespec now_and_then{0, 50'000'000};  // to see deaths, which ring no bell
     syscall(SYS_futex, &control_->bell, FUTEX_WAIT, bell, &now_and_then, nullptr, 0);
   }

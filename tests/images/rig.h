@@ -58,6 +58,8 @@ class SlowDisk {
   void Stop();
 
  private:
+  bool Reaches(const std::function<bool()>& condition, const std::vector<pid_t>& awaited) const;
+
   std::string scratch_;
   std::string mountpoint_;
   SlowDiskControl* control_ = nullptr;

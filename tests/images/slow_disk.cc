@@ -109,6 +109,7 @@ int Flush(const char*, int, fuse_file_info*) {
 void* Init(fuse_conn_info* connection, fuse_config* config) {
   connection->max_write = 1 << 20;
   config->kernel_cache = 0;
+  Ring();
   return nullptr;
 }
 

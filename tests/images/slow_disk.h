@@ -12,7 +12,8 @@ struct SlowDiskControl {
   std::atomic<std::uint64_t> position;   // records in its log
   std::atomic<std::uint32_t> delay_ms;   // of each write that begins from now on
   std::atomic<std::uint32_t> under_way;  // writes
-  std::atomic<std::uint32_t> bell;       // a futex that the disk rings when one of these changes
+  // A futex, rung when one of these changes; first when the disk is mounted.
+  std::atomic<std::uint32_t> bell;
 };
 
 // One record of its log; the bytes of a write follow it.
