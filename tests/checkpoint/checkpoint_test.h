@@ -8,9 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <string>
 #include <thread>
 #include <utility>
@@ -19,28 +17,20 @@
 #include "absl/strings/str_cat.h"
 #include "epoch/checkpoint.h"
 #include "epoch/region.h"
+#include "support/files.h"
 #include "support/region_test.h"
 #include "support/scratch.h"
+#include "support/time_limits.h"
 
 namespace epoch::test {
 
 namespace fs = std::filesystem;
-
-inline constexpr absl::Duration kPatience = absl::Seconds(20);
 
 // Ends with its own description, so that whoever reads it can tell torn from whole, and whose it
 // is.
 inline std::string ShardText(std::uint64_t step, std::uint32_t rank, const std::string& run = "r") {
   std::string text(40'000, static_cast<char>('a' + (step * 7 + rank) % 26));
   return text + absl::StrCat("|", step, "|", rank, "|", run, "|");
-}
-
-inline std::string ReadText(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-inline void WriteText(const std::string& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
 }
 
 class CheckpointTest : public testing::Test {
@@ -54,6 +44,7 @@ class CheckpointTest : public testing::Test {
     options.rank = rank;
     options.world = world;
     options.region = region();
+    options.restore_timeout = kLong;
     return options;
   }
   // Ends the test's process if it can not.
@@ -87,12 +78,12 @@ class CheckpointTest : public testing::Test {
   // Begin, write, Ready, Commit: one rank's checkpoint.
   static absl::StatusOr<Epoch> MakeOne(CheckpointRank& rank, std::uint32_t number,
                                        std::uint64_t step, const std::string& run = "r") {
-    absl::StatusOr<CheckpointStep> begun = rank.Begin(step, kPatience);
+    absl::StatusOr<CheckpointStep> begun = rank.Begin(step, kLong);
     if (!begun.ok()) return begun.status();
     WriteText(begun->PathOf("model.bin"), ShardText(step, number, run));
     if (absl::Status s = begun->Ready("model.bin"); !s.ok()) return s;
     begun->SetMetadata(absl::StrCat("loss of rank ", number));
-    return begun->Commit(kPatience);
+    return begun->Commit(kLong);
   }
   // All ranks make checkpoints of these steps, one after the other.
   void Make(std::vector<CheckpointRank>& ranks, const std::vector<std::uint64_t>& steps) const {

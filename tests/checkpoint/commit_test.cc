@@ -22,7 +22,7 @@ class CheckpointCommit : public CheckpointTest {
                                               std::uint64_t step) {
     std::vector<Begun> begun =
         InParallel<Begun>(static_cast<std::uint32_t>(ranks.size()),
-                          [&](std::uint32_t rank) { return ranks[rank].Begin(step, kPatience); });
+                          [&](std::uint32_t rank) { return ranks[rank].Begin(step, kLong); });
     std::vector<CheckpointStep> steps;
     for (Begun& one : begun) {
       EXPECT_OK(one);
@@ -38,13 +38,13 @@ class CheckpointCommit : public CheckpointTest {
   static std::vector<absl::StatusOr<Epoch>> CommitAll(std::vector<CheckpointStep>& steps) {
     return InParallel<absl::StatusOr<Epoch>>(
         static_cast<std::uint32_t>(steps.size()),
-        [&](std::uint32_t rank) { return steps[rank].Commit(kPatience); });
+        [&](std::uint32_t rank) { return steps[rank].Commit(kLong); });
   }
 };
 
 TEST_F(CheckpointCommit, EachCommitMakesAllShardsTheLatest) {
   std::vector<CheckpointRank> ranks = JoinAll(3);
-  for (const std::uint64_t step : {10, 20, 15}) {  // a run that went back is newer all the same
+  for (const std::uint64_t step : {10u, 20u, 15u}) {  // a run that went back is newer all the same
     ASSERT_NO_FATAL_FAILURE(Make(ranks, {step}));
     ExpectLatest(step, 3);
   }
@@ -111,7 +111,7 @@ TEST_F(CheckpointCommit, WhoWaitsInVainCommitsNothingAndMayTryAgain) {
   std::vector<CheckpointRank> ranks = JoinAll(2);
   std::vector<CheckpointStep> steps = BeginAll(ranks, 10);
   for (std::uint32_t rank = 0; rank < 2; ++rank) MakeReady(steps[rank], rank);
-  EXPECT_FAILS(steps[0].Commit(absl::Milliseconds(50)), kDeadlineExceeded, "rank 0 of 2");
+  EXPECT_FAILS(steps[0].Commit(kSoon), kDeadlineExceeded, "rank 0 of 2");
   EXPECT_FAILS(checkpoints().Latest(), kNotFound, "");
   for (const auto& epoch : CommitAll(steps)) ASSERT_OK(epoch);
   ExpectLatest(10, 2);
@@ -143,8 +143,8 @@ TEST_F(CheckpointCommit, OneThatBeginsAgainDoesNotMixWithOneThatDoesNot) {
   for (std::uint32_t rank = 0; rank < 2; ++rank) MakeReady(steps[rank], rank);
   // Rank 1 does its shard over again, rank 0 goes on with the first attempt.
   const auto results = InParallel<absl::Status>(2, [&](std::uint32_t rank) -> absl::Status {
-    if (rank == 0) return steps[0].Commit(absl::Seconds(5)).status();
-    return ranks[1].Begin(20, absl::Seconds(5)).status();
+    if (rank == 0) return steps[0].Commit(kLong).status();
+    return ranks[1].Begin(20, kLong).status();
   });
   EXPECT_FALSE(results[0].ok());
   EXPECT_FALSE(results[1].ok());
@@ -156,9 +156,8 @@ TEST_F(CheckpointCommit, OneThatBeginsAgainDoesNotMixWithOneThatDoesNot) {
 
 TEST_F(CheckpointCommit, RanksThatBeginDifferentStepsAreTold) {
   std::vector<CheckpointRank> ranks = JoinAll(2);
-  const auto results = InParallel<absl::Status>(2, [&](std::uint32_t rank) {
-    return ranks[rank].Begin(10 + rank, absl::Seconds(2)).status();
-  });
+  const auto results = InParallel<absl::Status>(
+      2, [&](std::uint32_t rank) { return ranks[rank].Begin(10 + rank, kLong).status(); });
   EXPECT_FALSE(results[0].ok());
   EXPECT_FALSE(results[1].ok());
   EXPECT_TRUE(absl::IsAborted(results[0]) || absl::IsAborted(results[1]));
@@ -229,7 +228,7 @@ TEST_F(CheckpointCommit, ALivingProcessKeepsItsRankUnlessItIsTakenOver) {
   absl::StatusOr<CheckpointRank> second = CheckpointRank::Join(directory(), options);
   ASSERT_OK(second);
   // The first one is told, and can not come back while the second lives.
-  EXPECT_FAILS(first->Begin(2, kPatience), kAlreadyExists, "has rank 0");
+  EXPECT_FAILS(first->Begin(2, kLong), kAlreadyExists, "has rank 0");
   ASSERT_OK(MakeOne(*second, 0, 1));
   ExpectLatest(1, 1);
   second = absl::UnknownError("gone");

@@ -1,13 +1,11 @@
 // SIGKILL and SIGSTOP at every labelled point of a rank's way, and of a pruner's.
 #include <signal.h>
 
-#include <algorithm>
-#include <map>
 #include <memory>
-#include <set>
 
 #include "checkpoint_test.h"
 #include "support/child.h"
+#include "support/passages.h"
 #include "support/trap.h"
 
 namespace epoch::test {
@@ -36,8 +34,8 @@ ROLE(Rank) {
   options.world = kWorld;
   const std::uint64_t last = std::stoull(self.args.at(3));
   const Trap trap(self.args.at(4), std::stoi(self.args.at(5)), std::stoi(self.args.at(6)));
-  const absl::Duration timeout = absl::Milliseconds(std::stoi(self.args.at(7)));
-  options.take_over = self.args.at(8) == "take_over";
+  options.take_over = self.args.at(7) == "take_over";
+  options.restore_timeout = kLong;
   absl::StatusOr<CheckpointRank> rank = CheckpointRank::Join(directory, options);
   if (absl::IsAlreadyExists(rank.status())) return kReplaced;
   ROLE_CHECK(rank.ok(), rank.status().ToString());
@@ -46,7 +44,7 @@ ROLE(Rank) {
     return absl::IsAborted(s) || absl::IsDeadlineExceeded(s) || absl::IsFailedPrecondition(s);
   };
   for (std::uint64_t step = NextStep(checkpoints); step <= last; step = NextStep(checkpoints)) {
-    absl::StatusOr<CheckpointStep> begun = rank->Begin(step, timeout);
+    absl::StatusOr<CheckpointStep> begun = rank->Begin(step, kLong);
     if (absl::IsAlreadyExists(begun.status())) return kReplaced;
     if (!begun.ok()) {
       ROLE_CHECK(may_retry(begun.status()), begun.status().ToString());
@@ -57,7 +55,7 @@ ROLE(Rank) {
     WriteText(begun->PathOf("model.bin"), ShardText(step, options.rank, attempt));
     const absl::Status ready = begun->Ready("model.bin");
     ROLE_CHECK(ready.ok(), ready.ToString());
-    const absl::StatusOr<Epoch> made = begun->Commit(timeout);
+    const absl::StatusOr<Epoch> made = begun->Commit(kLong);
     ROLE_CHECK(made.ok() || may_retry(made.status()), made.status().ToString());
     if (made.ok()) self.wire.Say(std::to_string(step));
   }
@@ -65,13 +63,8 @@ ROLE(Rank) {
   return 0;
 }
 
-struct Point {
-  std::string label;
-  int nth;
-};
-
 // In the order in which a rank passes them: joining, meeting, the first checkpoint, the next ones.
-std::vector<Point> RankPoints() {
+std::vector<Passage> RankPoints() {
   return {{"checkpoint.joined", 1},
           {"checkpoint.before_collective", 1},
           {"checkpoint.collected", 1},
@@ -97,23 +90,21 @@ std::vector<Point> RankPoints() {
           {"gather.offered", 2}};
 }
 
-std::string NameOfPoint(const testing::TestParamInfo<Point>& suite) {
-  std::string name = suite.param.label + "_" + std::to_string(suite.param.nth);
-  std::replace(name.begin(), name.end(), '.', '_');
-  return name;
+std::string NameOfPoint(const testing::TestParamInfo<Passage>& suite) {
+  return TestName(suite.param);
 }
 
-class CheckpointCrash : public CheckpointTest, public testing::WithParamInterface<Point> {
+class CheckpointCrash : public CheckpointTest, public testing::WithParamInterface<Passage> {
  protected:
   static constexpr std::uint64_t kLast = 5 * kStride;
 
-  std::unique_ptr<Child> Start(std::uint32_t rank, const Point& where, int signal,
-                               int timeout_ms = 30'000, bool take_over = false) const {
+  std::unique_ptr<Child> Start(std::uint32_t rank, const Passage& where, int signal,
+                               bool take_over = false) const {
     return std::make_unique<Child>(
         "Rank",
         std::vector<std::string>{directory(), region(), std::to_string(rank), std::to_string(kLast),
                                  where.label, std::to_string(where.nth), std::to_string(signal),
-                                 std::to_string(timeout_ms), take_over ? "take_over" : "-"});
+                                 take_over ? "take_over" : "-"});
   }
   // Every checkpoint that is there is whole: of one step, one attempt, each rank's own shard.
   void ExpectNothingMixed() const {
@@ -149,7 +140,7 @@ class CheckpointCrash : public CheckpointTest, public testing::WithParamInterfac
   }
 };
 
-const Point kNever{"nowhere", 1};
+const Passage kNever{"nowhere", 1};
 
 using KilledRank = CheckpointCrash;
 INSTANTIATE_TEST_SUITE_P(At, KilledRank, testing::ValuesIn(RankPoints()), NameOfPoint);
@@ -186,14 +177,13 @@ using StoppedRank = CheckpointCrash;
 INSTANTIATE_TEST_SUITE_P(At, StoppedRank, testing::ValuesIn(RankPoints()), NameOfPoint);
 
 TEST_P(StoppedRank, ItsSuccessorTakesOverAndItsLastStepsDoNoHarm) {
-  constexpr int kTimeoutMs = 300;
   std::vector<std::unique_ptr<Child>> others;
   for (const std::uint32_t rank : {0u, 2u}) {
-    others.push_back(Start(rank, kNever, 0, kTimeoutMs));
+    others.push_back(Start(rank, kNever, 0));
   }
-  const auto victim = Start(1, GetParam(), SIGSTOP, kTimeoutMs);
+  const auto victim = Start(1, GetParam(), SIGSTOP);
   ASSERT_TRUE(victim->AwaitStop());
-  const auto successor = Start(1, kNever, 0, kTimeoutMs, /*take_over=*/true);
+  const auto successor = Start(1, kNever, 0, /*take_over=*/true);
   // One checkpoint without the stopped one; then it wakes up, among the others.
   EXPECT_NE(successor->Hear(), "<gone>");
   victim->Continue();
@@ -224,10 +214,11 @@ ROLE(Alone) {
 // The first passing is of the meeting, the second of the commit.
 class KilledDeciding : public CheckpointCrash {};
 INSTANTIATE_TEST_SUITE_P(At, KilledDeciding,
-                         testing::Values(Point{"vote.decided", 1}, Point{"vote.decided", 2},
-                                         Point{"vote.finished", 1}, Point{"vote.finished", 2},
-                                         Point{"journal.frozen", 1}, Point{"journal.frozen", 2},
-                                         Point{"journal.written", 1}, Point{"journal.written", 2}),
+                         testing::Values(Passage{"vote.decided", 1}, Passage{"vote.decided", 2},
+                                         Passage{"vote.finished", 1}, Passage{"vote.finished", 2},
+                                         Passage{"journal.frozen", 1}, Passage{"journal.frozen", 2},
+                                         Passage{"journal.written", 1},
+                                         Passage{"journal.written", 2}),
                          NameOfPoint);
 
 TEST_P(KilledDeciding, WhatWasAcceptedIsFinishedAndTheNextOnesGoOn) {
@@ -245,10 +236,10 @@ TEST_P(KilledDeciding, WhatWasAcceptedIsFinishedAndTheNextOnesGoOn) {
 
 class FirstRank : public CheckpointCrash {};
 INSTANTIATE_TEST_SUITE_P(At, FirstRank,
-                         testing::Values(Point{"checkpoint.directory_made", 1},
-                                         Point{"checkpoint.before_identity", 1},
-                                         Point{"journal_create.before_rename", 1},
-                                         Point{"create.before_link", 1}),
+                         testing::Values(Passage{"checkpoint.directory_made", 1},
+                                         Passage{"checkpoint.before_identity", 1},
+                                         Passage{"journal_create.before_rename", 1},
+                                         Passage{"create.before_link", 1}),
                          NameOfPoint);
 
 TEST_P(FirstRank, KilledWhileItMakesTheDirectoryTheNextOnesMakeIt) {
@@ -269,10 +260,10 @@ ROLE(Pruner) {
 class KilledPruner : public CheckpointCrash {};
 INSTANTIATE_TEST_SUITE_P(
     At, KilledPruner,
-    testing::Values(Point{"checkpoint.remove_locked", 1}, Point{"checkpoint.remove_locked", 2},
-                    Point{"checkpoint.marked", 1}, Point{"checkpoint.before_remove", 1},
-                    Point{"checkpoint.before_remove", 2}, Point{"checkpoint.removed_some", 1},
-                    Point{"checkpoint.removed_some", 2}),
+    testing::Values(Passage{"checkpoint.remove_locked", 1}, Passage{"checkpoint.remove_locked", 2},
+                    Passage{"checkpoint.marked", 1}, Passage{"checkpoint.before_remove", 1},
+                    Passage{"checkpoint.before_remove", 2}, Passage{"checkpoint.removed_some", 1},
+                    Passage{"checkpoint.removed_some", 2}),
     NameOfPoint);
 
 TEST_P(KilledPruner, WhatItBeganIsFinishedAndNothingIsTakenForDamage) {

@@ -50,7 +50,7 @@ TEST_F(CheckpointPrune, KeepsTheNewestAndRemembersTheRest) {
 TEST_F(CheckpointPrune, TheOnlyGoodOneStaysWhateverIsAsked) {
   MakeAndLeave(2, {10, 20, 30});
   EXPECT_FAILS(checkpoints().Prune({.keep = 0}), kInvalidArgument, "at least one");
-  for (const std::uint64_t step : {20, 30}) WriteText(ShardPath(step, 0), "damaged");
+  for (const std::uint64_t step : {20u, 30u}) WriteText(ShardPath(step, 0), "damaged");
   const absl::StatusOr<PruneResult> pruned = checkpoints().Prune();
   ASSERT_OK(pruned);
   EXPECT_THAT(StepsOf(pruned->kept), ElementsAre(10));

@@ -42,17 +42,18 @@ class CliAgreement : public SmallRegionTest {
   // A file for a put that runs beside the test.
   std::string State() {
     const std::string file = directory_ / "state";
-    WriteFile(file, "x");
+    WriteText(file, "x");
     return file;
   }
   // Looks until the vote under way is as `wanted` has it.
   nlohmann::json AwaitVote(const std::function<bool(const nlohmann::json& vote)>& wanted) {
-    for (const absl::Time give_up = absl::Now() + absl::Seconds(30); absl::Now() < give_up;) {
-      nlohmann::json json = CtlJson({"status", name()});
-      if (json["vote"].is_object() && wanted(json["vote"])) return json;
-    }
-    ADD_FAILURE() << "no such vote";
-    return nlohmann::json::object();
+    nlohmann::json json;
+    const bool seen = Await([&] {
+      json = CtlJson({"status", name()});
+      return json["vote"].is_object() && wanted(json["vote"]);
+    });
+    EXPECT_TRUE(seen) << "no such vote";
+    return json;
   }
 
   ScratchDirectory directory_;
@@ -79,11 +80,11 @@ TEST_F(CliAgreement, ARefusalEndsWith6AndNamesTheVoterAndItsReason) {
 TEST_F(CliAgreement, ATimeOutEndsWith7AndNamesTheStraggler) {
   const auto a = Member("voter", "quick"), b = Member("voter", "sleepy");
   b->Stop();
-  const Result put = Ctl({"put", name(), "-", "--agree", "--timeout", "30ms"}, {.input = "x"});
+  const Result put = Ctl({"put", name(), "-", "--agree", "--timeout", kSoonText}, {.input = "x"});
   EXPECT_REFUSED(put, 7, "\"sleepy\" (slot 1");
   EXPECT_THAT(put.err, HasSubstr("nothing was changed"));
   b->Continue();
-  EXPECT_SUCCESS(Ctl({"put", name(), "-", "--agree", "--timeout", "30s"}, {.input = "x"}));
+  EXPECT_SUCCESS(Ctl({"put", name(), "-", "--agree", "--timeout", kLongText}, {.input = "x"}));
   EXPECT_EQ(region().epoch(), 1u);
 }
 
@@ -91,7 +92,7 @@ TEST_F(CliAgreement, AnExpelledStragglerForcesTheEpochForEver) {
   const auto a = Member("voter", "sleepy");
   a->Stop();
   const Result put =
-      Ctl({"put", name(), "-", "--agree", "--timeout", "30ms", "--on-straggler", "expel"},
+      Ctl({"put", name(), "-", "--agree", "--timeout", kSoonText, "--on-straggler", "expel"},
           {.input = "x"});
   EXPECT_EQ(put.code, 0);
   EXPECT_EQ(put.out, "1\n");
@@ -109,7 +110,7 @@ TEST_F(CliAgreement, AStragglerIsNotExpelledUnlessAskedFor) {
   const auto a = Member("voter", "sleepy");
   a->Stop();
   EXPECT_REFUSED(
-      Ctl({"put", name(), "-", "--agree", "--timeout", "30ms", "--on-straggler", "abort"},
+      Ctl({"put", name(), "-", "--agree", "--timeout", kSoonText, "--on-straggler", "abort"},
           {.input = "x"}),
       7, "sleepy");
   EXPECT_EQ(CtlJson({"status", name()})["participants"][0]["state"], "active");
@@ -118,7 +119,7 @@ TEST_F(CliAgreement, AStragglerIsNotExpelledUnlessAskedFor) {
 
 TEST_F(CliAgreement, AFenceWaitsForReadersAndNamesThem) {
   const auto reader = Member("reader", "reader");
-  EXPECT_REFUSED(Ctl({"put", name(), "-", "--fence", "--timeout", "30ms"}, {.input = "x"}), 7,
+  EXPECT_REFUSED(Ctl({"put", name(), "-", "--fence", "--timeout", kSoonText}, {.input = "x"}), 7,
                  "\"reader\" (slot 0");
   Command put({"put", name(), State(), "--fence"});
   const nlohmann::json json =
@@ -137,7 +138,7 @@ TEST_F(CliAgreement, AFenceWaitsForReadersAndNamesThem) {
 
 TEST_F(CliAgreement, AFenceMayExpelAReader) {
   const auto reader = Member("reader", "reader");
-  EXPECT_EQ(Ctl({"put", name(), "-", "--fence", "--timeout", "30ms", "--on-straggler", "expel"},
+  EXPECT_EQ(Ctl({"put", name(), "-", "--fence", "--timeout", kSoonText, "--on-straggler", "expel"},
                 {.input = "x"})
                 .out,
             "1\n");
@@ -147,7 +148,7 @@ TEST_F(CliAgreement, AFenceMayExpelAReader) {
 TEST_F(CliAgreement, StatusShowsWhoHasNotVotedAndInWhichConditionItIs) {
   const auto a = Member("voter", "quick"), b = Member("voter", "sleepy");
   b->Stop();
-  Command put({"put", name(), State(), "--agree", "--timeout", "60s", "--token", "9"});
+  Command put({"put", name(), State(), "--agree", "--timeout", kLongText, "--token", "9"});
   const nlohmann::json json =
       AwaitVote([](const nlohmann::json& vote) { return vote["waits_for"].size() == 1; });
   EXPECT_EQ(json["epoch"], 0);
@@ -160,7 +161,7 @@ TEST_F(CliAgreement, StatusShowsWhoHasNotVotedAndInWhichConditionItIs) {
   EXPECT_EQ(vote["on_straggler"], "abort");
   EXPECT_EQ(vote["waits_for"][0]["name"], "sleepy");
   EXPECT_GT(vote["left_ms"], 0);
-  EXPECT_LE(vote["left_ms"], 60'000);
+  EXPECT_LE(vote["left_ms"], kLong_ms);
   EXPECT_EQ(json["participants"][1]["condition"], "stopped");
   const std::string text = Ctl({"status", name()}).out;
   EXPECT_THAT(text, AllOf(HasSubstr("epoch 1, proposed by epochctl put (slot 2), waits for 1"),
@@ -180,11 +181,13 @@ TEST_F(CliAgreement, StragglersAreShownWithWhatTheyPinAndWhetherTheyRun) {
   const nlohmann::json json = CtlJson({"status", name()});
   EXPECT_EQ(json["stragglers"][0]["condition"], "stopped");
   EXPECT_EQ(json["stragglers"][0]["pin_epoch"], 0);
-  EXPECT_REFUSED(Ctl({"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", "1ms"}), 7,
-                 "at epoch 0, stopped, pins epoch 0)");
+  EXPECT_REFUSED(
+      Ctl({"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", kSoonText}), 7,
+      "at epoch 0, stopped, pins epoch 0)");
   reader->Kill();
   EXPECT_EQ(CtlJson({"status", name()})["participants"][0]["condition"], "dead");
-  EXPECT_SUCCESS(Ctl({"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", "9s"}));
+  EXPECT_SUCCESS(
+      Ctl({"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", kLongText}));
 }
 
 TEST_F(CliAgreement, ADeadProposerLeavesNoVoteBehind) {
@@ -197,7 +200,7 @@ TEST_F(CliAgreement, ADeadProposerLeavesNoVoteBehind) {
     EXPECT_EQ(put.Finish().code, -SIGKILL);
   }
   a->Continue();  // it votes, and what has all votes is committed, whoever proposed it
-  EXPECT_SUCCESS(Ctl({"wait", name(), "--epoch", "1", "--timeout", "20s"}));
+  EXPECT_SUCCESS(Ctl({"wait", name(), "--epoch", "1", "--timeout", kLongText}));
   EXPECT_EQ(Ctl({"get", name()}).out, "x");
 }
 

@@ -18,10 +18,10 @@ class CliCheckpoint : public testing::Test {
     options.region = name_.name();
     absl::StatusOr<CheckpointRank> rank = CheckpointRank::Join(directory(), options);
     ASSERT_OK(rank);
-    for (const std::uint64_t step : {10, 20, 30}) {
+    for (const std::uint64_t step : {10u, 20u, 30u}) {
       absl::StatusOr<CheckpointStep> begun = rank->Begin(step);
       ASSERT_OK(begun);
-      WriteFile(begun->PathOf("model.bin"), "weights of step " + std::to_string(step));
+      WriteText(begun->PathOf("model.bin"), "weights of step " + std::to_string(step));
       ASSERT_OK(begun->Ready("model.bin"));
       begun->SetMetadata("loss 0.5");
       ASSERT_OK(begun->Commit());
@@ -82,7 +82,7 @@ TEST_F(CliCheckpoint, LatestPrintsTheFolderAlone) {
 TEST_F(CliCheckpoint, DamageIsExitCodeFiveAndNamed) {
   EXPECT_SUCCESS(Ctl({"checkpoint", "verify", directory()}));
   const std::string shard = ShardOf(30);
-  WriteFile(shard, "weights of step 31");
+  WriteText(shard, "weights of step 31");
   EXPECT_REFUSED(Ctl({"checkpoint", "latest", directory(), "--verify"}), 5, shard);
   const Result verified = Ctl({"checkpoint", "verify", directory()});
   EXPECT_EQ(verified.code, 5);
@@ -102,7 +102,7 @@ TEST_F(CliCheckpoint, PruneKeepsWhatIsGoodAndSaysSo) {
   const nlohmann::json dry = Json("prune", {directory(), "--keep", "1", "--dry-run"});
   EXPECT_EQ(dry["removed"].size(), 2u);
   EXPECT_EQ(dry["dry_run"], true);
-  WriteFile(ShardOf(30), "damaged");
+  WriteText(ShardOf(30), "damaged");
   const nlohmann::json json = Json("prune", {directory(), "--keep", "1"});
   EXPECT_EQ(json["kept"][0]["step"], 20);
   EXPECT_EQ(json["removed"][0]["step"], 10);
@@ -112,7 +112,7 @@ TEST_F(CliCheckpoint, PruneKeepsWhatIsGoodAndSaysSo) {
       Ctl({"checkpoint", "prune", directory(), "--keep", "1", "--remove-damaged"});
   EXPECT_EQ(harder.code, 0) << testing::PrintToString(harder);
   EXPECT_EQ(Json("latest", {directory(), "--verify"})["step"], 20);
-  WriteFile(ShardOf(20), "damaged");
+  WriteText(ShardOf(20), "damaged");
   EXPECT_REFUSED(Ctl({"checkpoint", "prune", directory(), "--keep", "1"}), 5, "no good checkpoint");
   EXPECT_REFUSED(Ctl({"checkpoint", "prune", directory(), "--keep", "0"}), 2, "at least one");
 }

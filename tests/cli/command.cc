@@ -8,8 +8,6 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <tuple>
 
 #include "epoch/detail/files.h"
@@ -84,6 +82,13 @@ Command::~Command() {
 
 void Command::Signal(int number) const { kill(pid_, number); }
 
+void Command::Stop() const {
+  kill(pid_, SIGSTOP);
+  int status = 0;
+  EXPECT_EQ(waitpid(pid_, &status, WUNTRACED), pid_);
+  EXPECT_TRUE(WIFSTOPPED(status));
+}
+
 std::string Command::Hear() {
   for (;;) {
     if (const std::size_t end = heard_.find('\n'); end != std::string::npos) {
@@ -92,7 +97,7 @@ std::string Command::Hear() {
       return line;
     }
     pollfd ready{.fd = out_, .events = POLLIN, .revents = 0};
-    if (poll(&ready, 1, 30'000) == 0) return "<silent>";
+    if (poll(&ready, 1, kLong_ms) == 0) return "<silent>";
     char chunk[4096];
     const ssize_t got = read(out_, chunk, sizeof chunk);
     if (got <= 0) return "<gone>";
@@ -112,7 +117,7 @@ Result Command::Finish() {
     pollfd fds[3] = {{.fd = out_, .events = POLLIN, .revents = 0},
                      {.fd = err_, .events = POLLIN, .revents = 0},
                      {.fd = sent < input_.size() ? in_ : -1, .events = POLLOUT, .revents = 0}};
-    if (poll(fds, 3, 30'000) == 0) {
+    if (poll(fds, 3, kLong_ms) == 0) {
       ADD_FAILURE() << "epochctl hangs";
       kill(pid_, SIGKILL);
     }
@@ -148,22 +153,6 @@ nlohmann::json CtlJson(std::vector<std::string> args, const Setting& setting) {
   if (!json.is_object()) return nlohmann::json::object();
   EXPECT_EQ(json.value("schema", ""), schema);
   return json;
-}
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void WriteFile(const std::string& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
-}
-
-void Patch(const std::string& path, std::size_t offset, const std::string& bytes) {
-  const detail::Fd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  EPOCH_CHECK(pwrite(fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)) ==
-                  static_cast<ssize_t>(bytes.size()),
-              "patch");
 }
 
 }  // namespace epoch::test

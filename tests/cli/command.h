@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "epoch/epoch.h"
+#include "support/files.h"
 #include "support/region_test.h"
+#include "support/time_limits.h"
 
 namespace epoch::test {
 
@@ -40,11 +42,13 @@ class Command {
   ~Command();
 
   void Signal(int number) const;
+  // Sends SIGSTOP and waits until it has taken effect.
+  void Stop() const;
   pid_t pid() const { return pid_; }
   // The next line of its standard output, without its end; Finish returns what comes after it.
-  // "<silent>" if there is none for half a minute, "<gone>" if there will be none.
+  // "<silent>" if there is none for as long as kLong, "<gone>" if there will be none.
   std::string Hear();
-  // Reads all output and waits for the end; kills it after half a minute.
+  // Reads all output and waits for the end; kills it after kLong of silence.
   Result Finish();
 
  private:
@@ -60,12 +64,7 @@ inline Result Ctl(const std::vector<std::string>& args, const Setting& setting =
 // Runs it with -o json; fails the test unless it succeeds and answers with the verb's schema.
 nlohmann::json CtlJson(std::vector<std::string> args, const Setting& setting = {});
 
-// All bytes of a file; and some of them changed.
-std::string ReadFile(const std::string& path);
-void WriteFile(const std::string& path, const std::string& bytes);
-void Patch(const std::string& path, std::size_t offset, const std::string& bytes);
-
-inline std::string Bytes(std::uint64_t word) {
+inline std::string BytesOf(std::uint64_t word) {
   return std::string(reinterpret_cast<const char*>(&word), sizeof word);
 }
 

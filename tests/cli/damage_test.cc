@@ -76,7 +76,7 @@ TEST_F(CliDamage, AnotherLayoutIsNamed) {
 }
 
 TEST_F(CliDamage, ADamagedSuperblockIsNoticed) {
-  Patch(path(), offsetof(Superblock, state_bytes), Bytes(1));
+  Patch(path(), offsetof(Superblock, state_bytes), BytesOf(1));
   ExpectOpensRefuse(5, "superblock checksum is wrong");
   EXPECT_EQ(ConditionInList(), "damaged");
   EXPECT_THAT(Findings(), HasSubstr("superblock"));
@@ -84,7 +84,7 @@ TEST_F(CliDamage, ADamagedSuperblockIsNoticed) {
 }
 
 TEST_F(CliDamage, AForeignFileIsNoticed) {
-  WriteFile(path(), std::string(100'000, 'x'));
+  WriteText(path(), std::string(100'000, 'x'));
   ExpectOpensRefuse(5, "is not an Epoch region");
   EXPECT_EQ(ConditionInList(), "damaged");
   EXPECT_SUCCESS(Ctl({"rm", name()}));
@@ -115,7 +115,7 @@ TEST_F(CliDamage, OtherKindsOfFilesDoNotHang) {
 
 TEST_F(CliDamage, AnEarlierBootIsNoticed) {
   Superblock superblock{};
-  const std::string bytes = ReadFile(path());
+  const std::string bytes = ReadText(path());
   std::memcpy(&superblock, bytes.data(), sizeof superblock);
   superblock.boot.fill(7);
   superblock.checksum = detail::SuperblockChecksum(superblock);
@@ -132,7 +132,7 @@ TEST_F(CliDamage, ADamagedStateIsNeverHandedOut) {
 }
 
 TEST_F(CliDamage, AnImpossibleLengthIsNoticed) {
-  Patch(path(), cell_ + offsetof(VersionCell, length_bytes), Bytes(UINT64_MAX));
+  Patch(path(), cell_ + offsetof(VersionCell, length_bytes), BytesOf(UINT64_MAX));
   EXPECT_REFUSED(Ctl({"get", name()}), 5, "impossible length");
   EXPECT_THAT(Findings(), HasSubstr("claims 18446744073709551615 bytes"));
 }
@@ -140,7 +140,7 @@ TEST_F(CliDamage, AnImpossibleLengthIsNoticed) {
 TEST_F(CliDamage, ADamagedEpochWordIsNoticed) {
   for (const std::uint64_t word : {std::uint64_t{0}, ~std::uint64_t{0},
                                    detail::StateWord{detail::Phase::kOpen, kVersions, 3}.Pack()}) {
-    Patch(path(), kControl, Bytes(word));
+    Patch(path(), kControl, BytesOf(word));
     ExpectOpensRefuse(5, "the epoch word is damaged");
     EXPECT_EQ(ConditionInList(), "damaged");
     EXPECT_THAT(Findings(), HasSubstr("\"head\""));
@@ -148,7 +148,7 @@ TEST_F(CliDamage, ADamagedEpochWordIsNoticed) {
 }
 
 TEST_F(CliDamage, CheckNoticesEachBrokenRule) {
-  const auto word = [](auto packed) { return Bytes(packed.Pack()); };
+  const auto word = [](auto packed) { return BytesOf(packed.Pack()); };
   const struct {
     std::size_t offset;
     std::string bytes;
@@ -157,18 +157,18 @@ TEST_F(CliDamage, CheckNoticesEachBrokenRule) {
       {kControl, word(detail::StateWord{detail::Phase::kOpen, 0, 9}), "beyond tail's 3"},
       {kControl + offsetof(Control, tail), word(detail::StateWord{detail::Phase::kAccepted, 0, 9}),
        "too far beyond head's 3"},
-      {kControl + offsetof(Control, tail), Bytes(0), "impossible phase"},
+      {kControl + offsetof(Control, tail), BytesOf(0), "impossible phase"},
       {kControl + offsetof(Control, slot_limit), std::string("\xff\0\0\0", 4), "slot limit 255"},
       {kControl + offsetof(Control, slot_limit), std::string(4, '\0'), "beyond the slot limit"},
-      {cell_ + offsetof(VersionCell, epoch), Bytes(2), "is at epoch 3"},
-      {cell_ + offsetof(VersionCell, chain), Bytes(2), "not chained to epoch 2"},
-      {cell_ + offsetof(VersionCell, shape), Bytes(0), "unknown kind 0"},
-      {cell_ + offsetof(VersionCell, shape), Bytes((std::uint64_t{1} << 56) | 999),
+      {cell_ + offsetof(VersionCell, epoch), BytesOf(2), "is at epoch 3"},
+      {cell_ + offsetof(VersionCell, chain), BytesOf(2), "not chained to epoch 2"},
+      {cell_ + offsetof(VersionCell, shape), BytesOf(0), "unknown kind 0"},
+      {cell_ + offsetof(VersionCell, shape), BytesOf((std::uint64_t{1} << 56) | 999),
        "follows version 999"},
-      {cell_, Bytes(0), "impossible state in owner word"},
+      {cell_, BytesOf(0), "impossible state in owner word"},
       {cell_, word(detail::OwnerWord{detail::CellState::kFree, 0, 9}), "not published"},
       {cell_, word(detail::OwnerWord{detail::CellState::kDrafted, 4000, 9}), "by slot 4000"},
-      {slots_, Bytes(0), "impossible state"},
+      {slots_, BytesOf(0), "impossible state"},
       {slots_ + offsetof(Slot, pin), word(detail::OwnedWord{2, 77}), "pin names epoch 77"},
       {slots_ + offsetof(Slot, pin), word(detail::OwnedWord{9, 1}), "pin is of generation 9"},
       {slots_ + offsetof(Slot, ack), word(detail::OwnedWord{2, 77}), "acknowledgment names epoch"},
@@ -177,7 +177,7 @@ TEST_F(CliDamage, CheckNoticesEachBrokenRule) {
        "is free, but holds a pin"},
   };
   Participant self = Joined("witness");
-  const std::string sound = ReadFile(path());
+  const std::string sound = ReadText(path());
   ASSERT_EQ(Ctl({"check", name()}).code, 0);
   for (const auto& damage : kDamages) {
     SCOPED_TRACE(damage.finding);
@@ -190,7 +190,7 @@ TEST_F(CliDamage, CheckNoticesEachBrokenRule) {
 
 TEST_F(CliDamage, NoByteMakesInspectionCrashOrHang) {
   std::mt19937_64 random(20'240'601);
-  const std::string sound = ReadFile(path());
+  const std::string sound = ReadText(path());
   const std::size_t interesting = payload_ + 64;
   for (int round = 0; round < 40; ++round) {
     std::string bytes = sound;
@@ -199,7 +199,7 @@ TEST_F(CliDamage, NoByteMakesInspectionCrashOrHang) {
       const std::size_t at = kControl + random() % (interesting - kControl) / 8 * 8;
       const std::uint64_t word =
           random() % 3 == 0 ? ~std::uint64_t{0} >> (random() % 64) : random();
-      bytes.replace(at, 8, Bytes(word));
+      bytes.replace(at, 8, BytesOf(word));
     }
     Patch(path(), 0, bytes);
     for (const std::vector<std::string>& args : std::vector<std::vector<std::string>>{
@@ -207,7 +207,7 @@ TEST_F(CliDamage, NoByteMakesInspectionCrashOrHang) {
              {"status", name(), "-o", "json"},
              {"get", name()},
              {"check", name()},
-             {"wait", name(), "--epoch", "1", "--timeout", "1ms"}}) {
+             {"wait", name(), "--epoch", "1", "--timeout", kSoonText}}) {
       const Result result = Ctl(args);
       EXPECT_THAT(result.code, testing::AllOf(testing::Ge(0), testing::Le(7)))
           << "round " << round << testing::PrintToString(args) << testing::PrintToString(result);

@@ -2,7 +2,9 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <memory>
 
 #include "cli/command.h"
 #include "support/child.h"
@@ -18,7 +20,7 @@ class CliJoin : public SmallRegionTest {
   std::unique_ptr<Command> Join(std::vector<std::string> more, const std::string& as = "web") {
     more.insert(more.begin(), {"join", name(), "--name", as});
     auto joined = std::make_unique<Command>(more);
-    Await([&] {
+    const bool there = Await([&] {
       const auto& view = region().mapping()->view();
       for (std::uint32_t i = 0; i < kParticipants; ++i) {
         if (detail::SlotWord::Unpack(view.slots[i].state.Load()).state ==
@@ -29,14 +31,8 @@ class CliJoin : public SmallRegionTest {
       }
       return false;
     });
+    EXPECT_TRUE(there) << "it does not join";
     return joined;
-  }
-  static void Await(const std::function<bool()>& condition) {
-    for (const absl::Time give_up = absl::Now() + absl::Seconds(30); absl::Now() < give_up;) {
-      if (condition()) return;
-      sched_yield();
-    }
-    ADD_FAILURE() << "it does not happen";
   }
   // Whether there is such a process, running.
   static bool Lives(const std::string& pid) {
@@ -46,8 +42,8 @@ class CliJoin : public SmallRegionTest {
   // All lines of a file that a command writes, once there are so many.
   std::vector<std::string> AwaitLines(const std::string& file, std::size_t count) {
     std::vector<std::string> lines;
-    Await([&] {
-      const std::string text = ReadFile(file);
+    const bool written = Await([&] {
+      const std::string text = ReadText(file);
       lines.clear();
       for (std::size_t at = 0, end; (end = text.find('\n', at)) != std::string::npos;
            at = end + 1) {
@@ -55,6 +51,8 @@ class CliJoin : public SmallRegionTest {
       }
       return lines.size() >= count;
     });
+    EXPECT_TRUE(written) << file << " has " << lines.size() << " lines";
+    lines.resize(std::max(lines.size(), count));
     return lines;
   }
   Result Put(const std::string& text, std::vector<std::string> more = {}) {
@@ -67,8 +65,8 @@ class CliJoin : public SmallRegionTest {
 
 TEST_F(CliJoin, AValidatorMakesItAVoterThatSeesTheProposedState) {
   const auto web = Join({"--validate", "grep -q good || { echo \"no good\" >&2; exit 1; }"});
-  EXPECT_EQ(Put("good", {"--agree", "--timeout", "30s"}).out, "1\n");
-  const Result put = Put("bad", {"--agree", "--timeout", "30s"});
+  EXPECT_EQ(Put("good", {"--agree", "--timeout", kLongText}).out, "1\n");
+  const Result put = Put("bad", {"--agree", "--timeout", kLongText});
   EXPECT_REFUSED(put, 6, "epoch 2 was rejected by \"web\" (slot 0");
   EXPECT_THAT(put.err, HasSubstr(": no good; nothing was changed"));
   EXPECT_EQ(web->Hear(), "1");
@@ -82,31 +80,32 @@ TEST_F(CliJoin, AValidatorMakesItAVoterThatSeesTheProposedState) {
 
 TEST_F(CliJoin, ItsReasonIsCutAt120Bytes) {
   const auto web = Join({"--validate", "head -c 100000 /dev/zero | tr '\\0' r >&2; exit 3"});
-  const Result put = Put("x", {"--agree", "--timeout", "30s"});
+  const Result put = Put("x", {"--agree", "--timeout", kLongText});
   EXPECT_REFUSED(put, 6, std::string(120, 'r') + ";");
   EXPECT_THAT(put.err, Not(HasSubstr(std::string(121, 'r'))));
 }
 
 TEST_F(CliJoin, WithoutAReasonTheExitCodeIsGiven) {
   const auto web = Join({"--validate", "exit 3"});
-  EXPECT_REFUSED(Put("x", {"--agree", "--timeout", "30s"}), 6, "exit code 3 of exit 3");
+  EXPECT_REFUSED(Put("x", {"--agree", "--timeout", kLongText}), 6, "exit code 3 of exit 3");
 }
 
 TEST_F(CliJoin, CommandsAreToldWhatTheyAreRunFor) {
   const std::string out = directory_ / "out";
   const auto web =
       Join({"--validate", "echo $EPOCH_NUMBER $EPOCH_PROPOSER $EPOCH_REGION > " + out});
-  EXPECT_SUCCESS(Put("x", {"--agree", "--timeout", "30s", "--name", "ops"}));
-  EXPECT_EQ(ReadFile(out), "1 ops " + path() + "\n");
+  EXPECT_SUCCESS(Put("x", {"--agree", "--timeout", kLongText, "--name", "ops"}));
+  EXPECT_EQ(ReadText(out), "1 ops " + path() + "\n");
 }
 
 TEST_F(CliJoin, WithoutAValidatorItIsNotAsked) {
   const auto web = Join({});
-  web->Signal(SIGSTOP);
-  EXPECT_SUCCESS(Put("x", {"--agree", "--timeout", "30s"}));
+  web->Stop();
+  EXPECT_SUCCESS(Put("x", {"--agree", "--timeout", kLongText}));
   web->Signal(SIGCONT);
   EXPECT_EQ(web->Hear(), "1");
-  EXPECT_SUCCESS(Ctl({"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", "30s"}));
+  EXPECT_SUCCESS(
+      Ctl({"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", kLongText}));
 }
 
 TEST_F(CliJoin, AdoptedIsWhatItsCommandHasTaken) {
@@ -115,9 +114,9 @@ TEST_F(CliJoin, AdoptedIsWhatItsCommandHasTaken) {
   for (const std::string epoch : {"1", "2", "3"}) {
     EXPECT_EQ(Put("state " + epoch).out, epoch + "\n");
     EXPECT_EQ(web->Hear(), epoch);
-    EXPECT_EQ(ReadFile(out), "state " + epoch);
+    EXPECT_EQ(ReadText(out), "state " + epoch);
     EXPECT_SUCCESS(
-        Ctl({"wait", name(), "--epoch", epoch, "--for", "converged", "--timeout", "30s"}));
+        Ctl({"wait", name(), "--epoch", epoch, "--for", "converged", "--timeout", kLongText}));
   }
 }
 
@@ -128,7 +127,7 @@ TEST_F(CliJoin, ItAdoptsWhatItFindsWhenItComes) {
   const nlohmann::json line = nlohmann::json::parse(web->Hear(), nullptr, false);
   EXPECT_EQ(line.value("schema", ""), "epoch.join/1");
   EXPECT_EQ(line.value("epoch", 0), 1);
-  EXPECT_EQ(ReadFile(out), "before");
+  EXPECT_EQ(ReadText(out), "before");
 }
 
 TEST_F(CliJoin, WhatCouldNotBeAdoptedIsNotAcknowledged) {
@@ -137,11 +136,13 @@ TEST_F(CliJoin, WhatCouldNotBeAdoptedIsNotAcknowledged) {
       Join({"--adopt", "read state; echo $state >> " + tried + "; test $state = good"});
   EXPECT_SUCCESS(Put("bad\n"));
   AwaitLines(tried, 1);
-  EXPECT_REFUSED(Ctl({"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", "50ms"}),
-                 7, "\"web\" (slot 0");
+  EXPECT_REFUSED(
+      Ctl({"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", kSoonText}), 7,
+      "\"web\" (slot 0");
   EXPECT_SUCCESS(Put("good\n"));
   EXPECT_EQ(web->Hear(), "2");
-  EXPECT_SUCCESS(Ctl({"wait", name(), "--epoch", "2", "--for", "converged", "--timeout", "30s"}));
+  EXPECT_SUCCESS(
+      Ctl({"wait", name(), "--epoch", "2", "--for", "converged", "--timeout", kLongText}));
   web->Signal(SIGINT);
   const Result ended = web->Finish();
   EXPECT_EQ(ended.code, 0);
@@ -155,16 +156,23 @@ TEST_F(CliJoin, ALongAdoptionHoldsUpNoVoteButAFence) {
       Join({"--validate", "true", "--adopt", "echo $EPOCH_NUMBER >> " + started + "; cat " + gate});
   EXPECT_SUCCESS(Put("1"));
   AwaitLines(started, 1);
-  EXPECT_SUCCESS(Put("2", {"--agree", "--timeout", "30s"}));
-  EXPECT_REFUSED(Put("3", {"--fence", "--timeout", "30ms"}), 7, "\"web\" (slot 0");
-  EXPECT_REFUSED(Ctl({"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", "1ms"}), 7,
-                 "pins epoch 1");
-  WriteFile(gate, "go on");
+  EXPECT_SUCCESS(Put("2", {"--agree", "--timeout", kLongText}));
+  EXPECT_REFUSED(Put("3", {"--fence", "--timeout", kSoonText}), 7, "\"web\" (slot 0");
+  EXPECT_REFUSED(
+      Ctl({"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", kSoonText}), 7,
+      "pins epoch 1");
+  WriteText(gate, "go on");
   EXPECT_EQ(web->Hear(), "1");
   EXPECT_THAT(AwaitLines(started, 2), testing::ElementsAre("1", "2"));
-  WriteFile(gate, "go on");
+  WriteText(gate, "go on");
   EXPECT_EQ(web->Hear(), "2");
-  EXPECT_SUCCESS(Put("3", {"--fence", "--timeout", "30s"}));
+  EXPECT_SUCCESS(Put("3", {"--fence", "--timeout", kLongText}));
+  // To the end, so that no command is left behind.
+  EXPECT_THAT(AwaitLines(started, 3), testing::ElementsAre("1", "2", "3"));
+  WriteText(gate, "go on");
+  EXPECT_EQ(web->Hear(), "3");
+  web->Signal(SIGTERM);
+  EXPECT_EQ(web->Finish().code, 0);
 }
 
 TEST_F(CliJoin, EndingItEndsWhatItRuns) {
@@ -178,7 +186,7 @@ TEST_F(CliJoin, EndingItEndsWhatItRuns) {
   EXPECT_EQ(ended.code, 0);
   EXPECT_EQ(ended.out, "") << "not adopted";
   // What the shell had started is signalled, too; nobody but init waits for it.
-  for (const std::string& pid : running) Await([&] { return !Lives(pid); });
+  for (const std::string& pid : running) EXPECT_TRUE(Await([&] { return !Lives(pid); }));
   ExpectNothingLeaked(region(), 0);
 }
 
@@ -189,13 +197,13 @@ TEST_F(CliJoin, KillingItKillsWhatItRuns) {
   const auto running = AwaitLines(pids, 1);
   web->Signal(SIGKILL);
   EXPECT_EQ(web->Finish().code, -SIGKILL);
-  Await([&] { return !Lives(running.at(0)); });
+  EXPECT_TRUE(Await([&] { return !Lives(running.at(0)); }));
 }
 
 TEST_F(CliJoin, AVoteGoesOnWithoutAVoterThatLeaves) {
   const std::string started = directory_ / "started";
   const auto web = Join({"--validate", "echo x > " + started + "; exec sleep 1000"});
-  WriteFile(directory_ / "state", "x");
+  WriteText(directory_ / "state", "x");
   Command put({"put", name(), directory_ / "state", "--agree"});
   AwaitLines(started, 1);
   web->Signal(SIGTERM);
@@ -205,17 +213,19 @@ TEST_F(CliJoin, AVoteGoesOnWithoutAVoterThatLeaves) {
 
 TEST_F(CliJoin, AValidatorThatHangsIsEndedWithTheVote) {
   const std::string pids = directory_ / "pids";
-  const auto web =
-      Join({"--validate", "test -e " + pids + " || { echo $$ > " + pids + "; exec sleep 1000; }"});
-  EXPECT_REFUSED(Put("x", {"--agree", "--timeout", "300ms"}), 7, "\"web\" (slot 0");
-  EXPECT_SUCCESS(Put("y", {"--agree", "--timeout", "30s"}));
+  const auto web = Join({"--validate", "test -e " + pids + " || { echo $$ > " + pids + ".new; mv " +
+                                           pids + ".new " + pids + "; exec sleep 1000; }"});
+  do {  // until the validator was begun before the vote was over
+    EXPECT_REFUSED(Put("x", {"--agree", "--timeout", "300ms"}), 7, "\"web\" (slot 0");
+  } while (ReadText(pids).empty() && !HasFailure());
+  EXPECT_SUCCESS(Put("y", {"--agree", "--timeout", kLongText}));
   EXPECT_FALSE(Lives(AwaitLines(pids, 1).at(0)));
 }
 
 TEST_F(CliJoin, OnceExpelledItEndsWith6) {
   const auto web = Join({"--validate", "true"});
-  web->Signal(SIGSTOP);
-  EXPECT_EQ(Put("x", {"--agree", "--timeout", "30ms", "--on-straggler", "expel"}).out, "1\n");
+  web->Stop();
+  EXPECT_EQ(Put("x", {"--agree", "--timeout", kSoonText, "--on-straggler", "expel"}).out, "1\n");
   web->Signal(SIGCONT);
   const Result ended = web->Finish();
   EXPECT_EQ(ended.code, 6);

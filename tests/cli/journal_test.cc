@@ -153,7 +153,7 @@ TEST_F(CliJournal, DamagedAcknowledgedDataIsReportedAndTheRestIsStillListed) {
   EXPECT_SUCCESS(Ctl({"rm", name()}));
   const std::string segment = Segments().at(0);
   Patch(segment, second + 200, "damage");
-  const std::string before = ReadFile(segment);
+  const std::string before = ReadText(segment);
 
   const Result log = Ctl({"log", journal(), "-o", "json"});
   EXPECT_EQ(log.code, 5);
@@ -169,7 +169,7 @@ TEST_F(CliJournal, DamagedAcknowledgedDataIsReportedAndTheRestIsStillListed) {
   EXPECT_EQ(Ctl({"check", journal()}).code, 5);
   EXPECT_REFUSED(Ctl({"recover", journal(), name(), "--dry-run"}), 5, "damaged");
   EXPECT_REFUSED(Ctl({"recover", journal(), name()}), 5, "damaged");
-  EXPECT_TRUE(ReadFile(segment) == before);
+  EXPECT_TRUE(ReadText(segment) == before);
   EXPECT_EQ(Segments().size(), 1u);
 }
 

@@ -56,7 +56,7 @@ TEST_F(CliRegion, PutThenGetGivesTheSameBytes) {
 
 TEST_F(CliRegion, PutPrintsTheEpochAlone) {
   const ScratchDirectory directory;
-  WriteFile(directory / "state", "from a file");
+  WriteText(directory / "state", "from a file");
   EXPECT_EQ(Ctl({"put", name(), directory / "state"}).out, "1\n");
   EXPECT_EQ(CtlJson({"put", name(), directory / "state"})["epoch"], 2);
   EXPECT_EQ(Ctl({"get", name()}).out, "from a file");
@@ -111,11 +111,12 @@ TEST_F(CliRegion, WaitTimesOutNamingStragglers) {
   Participant writer = Joined("writer");
   ASSERT_OK(writer.Commit("1"));
   ASSERT_OK(writer.Poll());
-  EXPECT_REFUSED(Ctl({"wait", name(), "--epoch", "2", "--timeout", "1ms"}), 7,
+  EXPECT_REFUSED(Ctl({"wait", name(), "--epoch", "2", "--timeout", kSoonText}), 7,
                  "at epoch 1, not yet at 2");
-  EXPECT_SUCCESS(Ctl({"wait", name(), "--epoch", "1", "--timeout", "1ms"}));
-  EXPECT_REFUSED(Ctl({"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", "1ms"}), 7,
-                 "\"planner\" (slot 0, pid " + std::to_string(getpid()) + ", at epoch 0)");
+  EXPECT_SUCCESS(Ctl({"wait", name(), "--epoch", "1", "--timeout", kSoonText}));
+  EXPECT_REFUSED(
+      Ctl({"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", kSoonText}), 7,
+      "\"planner\" (slot 0, pid " + std::to_string(getpid()) + ", at epoch 0)");
   Command wait({"wait", name(), "--epoch", "1", "--for", "converged"});
   ASSERT_OK(planner.Poll());
   EXPECT_EQ(wait.Finish().out, "1\n");
@@ -185,18 +186,18 @@ TEST_F(CliRegion, CheckFindsItSound) {
 TEST_F(CliRegion, InspectionChangesNothing) {  // G11
   Participant self = Joined();
   ASSERT_OK(self.Commit("1"));
-  const std::string before = ReadFile(path());
+  const std::string before = ReadText(path());
   for (const std::vector<std::string>& args : std::vector<std::vector<std::string>>{
            {"status", name()},
            {"get", name()},
            {"list"},
            {"check", name()},
            {"wait", name(), "--epoch", "1"},
-           {"wait", name(), "--epoch", "2", "--timeout", "1ms"},
-           {"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", "1ms"}}) {
+           {"wait", name(), "--epoch", "2", "--timeout", kSoonText},
+           {"wait", name(), "--epoch", "1", "--for", "converged", "--timeout", kSoonText}}) {
     Ctl(args);
   }
-  EXPECT_TRUE(ReadFile(path()) == before);
+  EXPECT_TRUE(ReadText(path()) == before);
 }
 
 TEST_F(CliRegion, RemoveRefusesWhileSomebodyIsInThere) {
@@ -217,11 +218,11 @@ TEST_F(CliRegion, RemoveTakesTheNameAway) {
 
 TEST_F(CliRegion, RemoveTouchesNoOtherFiles) {
   const ScratchDirectory directory;
-  WriteFile(directory / "letter", std::string(10'000, 'x'));
+  WriteText(directory / "letter", std::string(10'000, 'x'));
   EXPECT_REFUSED(Ctl({"rm", directory / "letter"}), 6, "is no Epoch region");
   EXPECT_REFUSED(Ctl({"rm", directory / "letter", "--force"}), 6, "is no Epoch region");
   EXPECT_EQ(Ctl({"rm", directory.path()}).code, 2);
-  EXPECT_EQ(ReadFile(directory / "letter").size(), 10'000u);
+  EXPECT_EQ(ReadText(directory / "letter").size(), 10'000u);
   EXPECT_REFUSED(Ctl({"rm", name(), "--with-journal", "--yes"}), 2, "has no journal");
   EXPECT_EQ(access(path().c_str(), F_OK), 0);
 }

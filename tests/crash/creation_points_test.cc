@@ -9,6 +9,7 @@
 
 #include "epoch/epoch.h"
 #include "support/child.h"
+#include "support/passages.h"
 #include "support/region_test.h"
 #include "support/trap.h"
 
@@ -70,11 +71,7 @@ TEST_P(CreationPointsTest, stopped_there_delays_nobody_and_loses_or_has_won) {
 
 INSTANTIATE_TEST_SUITE_P(At, CreationPointsTest,
                          testing::Values("create.allocate", "create.before_link", "create.linked"),
-                         [](const testing::TestParamInfo<const char*>& at) {
-                           std::string name = at.param;
-                           name[name.find('.')] = '_';
-                           return name;
-                         });
+                         [](const auto& suite) { return TestName(std::string(suite.param)); });
 
 TEST(CreationFault, no_space_is_resource_exhausted_and_leaves_nothing) {
   const ScratchDirectory directory;

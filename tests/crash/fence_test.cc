@@ -6,6 +6,7 @@
 #include "epoch/epoch.h"
 #include "support/puppet.h"
 #include "support/region_test.h"
+#include "support/time_limits.h"
 #include "support/trap.h"
 
 namespace epoch::test {
@@ -21,8 +22,8 @@ class FenceTest : public SmallRegionTest {
   // The cell of a proposal that was aborted at its deadline, and is not recycled yet.
   std::uint32_t AbortedCell(Participant& proposer, Participant& reader) {
     const Pin pin = reader.Pin();
-    EXPECT_FAILS(proposer.Commit("aborted", {.fence = true, .timeout = absl::Milliseconds(1)}),
-                 kDeadlineExceeded, "reader");
+    EXPECT_FAILS(proposer.Commit("aborted", {.fence = true, .timeout = kSoon}), kDeadlineExceeded,
+                 "reader");
     for (std::uint32_t i = 0; i < kVersions; ++i) {
       const auto owner = detail::OwnerWord::Unpack(view().cells[i].owner.Load());
       if (owner.state == detail::CellState::kRetired) return i;
@@ -74,7 +75,7 @@ TEST_F(FenceTest, one_who_opens_head_late_does_not_open_it_for_another_fence) {
                                         self.slot()));
       return 0;
     });
-    committed = self.Commit("fenced", {.fence = true, .timeout = absl::Seconds(60)});
+    committed = self.Commit("fenced", {.fence = true, .timeout = kLong});
     ASSERT_TRUE(drained.sprung());
   }
   ASSERT_OK(committed);
@@ -101,7 +102,7 @@ TEST_F(FenceTest, nothing_is_appended_while_head_is_behind) {
     CloseLate(aborted);
     return 0;
   });
-  ASSERT_OK(self.Commit(CheckedState(2), {.timeout = absl::Seconds(5)}));
+  ASSERT_OK(self.Commit(CheckedState(2), {.timeout = kLong}));
   ASSERT_TRUE(following.sprung());
   EXPECT_EQ(region().epoch(), 2u);
   ASSERT_OK(self.Commit(CheckedState(3)));

@@ -9,7 +9,6 @@
 
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <random>
 #include <string>
@@ -17,7 +16,9 @@
 
 #include "epoch/epoch.h"
 #include "support/child.h"
+#include "support/files.h"
 #include "support/region_test.h"
+#include "support/time_limits.h"
 
 namespace epoch::test {
 namespace {
@@ -34,7 +35,7 @@ RegionOptions Inspect() {
 // "use" argument also joins, pins and commits: then an abort by EPOCH_CHECK is an answer, too.
 ROLE(Prober) {
   const std::string& path = self.args.at(0);
-  alarm(20);
+  alarm(kLong_s);  // ends it if it hangs
   auto inspected = Region::Open(path, Inspect());
   auto opened = Region::Open(path);
   ROLE_CHECK(opened.status().code() == inspected.status().code(), "both ways say the same");
@@ -49,9 +50,9 @@ ROLE(Prober) {
   if (self.args.size() > 1 && opened.ok()) {
     auto me = Participant::Join(*opened, {.name = "prober"});
     if (me.ok()) {
-      static_cast<void>(me->Commit("x", {.timeout = absl::Milliseconds(5)}));
+      static_cast<void>(me->Commit("x", {.timeout = kSoon}));
       static_cast<void>(me->Poll());
-      static_cast<void>(me->Await(1, Stage::kConverged, absl::Milliseconds(1)));
+      static_cast<void>(me->Await(1, Stage::kConverged, kSoon));
       if (auto pin = me->TryPin(); pin.ok()) {
         ROLE_CHECK(pin->state().size() <= opened->state_bytes());
       }
@@ -139,7 +140,7 @@ TEST_F(HostileTest, foreign_files_are_named_as_such) {
                                      std::string("\x7f"
                                                  "ELF") +
                                          std::string(9000, '\1')}) {
-    std::ofstream(path(), std::ios::binary | std::ios::trunc) << content;
+    WriteText(path(), content);
     EXPECT_THAT(Probe(), AllOf(StartsWith("DATA_LOSS"), HasSubstr("not an Epoch region")));
   }
 }

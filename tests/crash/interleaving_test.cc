@@ -11,6 +11,7 @@
 #include "support/child.h"
 #include "support/puppet.h"
 #include "support/region_test.h"
+#include "support/time_limits.h"
 #include "support/trap.h"
 
 namespace epoch::test {
@@ -212,7 +213,7 @@ TEST_F(InterleavingTest, one_who_comes_back_from_parking_sees_what_converged_wit
   ASSERT_OK(self.Park());
   const Trap trap("pin.unparking", 1, [&] {
     EXPECT_OK(rival.Commit(CheckedState(1)));
-    EXPECT_OK(rival.Await(1, Stage::kConverged, absl::Seconds(20)));
+    EXPECT_OK(rival.Await(1, Stage::kConverged, kLong));
     return 0;
   });
   EXPECT_EQ(self.Pin().epoch(), 1u) << "all operate under epoch 1, was said";
@@ -231,15 +232,14 @@ TEST_F(InterleavingTest, a_proposer_that_came_after_an_expulsion_marks_its_commi
   const Trap trap("vote.own_guarded", 1, [&] {
     EXPECT_FAILS(idle.status(), kFailedPrecondition, "expelled");
     EXPECT_OK(late.Rejoin());
-    other = std::thread(
-        [&] { EXPECT_OK(late.CommitCollective(1, "late", {.timeout = absl::Seconds(20)})); });
+    other = std::thread([&] { EXPECT_OK(late.CommitCollective(1, "late", {.timeout = kLong})); });
     const auto tail = [&] { return detail::StateWord::Unpack(view.control->tail.Load()); };
     while (tail().phase != detail::Phase::kVoting) std::this_thread::yield();
     EXPECT_EQ(view.cells[tail().version].proposer.Load() >> 48, late.slot());
     return 0;
   });
-  const auto committed = self.CommitCollective(
-      1, "self", {.timeout = absl::Milliseconds(20), .on_straggler = Straggler::kExpel});
+  const auto committed =
+      self.CommitCollective(1, "self", {.timeout = kSoon, .on_straggler = Straggler::kExpel});
   ASSERT_TRUE(trap.sprung());
   other.join();
   ASSERT_OK(committed);
@@ -261,7 +261,7 @@ TEST_F(InterleavingTest, fork_during_another_threads_join_leaves_the_child_able_
     joining.get_future().wait();
     const pid_t child = fork();
     if (child == 0) {
-      alarm(20);  // ends the child if it hangs
+      alarm(kLong_s);  // ends the child if it hangs
       _exit(Participant::Join(region(), {.name = "child"}).ok() ? 0 : 1);
     }
     int status = 0;

@@ -4,11 +4,11 @@
 #include <signal.h>
 
 #include <memory>
-#include <ostream>
 #include <string>
 #include <vector>
 
 #include "epoch/epoch.h"
+#include "support/passages.h"
 #include "support/puppet.h"
 #include "support/region_test.h"
 #include "support/trap.h"
@@ -16,17 +16,9 @@
 namespace epoch::test {
 namespace {
 
-struct Passage {
-  const char* label;
-  int nth;
-};
-std::ostream& operator<<(std::ostream& out, const Passage& p) {
-  return out << p.label << " #" << p.nth;
-}
-
 // Every label that an operation on an existing volatile region passes. A label that is never
 // passed fails its test. (create.*: creation_points_test.cc.)
-const Passage kPassages[] = {
+const Passage kOperationPassages[] = {
     {"join.locked", 1},
     {"join.locked", 2},
     {"join.joining", 1},
@@ -107,8 +99,8 @@ class PointsTest : public RegionTest, public testing::WithParamInterface<Passage
   // Starts the victim on a round of everything; it ends up at the point.
   std::unique_ptr<Puppet> SetOff(int signal) {
     auto victim = std::make_unique<Puppet>(name());
-    EXPECT_EQ(victim->Do("trap " + std::string(GetParam().label) + " " +
-                         std::to_string(GetParam().nth) + " " + std::to_string(signal)),
+    EXPECT_EQ(victim->Do("trap " + GetParam().label + " " + std::to_string(GetParam().nth) + " " +
+                         std::to_string(signal)),
               "ok");
     victim->Say("reap");
     victim->Say("join victim");
@@ -157,7 +149,7 @@ class PointsTest : public RegionTest, public testing::WithParamInterface<Passage
 TEST_P(PointsTest, killed_there_the_others_go_on_and_nothing_leaks) {
   // Without a deadline, for something that the victim may or may not live to bring about. But one
   // who waits also helps: it would mark the hanging version before the victim gets there.
-  const bool helps_too_early = std::string(GetParam().label) == "publish.before_mark";
+  const bool helps_too_early = GetParam().label == "publish.before_mark";
   if (!helps_too_early) waiter_->Say("await 6");
   const auto victim = SetOff(SIGKILL);
   ASSERT_EQ(victim->Wait(), -SIGKILL) << GetParam() << " was never passed";
@@ -219,12 +211,8 @@ TEST_P(PointsTest, stopped_and_expelled_there_its_last_steps_do_no_harm) {
   ExpectEveryCellAndSlotUsable();
 }
 
-std::string NameOf(const testing::TestParamInfo<Passage>& info) {
-  std::string name = info.param.label;
-  for (char& c : name) c = c == '.' ? '_' : c;
-  return name + "_" + std::to_string(info.param.nth);
-}
-INSTANTIATE_TEST_SUITE_P(At, PointsTest, testing::ValuesIn(kPassages), NameOf);
+INSTANTIATE_TEST_SUITE_P(At, PointsTest, testing::ValuesIn(kOperationPassages),
+                         [](const auto& suite) { return TestName(suite.param); });
 
 }  // namespace
 }  // namespace epoch::test

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "epoch/epoch.h"
+#include "support/passages.h"
 #include "support/puppet.h"
 #include "support/region_test.h"
 #include "support/trap.h"
@@ -16,62 +17,60 @@
 namespace epoch::test {
 namespace {
 
-struct Passage {
-  const char* label;
-  int nth;
-  const char* work;     // the victim's, and its companion's
+struct VotePassage : Passage {
+  std::string work;     // the victim's, and its companion's
   bool alone = false;   // what the companion might do first: it begins later
   bool serves = false;  // the victim only votes
 };
-std::ostream& operator<<(std::ostream& out, const Passage& p) {
-  return out << p.label << " #" << p.nth << " in " << p.work;
+std::ostream& operator<<(std::ostream& out, const VotePassage& p) {
+  return out << static_cast<const Passage&>(p) << " in " << p.work;
 }
 
-const Passage kPassages[] = {
-    {"vote.own_guarded", 1, "agree"},
-    {"vote.own_guarded", 3, "agree"},
-    {"publish.accepted", 1, "agree"},
-    {"publish.accepted", 3, "agree"},
-    {"vote.guarded", 1, "agree"},
-    {"vote.guarded", 6, "agree"},
-    {"vote.before_cast", 1, "agree", false, true},
-    {"vote.before_cast", 3, "agree", false, true},
-    {"vote.cast", 1, "agree", false, true},
-    {"vote.cast", 4, "agree", false, true},
-    {"vote.validated", 2, "agree", false, true},
-    {"vote.before_commit", 1, "agree"},
-    {"vote.before_commit", 3, "agree"},
-    {"vote.decided", 1, "agree"},
-    {"vote.decided", 4, "agree"},
-    {"vote.forced", 1, "agree", true},
-    {"vote.before_expel", 1, "agree", true},
-    {"vote.before_close", 1, "agree"},
-    {"vote.before_close", 2, "agree"},
-    {"vote.closed", 1, "agree"},
-    {"vote.closed", 2, "agree"},
-    {"vote.marked", 1, "agree"},
-    {"vote.marked", 4, "agree"},
-    {"vote.visible", 1, "agree"},
-    {"vote.visible", 3, "agree"},
-    {"vote.before_tail", 1, "agree"},
-    {"vote.before_tail", 4, "agree"},
-    {"vote.finished", 1, "agree"},
-    {"vote.finished", 4, "agree"},
-    {"gather.before_offer", 1, "gather"},
-    {"gather.before_offer", 2, "gather"},
-    {"gather.offered", 1, "gather"},
-    {"gather.offered", 2, "gather"},
-    {"publish.before_tail", 1, "gather", true},
-    {"publish.accepted", 1, "gather", true},
-    {"vote.own_guarded", 1, "gather", true},
-    {"vote.guarded", 1, "gather", true},
-    {"vote.decided", 1, "gather", true},
-    {"vote.marked", 1, "gather", true},
-    {"vote.before_tail", 1, "gather", true},
-    {"vote.finished", 1, "gather", true},
+const VotePassage kVotePassages[] = {
+    {{"vote.own_guarded", 1}, "agree"},
+    {{"vote.own_guarded", 3}, "agree"},
+    {{"publish.accepted", 1}, "agree"},
+    {{"publish.accepted", 3}, "agree"},
+    {{"vote.guarded", 1}, "agree"},
+    {{"vote.guarded", 6}, "agree"},
+    {{"vote.before_cast", 1}, "agree", false, true},
+    {{"vote.before_cast", 3}, "agree", false, true},
+    {{"vote.cast", 1}, "agree", false, true},
+    {{"vote.cast", 4}, "agree", false, true},
+    {{"vote.validated", 2}, "agree", false, true},
+    {{"vote.before_commit", 1}, "agree"},
+    {{"vote.before_commit", 3}, "agree"},
+    {{"vote.decided", 1}, "agree"},
+    {{"vote.decided", 4}, "agree"},
+    {{"vote.forced", 1}, "agree", true},
+    {{"vote.before_expel", 1}, "agree", true},
+    {{"vote.before_close", 1}, "agree"},
+    {{"vote.before_close", 2}, "agree"},
+    {{"vote.closed", 1}, "agree"},
+    {{"vote.closed", 2}, "agree"},
+    {{"vote.marked", 1}, "agree"},
+    {{"vote.marked", 4}, "agree"},
+    {{"vote.visible", 1}, "agree"},
+    {{"vote.visible", 3}, "agree"},
+    {{"vote.before_tail", 1}, "agree"},
+    {{"vote.before_tail", 4}, "agree"},
+    {{"vote.finished", 1}, "agree"},
+    {{"vote.finished", 4}, "agree"},
+    {{"gather.before_offer", 1}, "gather"},
+    {{"gather.before_offer", 2}, "gather"},
+    {{"gather.offered", 1}, "gather"},
+    {{"gather.offered", 2}, "gather"},
+    {{"publish.before_tail", 1}, "gather", true},
+    {{"publish.accepted", 1}, "gather", true},
+    {{"vote.own_guarded", 1}, "gather", true},
+    {{"vote.guarded", 1}, "gather", true},
+    {{"vote.decided", 1}, "gather", true},
+    {{"vote.marked", 1}, "gather", true},
+    {{"vote.before_tail", 1}, "gather", true},
+    {{"vote.finished", 1}, "gather", true},
 };
 
-class VotePointsTest : public RegionTest, public testing::WithParamInterface<Passage> {
+class VotePointsTest : public RegionTest, public testing::WithParamInterface<VotePassage> {
  protected:
   void SetUp() override {
     ASSERT_NO_FATAL_FAILURE(CreateRegion());
@@ -103,7 +102,7 @@ class VotePointsTest : public RegionTest, public testing::WithParamInterface<Pas
     EXPECT_EQ(companion_->Wait(), 0);
     idle_->Say("exit");
     EXPECT_EQ(idle_->Wait(), 0);
-    const bool gathered = GetParam().work == std::string("gather");
+    const bool gathered = GetParam().work == "gather";
     for (std::uint32_t i = 0; i < 2 * kVersions; ++i) {
       // What the victim has up for decision may come first, so the value is not known before.
       const auto epoch = gathered ? self_->Commit("x") : Increment(*self_);
@@ -141,13 +140,12 @@ TEST_P(StoppedVotingTest, the_others_decide_and_its_last_steps_do_no_harm) {
   ExpectNothingLeaked(region(), 1);
 }
 
-std::string NameOf(const testing::TestParamInfo<Passage>& info) {
-  std::string name = absl::StrCat(info.param.work, "_", info.param.label, "_", info.param.nth);
-  for (char& c : name) c = c == '.' ? '_' : c;
-  return name;
+std::string NameOfVotePassage(const testing::TestParamInfo<VotePassage>& suite) {
+  return suite.param.work + "_" + TestName(suite.param);
 }
-INSTANTIATE_TEST_SUITE_P(At, KilledVotingTest, testing::ValuesIn(kPassages), NameOf);
-INSTANTIATE_TEST_SUITE_P(At, StoppedVotingTest, testing::ValuesIn(kPassages), NameOf);
+INSTANTIATE_TEST_SUITE_P(At, KilledVotingTest, testing::ValuesIn(kVotePassages), NameOfVotePassage);
+INSTANTIATE_TEST_SUITE_P(At, StoppedVotingTest, testing::ValuesIn(kVotePassages),
+                         NameOfVotePassage);
 
 }  // namespace
 }  // namespace epoch::test

@@ -35,7 +35,10 @@ ROLE(Committer) {
   ROLE_CHECK(region.ok(), region.status().ToString());
   absl::StatusOr<Participant> joined = Participant::Join(*region);
   ROLE_CHECK(joined.ok(), joined.status().ToString());
-  for (;;) ROLE_CHECK(Advance(*joined).ok());
+  for (;;) {
+    const absl::StatusOr<Epoch> made = AdvanceWithSpare(*region, *joined);
+    ROLE_CHECK(made.ok(), made.status().ToString());
+  }
 }
 
 ROLE(Restorer) {
@@ -70,7 +73,7 @@ class BegunTest : public JournalTest {
   std::vector<std::pair<std::string, Bytes>> Everything() const {
     std::vector<std::pair<std::string, Bytes>> all;
     for (const auto& entry : fs::directory_iterator(directory())) {
-      all.emplace_back(entry.path(), ReadFile(entry.path()));
+      all.emplace_back(entry.path(), ReadBytes(entry.path()));
     }
     std::sort(all.begin(), all.end());
     return all;
@@ -102,11 +105,8 @@ TEST_F(BegunTest, ASegmentIsFoundByItsSparesName) {
 }
 
 class KilledNaming : public BegunTest, public testing::WithParamInterface<CrashPoint> {};
-INSTANTIATE_TEST_SUITE_P(At, KilledNaming, testing::ValuesIn(BegunPoints()), [](const auto& suite) {
-  std::string label = suite.param.label + "_" + std::to_string(suite.param.nth);
-  std::replace(label.begin(), label.end(), '.', '_');
-  return label;
-});
+INSTANTIATE_TEST_SUITE_P(At, KilledNaming, testing::ValuesIn(BegunPoints()),
+                         [](const auto& suite) { return TestName(suite.param); });
 
 TEST_P(KilledNaming, TheNextRestoreFindsTheSame) {
   ASSERT_NO_FATAL_FAILURE(LoseTheName());
@@ -134,7 +134,7 @@ TEST_F(BegunTest, ASegmentHasADurableNameBeforeTheNextOneIsMade) {
 
 TEST_F(BegunTest, ADamagedBeginningIsNotTakenForASpare) {
   ASSERT_NO_FATAL_FAILURE(LoseTheName());
-  const Bytes whole = ReadFile(spare_);
+  const Bytes whole = ReadBytes(spare_);
   const Bytes zeros(kBlockBytes);
   for (const std::uint64_t block : {0u, 1u}) {
     SCOPED_TRACE(block);
@@ -149,7 +149,7 @@ TEST_F(BegunTest, ADamagedBeginningIsNotTakenForASpare) {
     EXPECT_THAT(scan->damage, testing::Contains(HasSubstr("its beginning is damaged")));
     EXPECT_EQ(scan->segments.size(), 1u) << "what can be read is read";
     EXPECT_EQ(Everything(), before);
-    WriteFile(spare_, whole);
+    WriteBytes(spare_, whole);
   }
   ExpectRestores(Options(), visible_);
 }
@@ -160,10 +160,10 @@ TEST_F(BegunTest, ASpareThatWasNotBegunIsNone) {
   ASSERT_THAT(SegmentsIn(directory()), testing::SizeIs(1));
   ASSERT_THAT(SparesIn(directory()), testing::SizeIs(1));
   const std::string spare = SparesIn(directory())[0];
-  const Bytes blank = ReadFile(spare);
+  const Bytes blank = ReadBytes(spare);
   ASSERT_EQ(blank, Bytes(blank.size()));
   // What the beginning would have been: another process gets further.
-  const Bytes first = ReadFile(SegmentsIn(directory())[0]);
+  const Bytes first = ReadBytes(SegmentsIn(directory())[0]);
   Bytes begun = first;
   journal::SegmentHeader header = HeaderOf(first);
   header.segment = 2;
@@ -184,12 +184,12 @@ TEST_F(BegunTest, ASpareThatWasNotBegunIsNone) {
 
 TEST_F(BegunTest, AnotherJournalsSpareIsNone) {
   ASSERT_NO_FATAL_FAILURE(LoseTheName());
-  Bytes other = ReadFile(spare_);
+  Bytes other = ReadBytes(spare_);
   journal::SegmentHeader header = HeaderOf(other);
   header.incarnation[0] ^= 1;
   std::memcpy(other.data(), &header, sizeof header);
   Reseal(other, header, 0);
-  WriteFile(spare_, other);
+  WriteBytes(spare_, other);
   const absl::StatusOr<journal::SegmentScan> preview = journal::Preview(directory());
   // The seal says that a segment 2 was there.
   if (preview.ok()) {
@@ -217,13 +217,14 @@ TEST_P(SpareFault, ASegmentIsMadeWithoutItsSpare) {
     while (SegmentsIn(directory()).size() < 2) {
       ASSERT_OK(Advance(*self));
       EXPECT_THAT(SparesIn(directory()), IsEmpty());
+      ASSERT_OK(AwaitSpare(*region, *self, [&] { return trap.sprung(); }));
     }
     EXPECT_TRUE(trap.sprung());
   }
   // The one after it has a spare again.
   bool seen = false;
   while (SegmentsIn(directory()).size() < 3) {
-    ASSERT_OK(Advance(*self));
+    ASSERT_OK(AdvanceWithSpare(*region, *self));
     seen = seen || !SparesIn(directory()).empty();
   }
   EXPECT_TRUE(seen);
@@ -265,14 +266,15 @@ TEST_F(BegunTest, TheNameIsMadeDurableAfterARollAndTheSpareGoesWithTheNextOne) {
   ASSERT_OK(self);
   const auto named = [&] { return region->mapping()->view().control->named_segment.Load(); };
   EXPECT_EQ(named(), 3u) << "segment 1, by its own name";
-  while (named() == 3) ASSERT_OK(Advance(*self));
+  const auto advance = [&] { return AdvanceWithSpare(*region, *self); };
+  while (named() == 3) ASSERT_OK(advance());
   EXPECT_EQ(named(), 4u) << "segment 2, by its spare's";
   EXPECT_THAT(SegmentsIn(directory()), testing::SizeIs(1));
-  while (named() == 4) ASSERT_OK(Advance(*self));
+  while (named() == 4) ASSERT_OK(advance());
   EXPECT_EQ(named(), 5u);
   EXPECT_THAT(SegmentsIn(directory()), testing::SizeIs(2));
   EXPECT_THAT(SparesIn(directory()), testing::SizeIs(1)) << "another name of segment 2";
-  while (named() < 7) ASSERT_OK(Advance(*self));
+  while (named() < 7) ASSERT_OK(advance());
   EXPECT_THAT(SegmentsIn(directory()), testing::SizeIs(3));
   EXPECT_THAT(SparesIn(directory()), testing::SizeIs(1)) << "of segment 3 only";
   const Epoch last = region->epoch();

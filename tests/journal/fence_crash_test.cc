@@ -4,29 +4,29 @@
 #include <signal.h>
 
 #include <memory>
-#include <ostream>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "journal_test.h"
 #include "support/child.h"
+#include "support/passages.h"
 #include "support/trap.h"
 
 namespace epoch::test {
 namespace {
 
-// args: region, label, signal, time-out in seconds (0: none). Proposes a fenced state as epoch 1,
-// and gets as far as the label.
+// args: region, label, signal, "timed" or "untimed". Proposes a fenced state as epoch 1, and gets
+// as far as the label.
 ROLE(Fencer) {
   auto region = Region::Open(self.args.at(0));
   ROLE_CHECK(region.ok(), region.status().ToString());
   auto me = Participant::Join(*region, {.name = "fencer"});
   ROLE_CHECK(me.ok(), me.status().ToString());
   const Trap trap(self.args.at(1), 1, std::stoi(self.args.at(2)));
-  const int seconds = std::stoi(self.args.at(3));
-  const auto made = Advance(
-      *me, kCheckedStateBytes,
-      {.fence = true, .timeout = seconds == 0 ? absl::InfiniteDuration() : absl::Seconds(seconds)});
+  const bool timed = self.args.at(3) == "timed";
+  const auto made = Advance(*me, kCheckedStateBytes,
+                            {.fence = true, .timeout = timed ? kLong : absl::InfiniteDuration()});
   self.wire.Say(made.ok() ? absl::StrCat("committed ", *made) : made.status().ToString());
   return 0;
 }
@@ -56,7 +56,7 @@ class FencingTest : public JournalTest, public testing::WithParamInterface<const
   }
   std::unique_ptr<Child> Fencer(int signal) {
     return std::make_unique<Child>(
-        "Fencer", std::vector<std::string>{name(), GetParam(), absl::StrCat(signal), "0"});
+        "Fencer", std::vector<std::string>{name(), GetParam(), absl::StrCat(signal), "untimed"});
   }
   void ExpectThatWhoPinsFinishesIt() {
     const auto head = detail::StateWord::Unpack(region_->mapping()->view().control->head.Load());
@@ -96,10 +96,9 @@ TEST_P(StoppedFencing, WhoPinsFinishesIt) {
 // Nobody that could write the journal is left.
 class UnwrittenFence : public JournalTest {
  protected:
-  void Decide(int timeout_s) {
+  void Decide(const std::string& timed) {
     ASSERT_OK(Region::Create(name(), Options()));
-    Child fencer("Fencer",
-                 {name(), "vote.finished", absl::StrCat(SIGKILL), absl::StrCat(timeout_s)});
+    Child fencer("Fencer", {name(), "vote.finished", absl::StrCat(SIGKILL), timed});
     ASSERT_EQ(fencer.Wait(), -SIGKILL);
     auto opened = Region::Open(name());
     ASSERT_OK(opened);
@@ -118,7 +117,7 @@ class UnwrittenFence : public JournalTest {
 };
 
 TEST_F(UnwrittenFence, WithoutATimeOutStaysClosedUntilSomebodyWrites) {
-  ASSERT_NO_FATAL_FAILURE(Decide(0));
+  ASSERT_NO_FATAL_FAILURE(Decide("untimed"));
   for (int i = 0; i < 10; ++i) EXPECT_FAILS(self_->TryPin(), kUnavailable, "fence");
   EXPECT_EQ(head_phase(), detail::Phase::kClosed);
   Child writer("Reader", {name()});
@@ -129,22 +128,27 @@ TEST_F(UnwrittenFence, WithoutATimeOutStaysClosedUntilSomebodyWrites) {
 }
 
 TEST_F(UnwrittenFence, IsReadableAgainAfterItsTimeOutAndPoisoned) {
-  ASSERT_NO_FATAL_FAILURE(Decide(2));
+  ASSERT_NO_FATAL_FAILURE(Decide("timed"));
+  EXPECT_FAILS(self_->TryPin(), kUnavailable, "fence");
+  EXPECT_EQ(head_phase(), detail::Phase::kClosed) << "it has its time-out still before it";
+  // As if that had passed.
+  const detail::RegionView& view = region_->mapping()->view();
+  const auto head = detail::StateWord::Unpack(view.control->head.Load());
+  EXPECT_GT(view.cells[head.version].deadline_ns.Load(), seam::MonotonicNanos());
+  view.cells[head.version].deadline_ns.Store(1);
   const Pin pin = self_->Pin();  // waits for it
   ASSERT_TRUE(pin.ok());
   EXPECT_EQ(pin.epoch(), 0u);
   EXPECT_EQ(head_phase(), detail::Phase::kPoisoned);
 }
 
-std::string NameOf(const testing::TestParamInfo<const char*>& info) {
-  std::string name = info.param;
-  for (char& c : name) c = c == '.' ? '_' : c;
-  return name;
+std::string NameOfLabel(const testing::TestParamInfo<const char*>& suite) {
+  return TestName(suite.param);
 }
-const auto kLabels =
+const auto kFencingLabels =
     testing::Values("vote.finished", "journal.frozen", "journal.written", "journal.marked");
-INSTANTIATE_TEST_SUITE_P(At, KilledFencing, kLabels, NameOf);
-INSTANTIATE_TEST_SUITE_P(At, StoppedFencing, kLabels, NameOf);
+INSTANTIATE_TEST_SUITE_P(At, KilledFencing, kFencingLabels, NameOfLabel);
+INSTANTIATE_TEST_SUITE_P(At, StoppedFencing, kFencingLabels, NameOfLabel);
 
 }  // namespace
 }  // namespace epoch::test

@@ -60,14 +60,14 @@ TEST(Crc32c, EveryVersionAgreesForAllLengthsAndAlignments) {
   for (std::size_t start = 0; start < 9; ++start) {
     for (std::size_t size = 0; size <= 300; ++size) agree(start, size);
     // Where it takes parts side by side: one, two, three times.
-    for (const std::size_t about : {4080, 8160, 12'240}) {
+    for (const std::size_t about : {4080u, 8160u, 12'240u}) {
       for (std::size_t size = about - 9; size <= about + 17; ++size) agree(start, size);
     }
   }
 }
 
 TEST(Crc32c, ContinuesFromTheCrcOfWhatCameBefore) {
-  for (const std::size_t size : {64, 9000}) {
+  for (const std::size_t size : {64u, 9000u}) {
     const std::vector<unsigned char> bytes = Pattern(size);
     const std::uint32_t whole = Crc32c(bytes.data(), bytes.size());
     for (std::size_t cut = 0; cut <= bytes.size(); cut += size / 64) {

@@ -16,13 +16,13 @@ class GoldenTest : public JournalTest {
  protected:
   // Puts the kept part of a segment into the journal's directory, with the zeros that it had.
   std::string Unpack(const std::string& golden) {
-    Bytes bytes = ReadFile(std::string(EPOCH_GOLDEN_DIR "/") + golden);
+    Bytes bytes = ReadBytes(std::string(EPOCH_GOLDEN_DIR "/") + golden);
     journal::SegmentHeader header{};
     std::memcpy(&header, bytes.data(), sizeof header);
     bytes.resize(header.capacity_blocks * kBlockBytes);
     fs::create_directories(directory());
     const std::string path = journal::SegmentPath(directory(), header.journal, header.segment);
-    WriteFile(path, bytes);
+    WriteBytes(path, bytes);
     return path;
   }
 };
@@ -85,10 +85,10 @@ TEST_F(GoldenTest, AFormatToComeIsRefusedByName) {
   const std::uint32_t major = journal::kFormatMajor + 1;
   Patch(path, offsetof(journal::SegmentHeader, format_major),
         reinterpret_cast<const std::byte*>(&major), sizeof major);
-  const Bytes before = ReadFile(path);
+  const Bytes before = ReadBytes(path);
   EXPECT_FAILS(Region::Restore(name(), Options()), kUnimplemented,
                "journal format 4, this build speaks 1 to 3");
-  EXPECT_EQ(ReadFile(path), before);
+  EXPECT_EQ(ReadBytes(path), before);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // What tests of durable regions share: a scratch journal, states that are a function of their
-// epoch, and tools to copy, cut and damage segment files.
+// epoch, and tools to edit segment files.
 #ifndef EPOCH_TESTS_JOURNAL_JOURNAL_TEST_H_
 #define EPOCH_TESTS_JOURNAL_JOURNAL_TEST_H_
 
@@ -7,8 +7,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <optional>
 #include <string>
@@ -19,12 +19,15 @@
 #include "core/journal/journal.h"
 #include "core/journal/reader.h"
 #include "core/journal/restore.h"
+#include "core/journal/ring.h"
 #include "core/journal/segment.h"
 #include "core/journal/survey.h"
 #include "epoch/epoch.h"
 #include "support/checked_state.h"
+#include "support/files.h"
 #include "support/region_test.h"
 #include "support/scratch.h"
+#include "support/time_limits.h"
 
 namespace epoch::test {
 
@@ -40,6 +43,7 @@ inline RegionOptions SmallDurable(const std::string& journal) {
   options.participants = 16;
   options.versions = 32;  // more than a test commits while a stopped process holds a pin
   options.journal = journal;
+  options.restore_timeout = kLong;  // those that still hold it are about to go
   options.segment_bytes = journal::MinSegmentBlocks(options.state_bytes) * kBlockBytes;
   return options;
 }
@@ -59,31 +63,37 @@ inline absl::StatusOr<Epoch> Advance(Participant& self, std::size_t size = kChec
       options);
 }
 
-using Bytes = std::vector<std::byte>;
-
-inline Bytes ReadFile(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  EXPECT_TRUE(in.good()) << path;
-  std::vector<char> text(std::istreambuf_iterator<char>(in), {});
-  const auto* data = reinterpret_cast<const std::byte*>(text.data());
-  return {data, data + text.size()};
+// Lets the process that commits in `region` have the next segment's spare ready before it is
+// needed. To prepare one is advice: on a slow disk the segment is full, and the next one made
+// without, before that is done. So this waits, once the segment is nearly full, if only until
+// `enough`. Call it after each commit.
+inline absl::Status AwaitSpare(
+    const Region& region, Participant& self,
+    const std::function<bool()>& enough = [] { return false; }) {
+  detail::Control& control = *region.mapping()->view().control;
+  const auto end = [&] { return journal::BatchE::Unpack(journal::ReadRing(control).At(0).e); };
+  const std::uint64_t full = region.mapping()->superblock().segment_bytes / kBlockBytes * 8 / 10;
+  if (end().end_block < full || !region.mapping()->port()->backend().starts_with("io_uring")) {
+    return absl::OkStatus();
+  }
+  absl::Status waited;
+  const bool named = Await([&] {
+    if (control.named_segment.Load() >= 2 * (end().segment + 1) || enough()) {
+      return true;  // by its spare's name
+    }
+    // Whoever waits for what does not come tends the journal meanwhile.
+    waited = self.Await(region.epoch() + 1, Stage::kCommitted, kSoon).status();
+    return !waited.ok() && !absl::IsDeadlineExceeded(waited);
+  });
+  if (!named) return absl::DeadlineExceededError("there is no spare");
+  return absl::IsDeadlineExceeded(waited) ? absl::OkStatus() : waited;
 }
-
-inline void WriteFile(const std::string& path, const Bytes& bytes) {
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  out.write(reinterpret_cast<const char*>(bytes.data()),
-            static_cast<std::streamsize>(bytes.size()));
-  ASSERT_TRUE(out.good()) << path;
-}
-
-// Overwrites a few bytes in place: a journal is damaged, not replaced.
-inline void Patch(const std::string& path, std::uint64_t offset, const std::byte* bytes,
-                  std::size_t size) {
-  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
-  file.seekp(static_cast<std::streamoff>(offset));
-  file.write(reinterpret_cast<const char*>(bytes), static_cast<std::streamsize>(size));
-  file.flush();
-  ASSERT_TRUE(file.good()) << path;
+// Advance, for tests of what a spare brings about.
+inline absl::StatusOr<Epoch> AdvanceWithSpare(const Region& region, Participant& self) {
+  absl::StatusOr<Epoch> made = Advance(self);
+  if (!made.ok()) return made;
+  if (absl::Status s = AwaitSpare(region, self); !s.ok()) return s;
+  return made;
 }
 
 inline std::vector<std::string> SegmentsIn(const std::string& directory) {

@@ -58,7 +58,7 @@ class OwnershipTest : public JournalTest {
   void SetUp() override { ASSERT_OK(Region::Create(name(), Options())); }
   RegionOptions AtOnce() const {
     RegionOptions options = Options();
-    options.restore_timeout = absl::Milliseconds(20);
+    options.restore_timeout = kSoon;
     return options;
   }
 };
@@ -137,7 +137,7 @@ ROLE(ForkingWhileCommitting) {
   for (int i = 0; i < 40; ++i) {
     const pid_t child = fork();
     if (child == 0) {
-      alarm(10);
+      alarm(kLong_s);  // ends it if it hangs
       absl::StatusOr<Participant> mine = Participant::Join(*region);
       _exit(mine.ok() && Advance(*mine).ok() ? 0 : 1);
     }
@@ -151,7 +151,7 @@ ROLE(ForkingWhileCommitting) {
 }
 
 TEST_F(OwnershipTest, AForkInTheMiddleOfACommitLeavesAUsableChild) {
-#if defined(__SANITIZE_THREAD__)
+#if defined(EPOCH_THREAD_SANITIZER)
   GTEST_SKIP() << "TSan does not follow a multi-threaded fork";
 #elif defined(__SANITIZE_ADDRESS__)
   GTEST_SKIP() << "ASan's allocator may be locked by a thread that the child does not have";
@@ -293,7 +293,7 @@ TEST_F(Race, RestoringUnderTwoNamesLeavesOneOwner) {
   ASSERT_NO_FATAL_FAILURE(WriteJournal({100}));
   const ScratchName other;
   RegionOptions options = Options();
-  options.restore_timeout = absl::Milliseconds(10);
+  options.restore_timeout = kSoon;
   for (int round = 0; round < 20; ++round) {
     absl::StatusOr<Region> a = absl::UnknownError(""), b = absl::UnknownError("");
     std::thread first([&] { a = Region::Restore(name(), options); });

@@ -138,7 +138,7 @@ TEST_F(PipelineTest, OthersGoOnWhenSomebodyDiesWithWritesUnderWay) {
     const Epoch start = region->epoch();
     Child proposer("Proposer", std::vector<std::string>{name()});
     ASSERT_EQ(proposer.Hear(), "ready");
-    ASSERT_OK(self->Await(start + 30, Stage::kCommitted, absl::Seconds(20)));
+    ASSERT_OK(self->Await(start + 30, Stage::kCommitted, kLong));
     proposer.Kill();
     // All that it had accepted is finished by whoever waits for something behind it.
     const absl::StatusOr<Epoch> mine = self->Update([](const Current& current, Draft& next) {
@@ -165,7 +165,7 @@ TEST_F(PipelineTest, NothingIsLostWhenAllDieWithWritesUnderWay) {
       }
       absl::StatusOr<Participant> self = Participant::Join(*region);
       ASSERT_OK(self);
-      ASSERT_OK(self->Await(region->epoch() + 100, Stage::kCommitted, absl::Seconds(20)));
+      ASSERT_OK(self->Await(region->epoch() + 100, Stage::kCommitted, kLong));
       for (auto& proposer : proposers) proposer->Kill();
       visible = region->epoch();
     }
@@ -215,7 +215,7 @@ TEST_F(PipelineTest, AnEventfdTellsWhatBecameDurable) {
   for (Epoch e = 1; e <= kMany; ++e) ASSERT_OK(ProposeNext(*self, e));
   pollfd ready{.fd = listener->fd(), .events = POLLIN, .revents = 0};
   while (region->epoch() < kMany) {
-    ASSERT_EQ(poll(&ready, 1, 60'000), 1) << "at epoch " << region->epoch();
+    ASSERT_EQ(poll(&ready, 1, kLong_ms), 1) << "at epoch " << region->epoch();
     listener->Drain();
   }
   ExpectState(*region, kMany);
@@ -237,6 +237,8 @@ ROLE(Rusher) {
       const absl::StatusOr<Ticket> ticket = ProposeNext(*joined, e);
       ROLE_CHECK(ticket.ok(), ticket.status().ToString());
       last = *ticket;
+      const absl::Status prepared = AwaitSpare(*region, *joined);
+      ROLE_CHECK(prepared.ok(), prepared.ToString());
     }
     const absl::StatusOr<Epoch> made = joined->Await(last);
     ROLE_CHECK(made.ok(), made.status().ToString());
@@ -248,9 +250,7 @@ ROLE(Rusher) {
 class KilledProposing : public PipelineTest, public testing::WithParamInterface<CrashPoint> {};
 INSTANTIATE_TEST_SUITE_P(At, KilledProposing, testing::ValuesIn(ProposePoints()),
                          [](const testing::TestParamInfo<CrashPoint>& at) {
-                           std::string name = at.param.label + "_" + std::to_string(at.param.nth);
-                           std::replace(name.begin(), name.end(), '.', '_');
-                           return name;
+                           return TestName(at.param);
                          });
 
 TEST_P(KilledProposing, OthersGoOn) {

@@ -27,18 +27,18 @@ class ReaderTest : public JournalTest {
     ASSERT_EQ(batches_.size(), sizes.size() + 1);
     path_ = SegmentsIn(directory()).back();
     // As if the last writer had been killed: without the evidence that it leaves at its end.
-    with_hint_ = ReadFile(path_);
+    with_hint_ = ReadBytes(path_);
     ASSERT_NE(last().header.flags & journal::kBatchHintOnly, 0u);
     const Bytes zeros(kBlockBytes);
     Patch(path_, last().offset_bytes, zeros.data(), zeros.size());
     batches_.pop_back();
-    original_ = ReadFile(path_);
+    original_ = ReadBytes(path_);
   }
   const BatchInfo& last() const { return batches_.back(); }
   std::uint64_t BytesOf(const BatchInfo& batch) const { return batch.header.blocks * kBlockBytes; }
 
   absl::StatusOr<SegmentScan> RecoveredFrom(const Bytes& segment, bool ignore_damage = false) {
-    WriteFile(path_, segment);
+    WriteBytes(path_, segment);
     return Preview(directory(), ignore_damage);
   }
   void ExpectPrefix(const Bytes& segment, Epoch epoch) {
@@ -201,7 +201,7 @@ TEST_F(ReaderTest, ReportsABrokenChainOfLatestStates) {
   ASSERT_NO_FATAL_FAILURE(WriteJournal({300, 300}, options));
   batches_ = BatchesIn(directory());
   path_ = SegmentsIn(directory()).back();
-  Bytes bytes = ReadFile(path_);
+  Bytes bytes = ReadBytes(path_);
   EditBatch(bytes, last().header.block, [](auto& h) { h.previous_chain ^= 1; });
   EXPECT_FAILS(RecoveredFrom(bytes), kDataLoss, "the chain does not continue");
 }
@@ -261,7 +261,7 @@ TEST_F(ReaderTest, ReportsADamagedHeaderOrBase) {
   ASSERT_NO_FATAL_FAILURE(Write({kLargeBytes}));
   ExpectRestores(Options(), 1);  // now the newest segment has a base of several blocks
   path_ = SegmentsIn(directory()).back();
-  original_ = ReadFile(path_);
+  original_ = ReadBytes(path_);
   ASSERT_EQ(HeaderOf(original_).base_length_bytes, kLargeBytes);
   for (std::uint64_t at = 0; at < 6 * kBlockBytes; at += at < 200 ? 1 : 97) {
     Bytes damaged = original_;
@@ -398,7 +398,7 @@ TEST_F(ReaderTest, NoDamagedByteGoesUnnoticed) {
 TEST_F(ReaderTest, ListsDamageAndGoesOnForTheTools) {
   ASSERT_NO_FATAL_FAILURE(Write({300, 300, 300, 300}));
   original_[batches_[1].offset_bytes + 200] ^= std::byte{1};
-  WriteFile(path_, original_);
+  WriteBytes(path_, original_);
   std::vector<Epoch> read;
   journal::ScanOptions options;
   options.on_record = [&](const journal::Record& record) { read.push_back(record.header.epoch); };

@@ -40,7 +40,7 @@ class RetentionTest : public JournalTest, public testing::WithParamInterface<His
   std::vector<journal::SegmentHeader> Headers() {
     std::vector<journal::SegmentHeader> headers;
     for (const std::string& path : SegmentsIn(directory())) {
-      const Bytes bytes = ReadFile(path);
+      const Bytes bytes = ReadBytes(path);
       std::memcpy(&headers.emplace_back(), bytes.data(), sizeof(journal::SegmentHeader));
     }
     return headers;
@@ -117,10 +117,10 @@ TEST_P(RetentionTest, ASegmentThatComesBackGoesAgain) {
   ASSERT_NO_FATAL_FAILURE(Write(Keeping(0, 5), 4));
   const journal::SegmentHeader first = Headers().front();
   ASSERT_EQ(first.segment, 1u);
-  const Bytes bytes = ReadFile(PathOf(first));
+  const Bytes bytes = ReadBytes(PathOf(first));
   ASSERT_NO_FATAL_FAILURE(WriteMore(20));
   ASSERT_FALSE(fs::exists(PathOf(first)));
-  WriteFile(PathOf(first), bytes);
+  WriteBytes(PathOf(first), bytes);
   ASSERT_NO_FATAL_FAILURE(WriteMore(1));
   EXPECT_FALSE(fs::exists(PathOf(first)));
   ExpectKept(0, 5);

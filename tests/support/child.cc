@@ -15,12 +15,13 @@
 #include <cstring>
 #include <map>
 
+#include "support/time_limits.h"
+
 namespace epoch::test {
 namespace {
 
 constexpr int kChildIn = 198;
 constexpr int kChildOut = 199;
-constexpr int kPatienceMs = 30'000;
 constexpr std::string_view kRoleFlag = "--role";
 
 std::map<std::string, RoleFunction>& Roles() {
@@ -69,7 +70,7 @@ std::string Wire::Hear() {
       return line;
     }
     pollfd poll_in{.fd = in_, .events = POLLIN, .revents = 0};
-    const int ready = poll(&poll_in, 1, kPatienceMs);
+    const int ready = poll(&poll_in, 1, kLong_ms);
     if (ready < 0 && errno == EINTR) continue;
     if (ready == 0) return "<silent>";
     char bytes[512];

@@ -31,8 +31,8 @@ class Wire {
 
   // False if nobody listens any more.
   bool Say(std::string_view line);
-  // The next line; "<gone>" if the other side is gone, "<silent>" if it says nothing for half a
-  // minute.
+  // The next line; "<gone>" if the other side is gone, "<silent>" if it says nothing for as long
+  // as kLong.
   std::string Hear();
 
  private:

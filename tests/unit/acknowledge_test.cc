@@ -7,6 +7,7 @@
 
 #include "epoch/epoch.h"
 #include "support/region_test.h"
+#include "support/time_limits.h"
 
 namespace epoch::test {
 namespace {
@@ -58,7 +59,7 @@ TEST_F(AcknowledgeTest, parked_participant_is_nobodys_straggler_until_it_comes_b
   ASSERT_OK(self.Park());
   ASSERT_OK(writer.Commit("x"));
   EXPECT_THAT(NamesOf(region().Stragglers(1)), ElementsAre("writer"));
-  EXPECT_OK(writer.Await(1, Stage::kConverged, absl::Seconds(10)));
+  EXPECT_OK(writer.Await(1, Stage::kConverged, kLong));
   ASSERT_OK(writer.Commit("y"));
   EXPECT_EQ(self.Pin().epoch(), 2u);
   ASSERT_OK(writer.Commit("z"));
@@ -102,7 +103,7 @@ TEST_F(AcknowledgeTest, converged_includes_the_waiter_itself) {
   Participant self = Joined();
   ASSERT_OK(self.Commit("x"));
   ASSERT_EQ(region().Stragglers(1).size(), 1u);
-  EXPECT_EQ(*self.Await(1, Stage::kConverged, absl::Seconds(10)), 1u);
+  EXPECT_EQ(*self.Await(1, Stage::kConverged, kLong), 1u);
   EXPECT_THAT(region().Stragglers(1), IsEmpty());
 }
 
@@ -117,7 +118,7 @@ TEST_F(AcknowledgeTest, deadline_names_the_stragglers) {
   Participant self = Joined("waiter"), slow = Joined("slow one"), other = Joined("other");
   ASSERT_OK(self.Commit("x"));
   ASSERT_OK(other.Poll());
-  auto waited = self.Await(1, Stage::kConverged, absl::Milliseconds(5));
+  auto waited = self.Await(1, Stage::kConverged, kSoon);
   EXPECT_FAILS(waited, kDeadlineExceeded, "\"slow one\" (slot 1, pid ");
   EXPECT_THAT(MessageOf(waited), testing::Not(testing::HasSubstr("other")));
   EXPECT_THAT(MessageOf(waited), testing::Not(testing::HasSubstr("waiter")));
@@ -125,10 +126,9 @@ TEST_F(AcknowledgeTest, deadline_names_the_stragglers) {
 
 TEST_F(AcknowledgeTest, deadline_for_an_epoch_nobody_proposed_says_where_the_region_is) {
   Participant self = Joined();
-  EXPECT_FAILS(self.Await(5, Stage::kCommitted, absl::Milliseconds(2)), kDeadlineExceeded,
+  EXPECT_FAILS(self.Await(5, Stage::kCommitted, kSoon), kDeadlineExceeded,
                "at epoch 0, not yet at 5");
-  EXPECT_FAILS(self.Await(5, Stage::kConverged, absl::Milliseconds(2)), kDeadlineExceeded,
-               "not yet at 5");
+  EXPECT_FAILS(self.Await(5, Stage::kConverged, kSoon), kDeadlineExceeded, "not yet at 5");
   EXPECT_FAILS(self.Await(5, Stage::kCommitted, absl::ZeroDuration()), kDeadlineExceeded, "");
   EXPECT_FAILS(self.Await(5, Stage::kCommitted, -absl::InfiniteDuration()), kDeadlineExceeded, "");
 }
@@ -146,15 +146,15 @@ TEST_F(AcknowledgeTest, waiters_are_woken_by_commit_and_by_acknowledgment) {
     ASSERT_OK(self);
     for (Epoch epoch = 1; epoch <= 50; ++epoch) {
       ASSERT_OK(self->Commit("x"));
-      ASSERT_OK(self->Await(epoch, Stage::kConverged, absl::Seconds(20)));
+      ASSERT_OK(self->Await(epoch, Stage::kConverged, kLong));
     }
   });
   for (Epoch epoch = 1; epoch <= 50; ++epoch) {
-    EXPECT_OK(waiter.Await(epoch, Stage::kCommitted, absl::Seconds(20)));
+    EXPECT_OK(waiter.Await(epoch, Stage::kCommitted, kLong));
     EXPECT_OK(waiter.Poll());
   }
   // The other may have left meanwhile, or waits for nobody but this one.
-  EXPECT_OK(waiter.Await(50, Stage::kConverged, absl::Seconds(20)));
+  EXPECT_OK(waiter.Await(50, Stage::kConverged, kLong));
   other.join();
 }
 
@@ -163,22 +163,21 @@ TEST_F(AcknowledgeTest, leaving_ends_the_wait_for_the_leaver) {
   {
     Participant leaver = Joined("leaver");
     ASSERT_OK(self.Commit("x"));
-    EXPECT_FAILS(self.Await(1, Stage::kConverged, absl::Milliseconds(2)), kDeadlineExceeded,
-                 "leaver");
+    EXPECT_FAILS(self.Await(1, Stage::kConverged, kSoon), kDeadlineExceeded, "leaver");
   }
-  EXPECT_OK(self.Await(1, Stage::kConverged, absl::Seconds(10)));
+  EXPECT_OK(self.Await(1, Stage::kConverged, kLong));
 }
 
 TEST_F(AcknowledgeTest, expelled_participants_delay_nobody) {
   Participant self = Joined("self"), victim = Joined("victim");
   ASSERT_OK(self.Commit("x"));
   ASSERT_OK(region().Expel(victim.slot()));
-  EXPECT_OK(self.Await(1, Stage::kConverged, absl::Seconds(10)));
+  EXPECT_OK(self.Await(1, Stage::kConverged, kLong));
 }
 
 TEST_F(AcknowledgeTest, serve_of_a_volatile_region_is_refused) {
   Participant self = Joined();
-  EXPECT_FAILS(self.Serve(absl::Seconds(1)), kFailedPrecondition, "volatile");
+  EXPECT_FAILS(self.Serve(kLong), kFailedPrecondition, "volatile");
 }
 
 TEST_F(AcknowledgeTest, by_hand_only_what_is_acknowledged_counts) {

@@ -7,6 +7,7 @@
 
 #include "epoch/epoch.h"
 #include "support/region_test.h"
+#include "support/time_limits.h"
 
 namespace epoch::test {
 namespace {
@@ -89,7 +90,7 @@ TEST_F(RegionTest, region_of_4096_participants_takes_each_of_them) {
   ASSERT_OK(Increment(all.back()));
   EXPECT_EQ(region().Stragglers(1).size(), 4096u);
   for (Participant& participant : all) ASSERT_EQ(*participant.Poll(), 1u);
-  EXPECT_OK(all.front().Await(1, Stage::kConverged, absl::Seconds(20)));
+  EXPECT_OK(all.front().Await(1, Stage::kConverged, kLong));
   all.clear();
   ExpectNothingLeaked(region(), 0);
 }

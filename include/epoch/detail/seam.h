@@ -29,6 +29,14 @@
 #include <immintrin.h>
 #endif
 
+#if defined(__SANITIZE_THREAD__)
+#define EPOCH_THREAD_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define EPOCH_THREAD_SANITIZER
+#endif
+#endif
+
 namespace epoch::seam {
 
 // An address-free lock-free atomic: legal in memory mapped by several processes.
@@ -79,7 +87,7 @@ inline int Point(const char* label) {
 // Orders plain reads before the loads that follow: for who copies first and then checks that what
 // was copied was still valid. ThreadSanitizer does not model fences, and needs none to see this.
 inline void AcquireFence() noexcept {
-#if !defined(__SANITIZE_THREAD__)
+#ifndef EPOCH_THREAD_SANITIZER
   std::atomic_thread_fence(std::memory_order_acquire);
 #endif
 }
