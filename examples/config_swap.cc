@@ -120,7 +120,7 @@ int main() {
   if (!workers.AllReport(0, 0)) return 1;  // all are in
   auto self = Require(epoch::Participant::Join(region, {.name = "operator"}));
   const epoch::CommitOptions together = {
-      .agreement = epoch::Agreement::kAllVoters, .fence = true, .timeout = absl::Seconds(20)};
+      .agreement = epoch::Agreement::kAllVoters, .fence = true, .timeout = absl::Minutes(5)};
   int good = 0, refused = 0;
   for (const char* proposed : {R"({"port": 8080})", R"({"port": 808)", R"({"prt": 8081})",
                                R"({"port": 80808})", R"({"port": 8081})"}) {
@@ -130,7 +130,7 @@ int main() {
       std::printf("%-15s refused: %s\n", proposed, std::string(epoch.status().message()).c_str());
       continue;
     }
-    Require(self.Await(Require(epoch), epoch::Stage::kConverged, absl::Seconds(20)));
+    Require(self.Await(Require(epoch), epoch::Stage::kConverged, absl::Minutes(5)));
     const int port = nlohmann::json::parse(proposed)["port"];
     if (!workers.AllReport(*epoch, port)) return 1;
     ++good;

@@ -112,7 +112,7 @@ Outcome Upgrade(int upgrades, bool fence) {
   for (int i = 0; i < upgrades && failed.ok(); ++i) {
     const auto start = std::chrono::steady_clock::now();
     failed = epoch::UpdateValue<int>(self, [](int& version) { version = 3 - version; },
-                                     {.fence = fence, .timeout = absl::Seconds(20)})
+                                     {.fence = fence, .timeout = absl::Minutes(5)})
                  .status();
     const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - start;
     took_us.push_back(took.count());

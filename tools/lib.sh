@@ -1,8 +1,10 @@
-# Shared by tools/quickstart and tools/check. Sourced, not run; bash, with set -euo pipefail.
+# Shared by the commands in this folder. Sourced, not run; bash, with set -euo pipefail.
 #
 # A step is one line of progress and one log in build/logs. `step TITLE LOG COMMAND...` runs it; a
 # failed step says so, shows the end of its log and where the rest is, and returns 1. The functions
 # that are run as steps chain with &&: under a condition bash does not heed `set -e`.
+# `budget=SECONDS step ...` says how long it takes on two processors of today with nothing else to
+# do: `over_budget` names those that took half as long again.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 logs=$root/build/logs
@@ -18,15 +20,36 @@ mkdir -p "$logs"
 steps_total=0
 steps_begun=0
 failed_steps=()
+step_times=()   # "SECONDS BUDGET TITLE", a line each
 began_at=$SECONDS
 step_group=0
 
+# Whatever a step starts carries this in its environment, and so do its children, wherever they go.
+step_mark=EPOCH_STEP_OF=$$-$(cut -d' ' -f22 /proc/$$/stat)
+
+# The processes that steps have left, one number a line.
+left_running() {
+  local environment
+  for environment in /proc/[0-9]*/environ; do
+    if { tr '\0' '\n' <"$environment"; } 2>/dev/null | grep -qxF "$step_mark"; then
+      environment=${environment#/proc/}
+      echo "${environment%/environ}"
+    fi
+  done
+}
+
+# What an interrupted command still has to take away; a command may add to it.
+clean_up() { :; }
+
 interrupted() {
-  trap - INT TERM
+  trap - INT TERM HUP
   if ((step_group != 0)); then kill -TERM -- "-$step_group" 2>/dev/null || true; fi
+  local process
+  for process in $(left_running); do kill -KILL "$process" 2>/dev/null || true; done
+  clean_up
   die "interrupted"
 }
-trap interrupted INT TERM
+trap interrupted INT TERM HUP
 
 say() { printf '%s\n' "$*"; }
 die() {
@@ -70,12 +93,13 @@ step() {
   # Not the lock of take_turns: what a step leaves running must not hold it.
   # In a process group of its own, so that an interrupt ends all of it.
   set -m
-  ("$@") >"$log" 2>&1 </dev/null 9>&- &
+  (export "${step_mark?}" && "$@") >"$log" 2>&1 </dev/null 9>&- &
   step_group=$!
   set +m
   follow "$step_group" "$log"
   wait "$step_group" || status=$?
   step_group=0
+  step_times+=("$((SECONDS - started)) ${budget:-0} $title")
   if ((status == 0)); then
     say "      ok, $((SECONDS - started)) s"
     return 0
@@ -87,12 +111,24 @@ step() {
   return 1
 }
 
+# "1.4 min build (release)", a line each, the longest first.
+minutes_per_step() {
+  printf '%s\n' "${step_times[@]}" | sort -rn |
+    awk '$1 >= 3 { s = $1; $1 = $2 = ""; printf "%7.1f min %s\n", s / 60, $0 }'
+}
+over_budget() {
+  printf '%s\n' "${step_times[@]}" | awk '$2 > 0 && $1 > 1.5 * $2 && $1 > 10 {
+    s = $1; b = $2; $1 = $2 = ""; printf "over its budget by half: %s (%d s, of %d)\n", $0, s, b }'
+}
+
 # For a step that others can not do without.
 must() { step "$@" || die "stopped: ${failed_steps[-1]}"; }
 
 packages_build=(g++ cmake ninja-build ccache pkg-config libboost-dev libboost-context-dev libabsl-dev liburing-dev
   libxxhash-dev libcli11-dev nlohmann-json3-dev libfmt-dev libgtest-dev libgmock-dev
   libbenchmark-dev patch libfuse3-dev e2fsprogs)
+# For the presets that compile with clang: edit, asan, tsan, clang.
+packages_clang=(clang-14 libclang-rt-14-dev)
 
 # Installs those of the given Debian packages that are missing.
 install_packages() {
@@ -128,15 +164,36 @@ install_packages() {
 # be switched off.
 if setarch -R true 2>/dev/null; then fixed_addresses=(setarch -R); else fixed_addresses=(); fi
 around() {
-  if [[ $1 == release ]]; then shift && "$@"; else shift && "${fixed_addresses[@]}" "$@"; fi
+  case $1 in
+    asan | tsan) shift && "${fixed_addresses[@]}" "$@" ;;
+    *) shift && "$@" ;;
+  esac
+}
+
+sanitizer_options() {
+  echo ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
+    UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1:halt_on_error=1
 }
 
 # build PRESET [target...]
 build() {
-  local preset=$1 options=()
+  local preset=$1
   shift
-  # epochctl and its tests hold one thread per process: nothing for ThreadSanitizer to see.
-  if [[ $preset == tsan ]]; then options=(-DEPOCH_BUILD_TOOLS=OFF); fi
-  around "$preset" cmake --preset "$preset" "${options[@]}" &&
-    around "$preset" cmake --build --preset "$preset" --parallel "$(nproc)" ${1:+--target "$@"}
+  around "$preset" cmake --preset "$preset" &&
+    around "$preset" cmake --build --preset "$preset" --parallel "$(nproc)" ${1:+--target "$@"} &&
+    compile_commands
+}
+
+# build/pieces/compile_commands.json, for editors and linters: each file by itself, as nobody else
+# compiles it here. Made anew when the list of files has changed.
+compile_commands() {
+  local made=build/pieces/compile_commands.json
+  if [[ -e $made ]] && [[ -z $(find CMakeLists.txt CMakePresets.json core tests tools bench examples \
+    -newer "$made" \( -name CMakeLists.txt -o -name CMakePresets.json -o -type d \) -print -quit) ]]; then
+    return 0
+  fi
+  cmake --preset pieces >build/logs/compile-commands.log 2>&1 && touch "$made" || {
+    echo "no compile commands: build/logs/compile-commands.log"
+    return 1
+  }
 }

@@ -13,7 +13,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct CheckpointArgs {
   std::string directory, step, keep;
   bool verify = false, remove_damaged = false, dry_run = false;
 };
@@ -58,7 +58,7 @@ absl::Status DamagedJournal(Context& context, const CheckpointList& list,
       "the manifests of {} are damaged; what is listed can be read (verify --step)", directory));
 }
 
-absl::Status ListAll(Context& context, const Options& given) {
+absl::Status ListAll(Context& context, const CheckpointArgs& given) {
   const absl::StatusOr<CheckpointList> list = Checkpoints(given.directory).List();
   if (!list.ok()) return list.status();
   if (context.json()) {
@@ -91,7 +91,7 @@ absl::Status ListAll(Context& context, const Options& given) {
   return DamagedJournal(context, *list, given.directory);
 }
 
-absl::Status Latest(Context& context, const Options& given) {
+absl::Status Latest(Context& context, const CheckpointArgs& given) {
   const Checkpoints checkpoints(given.directory);
   const absl::StatusOr<Checkpoint> latest = checkpoints.Latest();
   if (!latest.ok()) return latest.status();
@@ -109,7 +109,7 @@ absl::Status Latest(Context& context, const Options& given) {
   return absl::OkStatus();
 }
 
-absl::Status Verify(Context& context, const Options& given) {
+absl::Status Verify(Context& context, const CheckpointArgs& given) {
   const Checkpoints checkpoints(given.directory);
   std::optional<std::uint64_t> only;
   if (!given.step.empty()) {
@@ -158,7 +158,7 @@ absl::Status Verify(Context& context, const Options& given) {
       fmt::format("{} of {} damaged; nothing was changed", damaged, Count(verified, "checkpoint")));
 }
 
-absl::Status Prune(Context& context, const Options& given) {
+absl::Status Prune(Context& context, const CheckpointArgs& given) {
   PruneOptions options;
   const auto keep = ParseNumber("--keep", given.keep, UINT32_MAX);
   if (!keep.ok()) return keep.status();
@@ -203,8 +203,8 @@ void AddCheckpoint(CLI::App& app, Context& context) {
   group->require_subcommand(1);
   group->fallthrough();
   const auto add = [&](const char* name, const char* what, const std::string& arguments,
-                       absl::Status (*work)(Context&, const Options&)) {
-    auto given = std::make_shared<Options>();
+                       absl::Status (*work)(Context&, const CheckpointArgs&)) {
+    auto given = std::make_shared<CheckpointArgs>();
     CLI::App* verb = context.AddVerb(
         *group, name, what, fmt::format("epochctl checkpoint {} /data/run7{}", name, arguments),
         [&context, given, work, name] {

@@ -9,12 +9,12 @@
 namespace epoch::ctl {
 namespace {
 
-struct Options {
+struct CreateArgs {
   std::string region, journal;
   GeometryOptions geometry;
 };
 
-absl::Status Create(Context& context, const Options& given) {
+absl::Status Create(Context& context, const CreateArgs& given) {
   const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
   if (!name.ok()) return name.status();
   RegionOptions options;
@@ -50,7 +50,7 @@ absl::Status Create(Context& context, const Options& given) {
 }  // namespace
 
 void AddCreate(CLI::App& app, Context& context) {
-  auto given = std::make_shared<Options>();
+  auto given = std::make_shared<CreateArgs>();
   CLI::App* verb = context.AddVerb(
       app, "create", "Makes a region, with --journal a durable one",
       "epochctl create config --state-bytes 64KiB --journal /var/lib/config/journal",

@@ -28,7 +28,7 @@ namespace epoch::ctl {
 namespace demo {
 namespace {
 
-struct Options {
+struct DemoArgs {
   std::uint32_t agents = 4;
   std::uint32_t kills = 20;
   std::string input = "/usr/share/common-licenses";
@@ -127,7 +127,7 @@ class ProgressLine {
   bool shown_ = false;
 };
 
-struct Result {
+struct DemoResult {
   Tally tally;
   CountHeader final;  // of the state at the end
   std::uint64_t chunks_folded = 0;
@@ -162,7 +162,7 @@ std::uint64_t LostChunks(const Tally& tally, const CountState& state) {
 
 // Compares a final state with the plain count, word by word.
 absl::Status Judge(std::span<const std::byte> bytes, std::uint64_t chunks, const WordCounts& plain,
-                   Result& result) {
+                   DemoResult& result) {
   const absl::StatusOr<CountState> state = CountState::Parse(bytes, chunks);
   if (!state.ok()) return state.status();
   result.final = state->header();
@@ -178,8 +178,8 @@ absl::Status Judge(std::span<const std::byte> bytes, std::uint64_t chunks, const
   return absl::OkStatus();
 }
 
-absl::StatusOr<Result> ThroughEpoch(const Options& given, const Workplace& place,
-                                    const Input& input, AgentJob job, const WordCounts& plain) {
+absl::StatusOr<DemoResult> ThroughEpoch(const DemoArgs& given, const Workplace& place,
+                                        const Input& input, AgentJob job, const WordCounts& plain) {
   const std::uint64_t chunks = input.chunks.size();
   RegionOptions options;
   options.state_bytes = StateBytesFor(plain, chunks);
@@ -188,7 +188,7 @@ absl::StatusOr<Result> ThroughEpoch(const Options& given, const Workplace& place
   options.journal = place.journal();
   options.history = History::kLatest;
   job.region = place.region();
-  Result result;
+  DemoResult result;
   {
     const absl::StatusOr<Region> region = Region::Create(place.region(), options);
     if (!region.ok()) return region.status();
@@ -221,10 +221,10 @@ absl::StatusOr<Result> ThroughEpoch(const Options& given, const Workplace& place
   return result;
 }
 
-absl::StatusOr<Result> Naively(const Options& given, const Workplace& place, const Input& input,
-                               AgentJob job, const WordCounts& plain) {
+absl::StatusOr<DemoResult> Naively(const DemoArgs& given, const Workplace& place,
+                                   const Input& input, AgentJob job, const WordCounts& plain) {
   job.naive_file = place.naive_file();
-  Result result;
+  DemoResult result;
   {
     ProgressLine line("rename", input.chunks.size());
     Crew crew(job, given.seed, [&](const Tally& tally) { line(tally); });
@@ -242,7 +242,7 @@ absl::StatusOr<Result> Naively(const Options& given, const Workplace& place, con
   return result;
 }
 
-nlohmann::ordered_json Json(const Result& r) {
+nlohmann::ordered_json ToJson(const DemoResult& r) {
   return {{"transitions", r.final.folds},
           {"kills", r.tally.kills},
           {"acknowledged", r.tally.acknowledged},
@@ -256,8 +256,8 @@ nlohmann::ordered_json Json(const Result& r) {
           {"exact", r.exact()}};
 }
 
-void Report(Context& context, const Options& given, const Input& input, const WordCounts& plain,
-            const Result& ours, const Result& naive) {
+void ReportDemo(Context& context, const DemoArgs& given, const Input& input,
+                const WordCounts& plain, const DemoResult& ours, const DemoResult& naive) {
   if (context.json()) {
     nlohmann::ordered_json json = {{"schema", "epoch.demo/1"},
                                    {"input", given.input},
@@ -266,8 +266,8 @@ void Report(Context& context, const Options& given, const Input& input, const Wo
                                    {"chunks", input.chunks.size()},
                                    {"agents", given.agents},
                                    {"epoch_recovered", ours.recovered},
-                                   {"epoch", Json(ours)},
-                                   {"rename", Json(naive)}};
+                                   {"epoch", ToJson(ours)},
+                                   {"rename", ToJson(naive)}};
     context.PrintJson(json);
     return;
   }
@@ -281,25 +281,27 @@ void Report(Context& context, const Options& given, const Input& input, const Wo
   const auto row = [&](const char* what, auto field) {
     table.Row({what, fmt::format("{}", field(ours)), fmt::format("{}", field(naive))});
   };
-  row("updates acknowledged", [](const Result& r) { return r.tally.acknowledged; });
-  row("transitions in the state", [](const Result& r) { return r.final.folds; });
-  row("agents killed", [](const Result& r) { return r.tally.kills; });
-  row("lost updates", [](const Result& r) { return r.lost; });
-  row("repeated chunks", [](const Result& r) { return r.repeated; });
-  row("torn reads", [](const Result& r) { return r.tally.torn_reads; });
-  row("words counted", [](const Result& r) { return r.final.words; });
-  row("words with a wrong count", [](const Result& r) { return r.wrong_words; });
+  row("updates acknowledged", [](const DemoResult& r) { return r.tally.acknowledged; });
+  row("transitions in the state", [](const DemoResult& r) { return r.final.folds; });
+  row("agents killed", [](const DemoResult& r) { return r.tally.kills; });
+  row("lost updates", [](const DemoResult& r) { return r.lost; });
+  row("repeated chunks", [](const DemoResult& r) { return r.repeated; });
+  row("torn reads", [](const DemoResult& r) { return r.tally.torn_reads; });
+  row("words counted", [](const DemoResult& r) { return r.final.words; });
+  row("words with a wrong count", [](const DemoResult& r) { return r.wrong_words; });
   table.Row({"all killed, region removed", "once", "never"});
   table.Row({"epoch recovered / final", fmt::format("{} / {}", ours.recovered, ours.newest), "-"});
   table.Row({"commit is on disk", "yes", "no"});
-  row("latency p50, us", [](const Result& r) { return fmt::format("{:.0f}", r.Percentile(0.5)); });
-  row("latency p99, us", [](const Result& r) { return fmt::format("{:.0f}", r.Percentile(0.99)); });
+  row("latency p50, us",
+      [](const DemoResult& r) { return fmt::format("{:.0f}", r.Percentile(0.5)); });
+  row("latency p99, us",
+      [](const DemoResult& r) { return fmt::format("{:.0f}", r.Percentile(0.99)); });
   context.Print(table.Text());
   context.Print(ours.exact() ? "\nexact: the final table equals the plain count, word by word\n"
                              : "\nNOT EXACT\n");
 }
 
-absl::Status Run(Context& context, const Options& given) {
+absl::Status RunDemo(Context& context, const DemoArgs& given) {
   if (given.agent_index.has_value()) {
     return RunAgent({*given.agent_index, given.agents, given.input, given.chunk_bytes,
                      given.agent_region, given.agent_file, given.report_fd});
@@ -321,11 +323,11 @@ absl::Status Run(Context& context, const Options& given) {
   job.agents = given.agents;
   job.input = given.input;
   job.chunk_bytes = chunk_bytes;
-  const absl::StatusOr<Result> ours = ThroughEpoch(given, *place, *input, job, plain);
+  const absl::StatusOr<DemoResult> ours = ThroughEpoch(given, *place, *input, job, plain);
   if (!ours.ok()) return ours.status();
-  const absl::StatusOr<Result> naive = Naively(given, *place, *input, job, plain);
+  const absl::StatusOr<DemoResult> naive = Naively(given, *place, *input, job, plain);
   if (!naive.ok()) return naive.status();
-  Report(context, given, *input, plain, *ours, *naive);
+  ReportDemo(context, given, *input, plain, *ours, *naive);
   if (given.keep) {
     std::ofstream(place->journal() + "/../kept");
     context.Message(
@@ -342,11 +344,11 @@ absl::Status Run(Context& context, const Options& given) {
 }  // namespace demo
 
 void AddDemo(CLI::App& app, Context& context) {
-  auto given = std::make_shared<demo::Options>();
+  auto given = std::make_shared<demo::DemoArgs>();
   CLI::App* verb =
       context.AddVerb(app, "demo", "Counts words with several processes, kills them, and compares",
                       "epochctl demo --agents 4 --input /usr/share/common-licenses --kills 20",
-                      [&context, given] { return demo::Run(context, *given); });
+                      [&context, given] { return demo::RunDemo(context, *given); });
   verb->add_option("--agents", given->agents, "processes that count together, 1 to 256")
       ->check(CLI::Range(1, 256));
   verb->add_option("--kills", given->kills, "agents that get SIGKILL on the way, 0 to 10000")

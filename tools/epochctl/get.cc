@@ -9,12 +9,12 @@
 namespace epoch::ctl {
 namespace {
 
-struct Options {
+struct GetArgs {
   std::string region;
   bool epoch_only = false;
 };
 
-absl::Status Get(Context& context, const Options& given) {
+absl::Status Get(Context& context, const GetArgs& given) {
   const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
   if (!name.ok()) return name.status();
   const absl::StatusOr<Region> region = Region::Open(*name, {.read_only = true});
@@ -49,7 +49,7 @@ absl::Status Get(Context& context, const Options& given) {
 }  // namespace
 
 void AddGet(CLI::App& app, Context& context) {
-  auto given = std::make_shared<Options>();
+  auto given = std::make_shared<GetArgs>();
   CLI::App* verb = context.AddVerb(
       app, "get", "Writes the committed state, verified, to standard output",
       "epochctl get config > config.json", [&context, given] { return Get(context, *given); });

@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t kReasonBytes = 120;
 
-struct Options {
+struct JoinArgs {
   std::string region, name, validate, adopt;
 };
 
@@ -43,7 +43,7 @@ ShellCommand CommandOf(const std::string& text, const Region& region, Epoch epoc
 
 class Member {
  public:
-  Member(Context& context, const Options& given, Region region, int end_fd)
+  Member(Context& context, const JoinArgs& given, Region region, int end_fd)
       : context_(context), given_(given), region_(std::move(region)), end_fd_(end_fd) {}
 
   absl::Status Run() {
@@ -132,13 +132,13 @@ class Member {
   }
 
   Context& context_;
-  const Options& given_;
+  const JoinArgs& given_;
   const Region region_;
   const int end_fd_;
   std::optional<Epoch> seen_;
 };
 
-absl::Status Join(Context& context, const Options& given) {
+absl::Status Join(Context& context, const JoinArgs& given) {
   const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
   if (!name.ok()) return name.status();
   absl::StatusOr<Region> region = Region::Open(*name);
@@ -151,7 +151,7 @@ absl::Status Join(Context& context, const Options& given) {
 }  // namespace
 
 void AddJoin(CLI::App& app, Context& context) {
-  auto given = std::make_shared<Options>();
+  auto given = std::make_shared<JoinArgs>();
   CLI::App* verb = context.AddVerb(
       app, "join", "Takes part for a program, until SIGTERM or SIGINT",
       "epochctl join config --name web --validate 'jq -e .port' \\\n"

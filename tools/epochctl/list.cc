@@ -11,7 +11,7 @@
 namespace epoch::ctl {
 namespace {
 
-struct Entry {
+struct RegionEntry {
   std::string name, path;
   std::string condition = "ok";
   std::string reason{};
@@ -31,17 +31,17 @@ std::string ConditionOf(const absl::Status& status) {
   }
 }
 
-absl::StatusOr<std::vector<Entry>> FindRegions() {
+absl::StatusOr<std::vector<RegionEntry>> FindRegions() {
   const std::string directory(detail::kRegionDirectory);
   DIR* const opened = opendir(directory.c_str());
   if (opened == nullptr) return detail::ErrnoStatus(errno, "can not list " + directory);
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(opened, closedir);
-  std::vector<Entry> entries;
+  std::vector<RegionEntry> entries;
   while (const dirent* file = readdir(dir.get())) {
     const std::string_view name = file->d_name;
     if (!name.starts_with(detail::kRegionPrefix)) continue;
-    Entry entry{.name = std::string(name.substr(detail::kRegionPrefix.size())),
-                .path = JoinPath(directory, name)};
+    RegionEntry entry{.name = std::string(name.substr(detail::kRegionPrefix.size())),
+                      .path = JoinPath(directory, name)};
     const auto region = Region::Open(entry.path, {.read_only = true});
     if (absl::IsNotFound(region.status())) continue;  // removed since
     if (region.ok()) {
@@ -57,17 +57,17 @@ absl::StatusOr<std::vector<Entry>> FindRegions() {
     entries.push_back(std::move(entry));
   }
   std::sort(entries.begin(), entries.end(),
-            [](const Entry& a, const Entry& b) { return a.name < b.name; });
+            [](const RegionEntry& a, const RegionEntry& b) { return a.name < b.name; });
   return entries;
 }
 
 absl::Status List(Context& context) {
-  const absl::StatusOr<std::vector<Entry>> entries = FindRegions();
+  const absl::StatusOr<std::vector<RegionEntry>> entries = FindRegions();
   if (!entries.ok()) return entries.status();
   if (context.json()) {
     nlohmann::ordered_json json = {{"schema", "epoch.list/1"},
                                    {"regions", nlohmann::ordered_json::array()}};
-    for (const Entry& entry : *entries) {
+    for (const RegionEntry& entry : *entries) {
       nlohmann::ordered_json row = {
           {"name", entry.name}, {"path", entry.path}, {"condition", entry.condition},
           {"reason", nullptr},  {"epoch", nullptr},   {"participants", nullptr},
@@ -89,7 +89,7 @@ absl::Status List(Context& context) {
   }
   Table table("<>>><");
   table.Row({"REGION", "EPOCH", "PARTICIPANTS", "STATE", "KIND"});
-  for (const Entry& entry : *entries) {
+  for (const RegionEntry& entry : *entries) {
     if (!entry.status.has_value()) {
       table.Row({Printable(entry.name), "-", "-", "-",
                  fmt::format("{}: {}", entry.condition, Printable(entry.reason))});

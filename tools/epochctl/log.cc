@@ -13,7 +13,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct LogArgs {
   std::string directory, segment;
   bool verify = false;
 };
@@ -91,7 +91,7 @@ absl::StatusOr<journal::JournalScan> ScanOne(const std::string& directory, std::
                   directory, number, files->size(), directory));
 }
 
-absl::Status Log(Context& context, const Options& given) {
+absl::Status Log(Context& context, const LogArgs& given) {
   std::optional<std::uint64_t> only;
   if (!given.segment.empty()) {
     const auto number = ParseNumber("--segment", given.segment, journal::kMaxSegment);
@@ -155,7 +155,7 @@ absl::Status Log(Context& context, const Options& given) {
 }  // namespace
 
 void AddLog(CLI::App& app, Context& context) {
-  auto given = std::make_shared<Options>();
+  auto given = std::make_shared<LogArgs>();
   CLI::App* verb =
       context.AddVerb(app, "log", "Lists what a journal holds, as far as it can be read",
                       "epochctl log /var/lib/config/journal --verify",

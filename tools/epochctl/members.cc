@@ -49,11 +49,11 @@ absl::Status Reap(Context& context, const std::string& given) {
   return absl::OkStatus();
 }
 
-struct ExpelOptions {
+struct ExpelArgs {
   std::string region, slot;
 };
 
-absl::Status Expel(Context& context, ExpelOptions given) {
+absl::Status Expel(Context& context, ExpelArgs given) {
   if (absl::Status s = context.ShiftIfDefault(given.region, given.slot, "SLOT"); !s.ok()) return s;
   const auto slot = ParseNumber("SLOT", given.slot, detail::kMaxParticipants - 1);
   if (!slot.ok()) return slot.status();
@@ -79,11 +79,11 @@ absl::Status Expel(Context& context, ExpelOptions given) {
 
 volatile sig_atomic_t stop_serving = 0;
 
-struct ServeOptions {
+struct ServeArgs {
   std::string region, duration = "inf", name = "epochctl serve";
 };
 
-absl::Status Serve(Context& context, const ServeOptions& given) {
+absl::Status Serve(Context& context, const ServeArgs& given) {
   const auto duration = ParseDuration("--duration", given.duration);
   if (!duration.ok()) return duration.status();
   const absl::StatusOr<Region> region = OpenForWriting(context, given.region);
@@ -107,7 +107,7 @@ absl::Status Serve(Context& context, const ServeOptions& given) {
 }  // namespace
 
 void AddServe(CLI::App& app, Context& context) {
-  auto given = std::make_shared<ServeOptions>();
+  auto given = std::make_shared<ServeArgs>();
   CLI::App* verb = context.AddVerb(app, "serve", "Writes the journal for participants that can not",
                                    "epochctl serve config",
                                    [&context, given] { return Serve(context, *given); });
@@ -130,7 +130,7 @@ void AddReap(CLI::App& app, Context& context) {
 }
 
 void AddExpel(CLI::App& app, Context& context) {
-  auto given = std::make_shared<ExpelOptions>();
+  auto given = std::make_shared<ExpelArgs>();
   CLI::App* verb = context.AddVerb(app, "expel", "Takes a slot away from its participant",
                                    "epochctl expel config 3",
                                    [&context, given] { return Expel(context, *given); });

@@ -12,7 +12,7 @@
 namespace epoch::ctl {
 namespace {
 
-struct Options {
+struct PutArgs {
   std::string region, file, expect, timeout, token, straggler;
   std::string name = "epochctl put";
   bool agree = false;
@@ -45,7 +45,7 @@ absl::StatusOr<std::string> ReadAll(const std::string& file, std::uint64_t most)
   }
 }
 
-absl::Status ReadAgreement(const Options& given, CommitOptions& options) {
+absl::Status ReadAgreement(const PutArgs& given, CommitOptions& options) {
   options.agreement = given.agree ? Agreement::kAllVoters : Agreement::kNone;
   options.fence = given.fence;
   if (!given.timeout.empty()) {
@@ -67,7 +67,7 @@ absl::Status ReadAgreement(const Options& given, CommitOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status Put(Context& context, Options given) {
+absl::Status Put(Context& context, PutArgs given) {
   if (absl::Status s = context.ShiftIfDefault(given.region, given.file, "FILE"); !s.ok()) return s;
   const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
   if (!name.ok()) return name.status();
@@ -117,7 +117,7 @@ absl::Status Put(Context& context, Options given) {
 }  // namespace
 
 void AddPut(CLI::App& app, Context& context) {
-  auto given = std::make_shared<Options>();
+  auto given = std::make_shared<PutArgs>();
   CLI::App* verb = context.AddVerb(app, "put", "Commits a file or standard input as the next state",
                                    "epochctl put config config.json --expect 41\n"
                                    "  epochctl put config config.json --agree --timeout 2s",

@@ -12,7 +12,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct RecoverArgs {
   std::string directory, region, timeout;
   GeometryOptions geometry;
   bool dry_run = false;
@@ -47,7 +47,7 @@ struct Plan {
   std::string region_path;
 };
 
-absl::StatusOr<Plan> MakePlan(const Context& context, const Options& given) {
+absl::StatusOr<Plan> MakePlan(const Context& context, const RecoverArgs& given) {
   Plan plan;
   const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
   if (!name.ok()) return name.status();
@@ -83,7 +83,7 @@ absl::StatusOr<Plan> MakePlan(const Context& context, const Options& given) {
   return plan;
 }
 
-void Report(Context& context, const Plan& plan, const Region* region) {
+void ReportPlan(Context& context, const Plan& plan, const Region* region) {
   const journal::SegmentScan& scan = plan.scan;
   const Epoch epoch = region == nullptr ? scan.epoch : region->epoch();
   if (context.json()) {
@@ -114,23 +114,23 @@ void Report(Context& context, const Plan& plan, const Region* region) {
   }
 }
 
-absl::Status Recover(Context& context, const Options& given) {
+absl::Status Recover(Context& context, const RecoverArgs& given) {
   const absl::StatusOr<Plan> plan = MakePlan(context, given);
   if (!plan.ok()) return plan.status();
   if (given.dry_run) {
-    Report(context, *plan, nullptr);
+    ReportPlan(context, *plan, nullptr);
     return absl::OkStatus();
   }
   const absl::StatusOr<Region> region = Region::Restore(plan->region_path, plan->options);
   if (!region.ok()) return Explain(region.status(), plan->region_path);
-  Report(context, *plan, &*region);
+  ReportPlan(context, *plan, &*region);
   return absl::OkStatus();
 }
 
 }  // namespace
 
 void AddRecover(CLI::App& app, Context& context) {
-  auto given = std::make_shared<Options>();
+  auto given = std::make_shared<RecoverArgs>();
   CLI::App* verb = context.AddVerb(app, "recover", "Makes a region anew from its journal",
                                    "epochctl recover /var/lib/config/journal config",
                                    [&context, given] { return Recover(context, *given); });

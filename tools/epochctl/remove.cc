@@ -14,7 +14,7 @@
 namespace epoch::ctl {
 namespace {
 
-struct Options {
+struct RemoveArgs {
   std::string region;
   bool force = false;
   bool with_journal = false;
@@ -112,7 +112,7 @@ absl::Status RemoveJournal(const OwnedJournal& owned) {
   return absl::OkStatus();
 }
 
-absl::Status Remove(Context& context, const Options& given) {
+absl::Status Remove(Context& context, const RemoveArgs& given) {
   const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
   if (!name.ok()) return name.status();
   const absl::StatusOr<std::string> path = detail::RegionPath(*name);
@@ -144,7 +144,7 @@ absl::Status Remove(Context& context, const Options& given) {
 }  // namespace
 
 void AddRemove(CLI::App& app, Context& context) {
-  auto given = std::make_shared<Options>();
+  auto given = std::make_shared<RemoveArgs>();
   CLI::App* verb =
       context.AddVerb(app, "rm", "Removes a region that nobody is in", "epochctl rm config",
                       [&context, given] { return Remove(context, *given); });

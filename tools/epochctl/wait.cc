@@ -11,7 +11,7 @@
 namespace epoch::ctl {
 namespace {
 
-struct Options {
+struct WaitArgs {
   std::string region, epoch, timeout = "inf", stage = "committed";
 };
 
@@ -72,7 +72,7 @@ absl::StatusOr<Epoch> Await(const Region& region, Epoch epoch, bool converged,
   }
 }
 
-absl::Status Wait(Context& context, const Options& given) {
+absl::Status Wait(Context& context, const WaitArgs& given) {
   const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
   if (!name.ok()) return name.status();
   const auto epoch = ParseNumber("--epoch", given.epoch, detail::kMaxEpoch);
@@ -102,7 +102,7 @@ absl::Status Wait(Context& context, const Options& given) {
 }  // namespace
 
 void AddWait(CLI::App& app, Context& context) {
-  auto given = std::make_shared<Options>();
+  auto given = std::make_shared<WaitArgs>();
   CLI::App* verb = context.AddVerb(app, "wait", "Waits until a region has reached an epoch",
                                    "epochctl wait config --epoch 42 --for converged --timeout 2s",
                                    [&context, given] { return Wait(context, *given); });
