@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 
+#include "tests/planted/plant.h"
 #include "tests/sim/campaign.h"
 #include "tests/sim/exhaustive.h"
 #include "tests/sim/shrink.h"
@@ -78,7 +79,7 @@ int main(int argc, char** argv) {
                                                               {"stragglers", Mode::kStragglers},
                                                               {"members", Mode::kMembers},
                                                               {"folders", Mode::kFolders}}));
-  app.add_option("--plant", planted, "with this bug, in a build that has it");
+  app.add_option("--plant", planted, "with this bug of tests/planted");
   app.add_flag("--trace", trace, "with --seed: print every step, and what each load saw");
   app.add_flag("--shrink", shrink, "with --seed: find what the failure needs");
   app.add_flag("--progress", budget.progress, "say now and then how far it is");
@@ -89,7 +90,7 @@ int main(int argc, char** argv) {
       "take an order away: a barrier's letter, the name of a site, all; list: print them");
   CLI11_PARSE(app, argc, argv);
   if (budget.points != 0 && seconds->count() == 0) budget.seconds = 1e9;
-  epoch::sim::planted = planted;
+  epoch::Plant(planted);
   if (weaken == "list") {
     epoch::sim::ListSites();
     return 0;
