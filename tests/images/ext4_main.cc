@@ -22,6 +22,7 @@
 #include "tests/images/device_log.h"
 #include "tests/images/ext4_workload.h"
 #include "tests/images/rig.h"
+#include "tests/planted/plant.h"
 #include "tests/sim/random.h"
 
 namespace epoch::images {
@@ -40,7 +41,7 @@ struct Options {
   std::uint64_t per_recording = 400;
   unsigned jobs = 1;
   bool progress = false;
-  std::string slow_disk;
+  std::string slow_disk, planted;
 };
 
 struct Tally {
@@ -298,7 +299,9 @@ int Main(int argc, char** argv) {
   app.add_option("--jobs", options.jobs, "Processes at a time");
   app.add_option("--slow-disk", options.slow_disk, "The program epoch_slow_disk")->required();
   app.add_flag("--progress", options.progress, "A line on stderr now and then");
+  app.add_option("--plant", options.planted, "With this bug of tests/planted");
   CLI11_PARSE(app, argc, argv);
+  Plant(options.planted);
   return Campaign(options);
 }
 

@@ -17,6 +17,7 @@
 #include "core/journal/segment.h"
 #include "epoch/epoch.h"
 #include "tests/images/rig.h"
+#include "tests/planted/plant.h"
 
 namespace epoch::images {
 namespace {
@@ -141,6 +142,7 @@ int Main(const std::string& slow_disk) {
 }  // namespace epoch::images
 
 int main(int argc, char** argv) {
-  if (argc != 2) return 1;
+  if (argc != 2 && argc != 3) return 1;
+  if (argc == 3) epoch::Plant(argv[2]);
   return epoch::images::Main(argv[1]);
 }

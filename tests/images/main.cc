@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "tests/images/checker.h"
+#include "tests/planted/plant.h"
 
 namespace epoch::images {
 namespace {
@@ -43,7 +44,7 @@ struct Options {
   unsigned jobs = 1;
   bool progress = false;
   bool stop_at_first = false;
-  std::string state;
+  std::string state, planted;
 };
 
 Job Start(std::uint64_t seed, std::uint64_t count, std::uint64_t per_cut) {
@@ -187,7 +188,9 @@ int Main(int argc, char** argv) {
   app.add_option("--state", options.state, "Goes on where this file says");
   app.add_flag("--progress", options.progress, "A line on stderr now and then");
   app.add_flag("--stop-at-first", options.stop_at_first, "Stop when something is lost or torn");
+  app.add_option("--plant", options.planted, "With this bug of tests/planted");
   CLI11_PARSE(app, argc, argv);
+  Plant(options.planted);
   return Campaign(options).Run();
 }
 

@@ -161,10 +161,6 @@ inline ssize_t pwrite(int fd, const void* from, std::size_t size, std::int64_t o
 inline ssize_t pwritev2(int fd, const iovec* pieces, int, std::int64_t offset, int flags) {
   return TheDisk().Write(fd, pieces->iov_base, pieces->iov_len, offset, (flags & RWF_DSYNC) != 0);
 }
-// For a planted bug: a write that nobody waits for.
-inline ssize_t submit_only(int fd, const iovec* pieces, int, std::int64_t offset, int) {
-  return TheDisk().Begin(fd, pieces->iov_base, pieces->iov_len, offset, true).result;
-}
 inline int fsync(int fd) { return TheDisk().Sync(fd); }
 inline int fdatasync(int fd) { return TheDisk().Sync(fd); }
 inline int posix_fallocate(int fd, std::int64_t, std::int64_t size) {

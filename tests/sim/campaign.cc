@@ -22,10 +22,6 @@ struct Job {
   Totals totals;
 };
 
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 [[noreturn]] void PlayBatch(Job& job, Mode mode, std::uint64_t batch) {
   for (std::uint64_t i = 0; i < batch && job.totals.violations == 0; ++i) {
     job.playing = job.first + i;
@@ -64,6 +60,10 @@ void SaveState(const std::string& path, std::uint64_t seed, const Totals& totals
 }
 
 }  // namespace
+
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 Totals RunCampaign(const Budget& budget) {
   Totals totals;

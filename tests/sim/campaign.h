@@ -25,6 +25,9 @@ struct Totals {
   std::uint64_t first_bad = 0;  // seed
 };
 
+// Of a clock that only goes forward.
+double Seconds();
+
 // `totals.points` and so on include what `state_path` says of earlier calls.
 Totals RunCampaign(const Budget& budget);
 

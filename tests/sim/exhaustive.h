@@ -6,9 +6,8 @@
 
 namespace epoch::sim {
 
-// Each case gets an equal share of what is left of `seconds`, and says whether it was played to its
-// end.
-Totals PlayAllSmallCases(double seconds);
+// Of each case at most so many schedules; says whether those were all.
+Totals PlayAllSmallCases(std::uint64_t schedules);
 
 }  // namespace epoch::sim
 

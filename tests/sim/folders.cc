@@ -29,7 +29,7 @@ class FolderWorld {
     stage_.disk.on_unlink = [this](const std::string& path) { stage_.history.Unlinked(path); };
     stage_.engine.describe = [this](const void* at, std::uint64_t value) {
       for (std::size_t i = views_.size(); i-- > 0;) {
-        const std::string name = NameOfWord(views_[i], at, value);
+        const std::string name = naming::NameOfWord(views_[i], at, value);
         if (!name.empty()) return absl::StrCat("#", i, " ", name);
       }
       return absl::StrCat("new = ", value);

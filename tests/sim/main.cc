@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 
+#include "tests/planted/plant.h"
 #include "tests/sim/campaign.h"
 #include "tests/sim/exhaustive.h"
 #include "tests/sim/shrink.h"
@@ -54,8 +55,10 @@ int main(int argc, char** argv) {
   std::string seed, weaken, planted;
   std::uint64_t attempt = 0;
   bool trace = false, shrink = false, exhaustive = false;
-  app.add_option("--seconds", budget.seconds, "how long to play (10)");
-  app.add_option("--points", budget.points, "end after so many scheduling points, too");
+  std::uint64_t schedules = UINT64_MAX;
+  const auto* seconds = app.add_option("--seconds", budget.seconds, "how long to play (10)");
+  app.add_option("--points", budget.points,
+                 "end after so many scheduling points; then there is no limit of time by default");
   app.add_option("--seed", seed, "play one: a number, or what the shrinker printed");
   app.add_option("--first-seed", budget.first_seed, "where to begin (1)");
   app.add_option("--try", attempt, "play this seed before the others");
@@ -76,16 +79,18 @@ int main(int argc, char** argv) {
                                                               {"stragglers", Mode::kStragglers},
                                                               {"members", Mode::kMembers},
                                                               {"folders", Mode::kFolders}}));
-  app.add_option("--plant", planted, "with this bug, in a build that has it");
+  app.add_option("--plant", planted, "with this bug of tests/planted");
   app.add_flag("--trace", trace, "with --seed: print every step, and what each load saw");
   app.add_flag("--shrink", shrink, "with --seed: find what the failure needs");
   app.add_flag("--progress", budget.progress, "say now and then how far it is");
   app.add_flag("--exhaustive", exhaustive, "play all schedules of small cases");
+  app.add_option("--schedules", schedules, "with --exhaustive: at most so many of a case (all)");
   app.add_option(
       "--weaken", weaken,
       "take an order away: a barrier's letter, the name of a site, all; list: print them");
   CLI11_PARSE(app, argc, argv);
-  epoch::sim::planted = planted;
+  if (budget.points != 0 && seconds->count() == 0) budget.seconds = 1e9;
+  epoch::Plant(planted);
   if (weaken == "list") {
     epoch::sim::ListSites();
     return 0;
@@ -104,7 +109,7 @@ int main(int argc, char** argv) {
     return PlayOne(what, trace, shrink);
   }
   if (exhaustive) {
-    const auto totals = epoch::sim::PlayAllSmallCases(budget.seconds);
+    const auto totals = epoch::sim::PlayAllSmallCases(schedules);
     return Summary(totals.points, totals.schedules, totals.violations);
   }
   epoch::sim::Totals totals;

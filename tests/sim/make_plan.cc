@@ -220,7 +220,7 @@ Plan PlanFor(std::uint64_t seed, Mode mode) {
   }
   if (MakeSpecial(plan, mode, random)) return plan;
   if (mode == Mode::kVotes || (mode == Mode::kMixed && Random(seed ^ kVotes).OneIn(3))) {
-    Agreements(plan, random);
+    VotesAndFences(plan, random);
     return plan;
   }
   plan.durable = mode == Mode::kMixed ? random.OneIn(2) : mode == Mode::kDurable;

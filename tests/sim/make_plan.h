@@ -13,7 +13,7 @@ void AddFaults(Plan& plan, Random& random);
 void CheckpointFolders(Plan& plan, Random& random);
 
 // Plans in which others have to agree.
-void Agreements(Plan& plan, Random& random);
+void VotesAndFences(Plan& plan, Random& random);
 
 // The plan of a mode that is about one subject. False: it is none of these.
 bool MakeSpecial(Plan& plan, Mode mode, Random& random);

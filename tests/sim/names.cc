@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/journal_hook.h"
 
-namespace epoch::sim {
+namespace epoch::sim::naming {
 namespace {
 
 using detail::Control;
@@ -155,4 +155,4 @@ std::string NameOfWord(const detail::RegionView& view, const void* at, std::uint
   return "";
 }
 
-}  // namespace epoch::sim
+}  // namespace epoch::sim::naming

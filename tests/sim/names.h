@@ -7,11 +7,11 @@
 
 #include "epoch/detail/layout.h"
 
-namespace epoch::sim {
+namespace epoch::sim::naming {
 
 // Empty if `at` is no word of this region.
 std::string NameOfWord(const detail::RegionView& view, const void* at, std::uint64_t value);
 
-}  // namespace epoch::sim
+}  // namespace epoch::sim::naming
 
 #endif  // EPOCH_TESTS_SIM_NAMES_H_

@@ -37,7 +37,7 @@ OpKind AnyAgreement(Random& random, Subject subject) {
 
 }  // namespace
 
-void Agreements(Plan& plan, Random& random) {
+void VotesAndFences(Plan& plan, Random& random) {
   Settings& s = plan.settings;
   plan.agrees = true;
   plan.durable = random.OneIn(3);
@@ -134,7 +134,7 @@ void Listeners(Plan& plan, Random& random) {
       kBusy,        kBusy,         kAnswerLater,   kAwaitConverged, kAwaitConverged,
       kExpel,       kRead,         kDropDraft};
   Settings& s = plan.settings;
-  Agreements(plan, random);
+  VotesAndFences(plan, random);
   s.processes = 2 + static_cast<int>(random.Below(2));
   s.faults.clear();
   s.forked_child = false;

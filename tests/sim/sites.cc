@@ -30,7 +30,9 @@ class Source {
   Source(const std::filesystem::path& root, const std::string& file) : file_(file) {
     std::ifstream in(root / file);
     for (std::string line; std::getline(in, line);) {
-      lines_.push_back(line.substr(0, line.find("//")));
+      // What only a planted bug does is no site.
+      const bool planted = absl::EndsWith(line, "// planted");
+      lines_.push_back(planted ? "" : line.substr(0, line.find("//")));
     }
   }
 

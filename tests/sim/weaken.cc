@@ -1,6 +1,5 @@
 #include "tests/sim/weaken.h"
 
-#include <chrono>
 #include <cstdio>
 #include <vector>
 
@@ -9,10 +8,6 @@
 
 namespace epoch::sim {
 namespace {
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 const BarrierSite* BarrierAt(const Site& site) {
   for (const BarrierSite& barrier : BarrierSites()) {

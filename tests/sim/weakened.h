@@ -18,10 +18,6 @@ struct WeakenedSite {
 };
 inline WeakenedSite weakened_site;
 
-// Of the bugs that are planted together, the one that is there in this run.
-inline std::string_view planted;
-inline bool Planted(std::string_view name) { return planted == name; }
-
 inline bool SomethingIsWeakened() { return weakened_site.last_line != 0; }
 inline bool IsWeakened(const std::source_location& at) {
   return at.line() >= weakened_site.first_line && at.line() <= weakened_site.last_line &&

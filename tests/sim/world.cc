@@ -104,7 +104,7 @@ class World {
 
   std::string Describe(const void* at, std::uint64_t value) const {
     for (std::size_t i = stage_.incarnations.size(); i-- > 0;) {
-      const std::string name = NameOfWord(stage_.incarnations[i].view, at, value);
+      const std::string name = naming::NameOfWord(stage_.incarnations[i].view, at, value);
       if (!name.empty()) return i == 0 ? name : absl::StrCat("#", i, " ", name);
     }
     return absl::StrCat("new+", static_cast<const std::byte*>(at) - Arena(), " = ", value);

@@ -93,9 +93,10 @@ class Collectives {
           !voter.In(began_ns, TimeOf(claim.place))) {
         continue;
       }
-      const bool in = std::ranges::any_of(gathered.parts, [&](const Gathered::Part& part) {
-        return part.slot == member.slot && part.generation == member.generation;
-      });
+      const auto is_of = [&owner = member](const Gathered::Part& part) {
+        return part.slot == owner.slot && part.generation == owner.generation;
+      };
+      const bool in = std::ranges::any_of(gathered.parts, is_of);
       if (!in) {
         Report("G5", "a contribution is missing:", {gathered.place, voter.place, claim.place});
       }

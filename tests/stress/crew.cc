@@ -18,10 +18,11 @@
 
 namespace epoch::stress {
 
-Crew::Crew(std::string directory, std::vector<std::string> programs, LogWriter& log, Random& random,
-           Tally& tally)
+Crew::Crew(std::string directory, std::vector<std::string> programs, std::string planted,
+           LogWriter& log, Random& random, Tally& tally)
     : directory_(std::move(directory)),
       programs_(std::move(programs)),
+      planted_(std::move(planted)),
       log_(log),
       random_(random),
       tally_(tally) {
@@ -36,8 +37,12 @@ void Crew::Start(bool to_finish) {
   const std::string& program = programs_[random_.Below(programs_.size())];
   const std::string number = std::to_string(serial);
   const std::string words = directory_ + "/words.txt";
-  const char* const argv[] = {program.c_str(), directory_.c_str(), number.c_str(),
-                              to_finish ? "finish" : nullptr, nullptr};
+  const char* const argv[] = {program.c_str(),
+                              directory_.c_str(),
+                              number.c_str(),
+                              to_finish ? "finish" : "live",
+                              planted_.empty() ? nullptr : planted_.c_str(),
+                              nullptr};
   Log(Kind::kStarted, serial);
   const pid_t parent = getpid();
   const pid_t pid = fork();

@@ -24,8 +24,9 @@ class Crew {
     std::uint64_t stops = 0;
   };
 
-  Crew(std::string directory, std::vector<std::string> programs, LogWriter& log, Random& random,
-       Tally& tally);
+  // `planted`: a bug that the programs are asked for, or none.
+  Crew(std::string directory, std::vector<std::string> programs, std::string planted,
+       LogWriter& log, Random& random, Tally& tally);
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
   ~Crew();
@@ -60,6 +61,7 @@ class Crew {
 
   const std::string directory_;
   const std::vector<std::string> programs_;
+  const std::string planted_;
   LogWriter& log_;
   Random& random_;
   Tally& tally_;

@@ -10,7 +10,6 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-constexpr auto kAborted = absl::StatusCode::kAborted;
 constexpr std::uint32_t kA = 1, kB = 2;
 
 class HistoryCheckTest : public testing::Test {

@@ -36,7 +36,7 @@ struct Flags {
   bool only_volatile = false;
   bool keep = false;
   bool discard = false;
-  std::string agent;  // another program than Epoch as it is
+  std::string planted;  // a bug that all processes have
 };
 
 class Stress {
@@ -45,7 +45,7 @@ class Stress {
     const fs::path here = fs::read_symlink("/proc/self/exe").parent_path();
     checker_ = here / "epoch_history_check";
     agents_ = {here / "epoch_stress_agent", here / "epoch_stress_agent_points"};
-    if (!flags.agent.empty()) agents_ = {flags.agent};
+    if (!flags.planted.empty()) agents_ = {here / "epoch_stress_agent_points"};
     std::vector<std::string> programs = agents_;
     programs.push_back(checker_);
     for (const std::string& program : programs) {
@@ -107,6 +107,7 @@ class Stress {
                            .journal = durable ? journal : "",
                            .programs = agents_,
                            .checker = checker_,
+                           .planted = flags_.planted,
                            .processes = flags_.processes,
                            .voted = flags_.voted,
                            .until_ns = until_ns};
@@ -163,7 +164,7 @@ int Main(int argc, char** argv) {
   app.add_flag("--volatile", flags.only_volatile, "volatile regions only")->excludes(durable);
   auto* keep = app.add_flag("--keep", flags.keep, "keep the logs even if they show no violation");
   app.add_flag("--discard", flags.discard, "keep no logs even if they show one")->excludes(keep);
-  app.add_option("--agent", flags.agent, "the program of the processes: one with a planted bug");
+  app.add_option("--plant", flags.planted, "a bug of tests/planted, which all processes have");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -64,7 +64,7 @@ bool Round::Play(Verdict& verdict) {
   spec_.Save(plan_.directory);
   {
     LogWriter log(LogPath(plan_.directory, 0));
-    Crew crew(plan_.directory, plan_.programs, log, random_, tally_);
+    Crew crew(plan_.directory, plan_.programs, plan_.planted, log, random_, tally_);
     for (unsigned i = 0; i < plan_.processes; ++i) crew.Start();
     if (!Disturbances(crew, log)) return false;
     crew.EndAll(kPatience);

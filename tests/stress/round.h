@@ -30,6 +30,7 @@ class Round {
     std::string journal;    // directory, or none for a volatile region
     std::vector<std::string> programs;
     std::string checker;
+    std::string planted{};  // a bug that they have
     unsigned processes = 8;
     bool voted = false;  // most transitions are
     std::int64_t until_ns = 0;

@@ -16,6 +16,8 @@
 
 namespace epoch::stress {
 
+inline constexpr auto kAborted = absl::StatusCode::kAborted;
+
 class Script {
  public:
   static constexpr std::uint64_t kIncarnation = 77;
