@@ -170,8 +170,9 @@ around() {
   esac
 }
 
+# A report ends its process with a code that no program here has for anything else.
 sanitizer_options() {
-  echo ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
+  echo ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:exitcode=99 \
     UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1:halt_on_error=1
 }
 

@@ -68,7 +68,7 @@ inline absl::StatusOr<Epoch> Advance(Participant& self, std::size_t size = kChec
 // without, before that is done. So this waits, once the segment is nearly full, if only until
 // `enough`. Call it after each commit.
 inline absl::Status AwaitSpare(
-    const Region& region, Participant& self,
+    const Region& region, const Participant& self,
     const std::function<bool()>& enough = [] { return false; }) {
   detail::Control& control = *region.mapping()->view().control;
   const auto end = [&] { return journal::BatchE::Unpack(journal::ReadRing(control).At(0).e); };
@@ -76,18 +76,17 @@ inline absl::Status AwaitSpare(
   if (end().end_block < full || !region.mapping()->port()->backend().starts_with("io_uring")) {
     return absl::OkStatus();
   }
-  absl::Status waited;
-  const bool named = Await([&] {
-    if (control.named_segment.Load() >= 2 * (end().segment + 1) || enough()) {
-      return true;  // by its spare's name
-    }
-    // Whoever waits for what does not come tends the journal meanwhile.
-    waited = self.Await(region.epoch() + 1, Stage::kCommitted, kSoon).status();
-    return !waited.ok() && !absl::IsDeadlineExceeded(waited);
+  const auto poisoned = [&] {
+    return detail::StateWord::Unpack(control.head.Load()).phase == detail::Phase::kPoisoned;
+  };
+  const bool over = Await([&] {
+    region.mapping()->port()->Rest(self.slot());                       // as whoever waits does
+    return control.named_segment.Load() >= 2 * (end().segment + 1) ||  // by its spare's name
+           enough() || poisoned();
   });
-  if (!named) return absl::DeadlineExceededError("there is no spare");
-  return absl::IsDeadlineExceeded(waited) ? absl::OkStatus() : waited;
+  return over ? absl::OkStatus() : absl::DeadlineExceededError("there is no spare");
 }
+
 // Advance, for tests of what a spare brings about.
 inline absl::StatusOr<Epoch> AdvanceWithSpare(const Region& region, Participant& self) {
   absl::StatusOr<Epoch> made = Advance(self);

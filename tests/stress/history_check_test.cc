@@ -28,7 +28,7 @@ TEST_F(HistoryCheckTest, sound_history_has_no_violation) {
   script.Update(kA, 1, 101, 102, 1);
   script.See(kB, Kind::kSeenAgain, 1, 101);
   script.Unpin(kB);
-  script.CommitExpecting(kB, 1, 0, 201, kAborted);
+  script.CommitExpecting(kB, 1, 0, 201, absl::StatusCode::kAborted);
   script.CommitExpecting(kB, 2, 3, 202);
   script.Look(kA, 3, 202);
   EXPECT_THAT(script.Broken(), IsEmpty());
@@ -161,7 +161,7 @@ TEST_F(HistoryCheckTest, unacknowledged_commit_that_is_not_the_successor_it_was_
 
 TEST_F(HistoryCheckTest, refused_content_that_is_seen) {
   script.Commit(kA, 1, 101);
-  script.CommitExpecting(kB, 1, 0, 201, kAborted);
+  script.CommitExpecting(kB, 1, 0, 201, absl::StatusCode::kAborted);
   script.Look(kA, 2, 201);
   EXPECT_THAT(script.Broken(), ElementsAre("G4"));
 }

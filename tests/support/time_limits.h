@@ -13,10 +13,10 @@ namespace epoch::test {
 
 // A guard against hangs, for what has to happen, or to succeed: no load makes anything take so
 // long. Never what is asserted.
-inline constexpr absl::Duration kLong = absl::Minutes(30);
-inline constexpr int kLong_s = 30 * 60;
+inline constexpr absl::Duration kLong = absl::Minutes(15);
+inline constexpr int kLong_s = 15 * 60;
 inline constexpr int kLong_ms = kLong_s * 1000;
-inline constexpr char kLongText[] = "30m";  // for epochctl
+inline constexpr char kLongText[] = "15m";  // for epochctl
 
 // A deadline that has to pass, since what is waited for can not come. What is asserted is the
 // error, and nothing that must have happened before.

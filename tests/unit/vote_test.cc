@@ -590,8 +590,9 @@ TEST_F(CollectiveTest, stragglers_may_be_expelled) {
 }
 
 TEST_F(CollectiveTest, too_few_contributions_are_counted) {
-  const CollectiveOptions three{.timeout = kSoon, .contributions = 3};
-  for (const Result& r : Together({Part(1, "a", three), Part(1, "b", three)})) {
+  const CollectiveOptions soon{.timeout = kSoon, .contributions = 3};
+  const CollectiveOptions patient{.timeout = kLong, .contributions = 3};
+  for (const Result& r : Together({AfterAnother(Part(1, "a", soon)), Part(1, "b", patient)})) {
     EXPECT_FAILS(r, kDeadlineExceeded, "of 3");
   }
 }

@@ -234,7 +234,9 @@ absl::StatusOr<DemoResult> Naively(const DemoArgs& given, const Workplace& place
     }
   }
   std::ifstream file(place.naive_file(), std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  std::ostringstream read;
+  read << file.rdbuf();
+  const std::string bytes = read.str();
   if (absl::Status s = Judge(std::as_bytes(std::span(bytes)), input.chunks.size(), plain, result);
       !s.ok()) {
     return s;

@@ -81,7 +81,9 @@ absl::StatusOr<Input> LoadInput(const std::string& directory, std::size_t chunk_
     if (!file) {
       return absl::PermissionDeniedError(absl::StrCat("can not read ", path.string()));
     }
-    input.text.append(std::istreambuf_iterator<char>(file), {});
+    std::ostringstream read;
+    read << file.rdbuf();
+    input.text += read.str();
     input.text += '\n';
     ++input.files;
   }
