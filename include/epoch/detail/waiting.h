@@ -153,7 +153,7 @@ class Waiting : public Helping {
         return absl::DeadlineExceededError(
             absl::StrCat("the region is at epoch ", head.epoch, ", not yet at ", epoch,
                          StateWord::Unpack(tail_word).epoch >= epoch
-                             ? "; the transition is accepted and its outcome pending"
+                             ? "; that epoch is accepted and its outcome pending"
                              : "",
                          stalled));
       }
