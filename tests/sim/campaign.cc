@@ -8,6 +8,8 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <sstream>
 #include <vector>
 
 #include "tests/sim/world.h"
@@ -22,15 +24,17 @@ struct Job {
   Totals totals;
 };
 
-[[noreturn]] void PlayBatch(Job& job, Mode mode, std::uint64_t batch) {
-  for (std::uint64_t i = 0; i < batch && job.totals.violations == 0; ++i) {
+// `most`: no further seed after so many points.
+[[noreturn]] void PlayBatch(Job& job, Mode mode, std::uint64_t batch, std::uint64_t most) {
+  for (std::uint64_t i = 0; i < batch && job.totals.violations == 0 && job.totals.points < most;
+       ++i) {
     job.playing = job.first + i;
     const Outcome o = Play(PlanFor(job.playing, mode));
     job.totals.points += o.steps;
     job.totals.transitions += o.transitions;
     ++job.totals.schedules;
     if (o.violation.empty()) continue;
-    std::printf("seed %lu: %s\n", job.playing, o.violation.c_str());
+    std::printf("seed %lu, mode %s: %s\n", job.playing, NameOf(mode), o.violation.c_str());
     job.totals.first_bad = job.playing;
     ++job.totals.violations;
   }
@@ -88,7 +92,12 @@ Totals RunCampaign(const Budget& budget) {
       slots[i] = {0, seed, seed, {}};
       seed += budget.batch;
       const pid_t child = fork();
-      if (child == 0) PlayBatch(slots[i], budget.mode, budget.batch);
+      if (child == 0) {
+        // Several jobs end their batches: what the others find does not reach them.
+        const bool bounded = jobs == 1 && budget.points != 0;
+        PlayBatch(slots[i], budget.mode, budget.batch,
+                  bounded ? budget.points - totals.points : UINT64_MAX);
+      }
       if (child < 0) std::abort();
       slots[i].pid = child;
       ++running;
@@ -100,10 +109,11 @@ Totals RunCampaign(const Budget& budget) {
       Job& job = slots[i];
       if (job.pid != ended) continue;
       --running;
+      if (jobs == 1) seed = job.first + job.totals.schedules;
       job.pid = 0;
       if (status != 0) {
-        std::printf("seed %lu: ended its process (%s %d)\n", job.playing,
-                    WIFSIGNALED(status) ? "signal" : "status",
+        std::printf("seed %lu, mode %s: ended its process (%s %d)\n", job.playing,
+                    NameOf(budget.mode), WIFSIGNALED(status) ? "signal" : "status",
                     WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
         job.totals.first_bad = job.playing;
         ++job.totals.violations;
@@ -133,6 +143,70 @@ Totals RunCampaign(const Budget& budget) {
   }
   munmap(slots, jobs * sizeof(Job));
   return totals;
+}
+
+namespace {
+
+struct NamedMode {
+  const char* name;
+  Mode mode;
+};
+constexpr NamedMode kModes[] = {{"mixed", Mode::kMixed},           {"volatile", Mode::kVolatile},
+                                {"durable", Mode::kDurable},       {"readers", Mode::kReaders},
+                                {"writers", Mode::kWriters},       {"votes", Mode::kVotes},
+                                {"listeners", Mode::kListeners},   {"aborts", Mode::kAborts},
+                                {"stragglers", Mode::kStragglers}, {"members", Mode::kMembers},
+                                {"folders", Mode::kFolders}};
+
+}  // namespace
+
+std::optional<Mode> ModeNamed(std::string_view name) {
+  for (const NamedMode& known : kModes) {
+    if (name == known.name) return known.mode;
+  }
+  return std::nullopt;
+}
+
+const char* NameOf(Mode mode) {
+  for (const NamedMode& known : kModes) {
+    if (mode == known.mode) return known.name;
+  }
+  return "";
+}
+
+bool Replay(const std::string& path, Totals& totals) {
+  std::ifstream file(path);
+  if (!file) {
+    std::fprintf(stderr, "sim: can not read %s\n", path.c_str());
+    return false;
+  }
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string seed, mode_name, why;
+    if (!(words >> seed) || seed[0] == '#') continue;
+    words >> mode_name;
+    std::getline(words >> std::ws, why);
+    const std::optional<Mode> mode = ModeNamed(mode_name);
+    Reduction what;
+    if (!mode.has_value() || !Parse(seed, *mode, what)) {
+      std::fprintf(stderr, "sim: %s: neither a seed nor a comment: %s\n", path.c_str(),
+                   line.c_str());
+      return false;
+    }
+    // Said first: a run may end this process.
+    std::printf("seed %s, mode %s: %s\n", seed.c_str(), mode_name.c_str(), why.c_str());
+    std::fflush(stdout);
+    const Outcome o = Play(Apply(what));
+    std::printf("  %lu points%s%s\n", o.steps, o.violation.empty() ? "" : ": ",
+                o.violation.c_str());
+    totals.points += o.steps;
+    totals.transitions += o.transitions;
+    ++totals.schedules;
+    if (o.violation.empty()) continue;
+    ++totals.violations;
+    if (totals.first_bad == 0) totals.first_bad = what.seed;
+  }
+  return true;
 }
 
 }  // namespace epoch::sim

@@ -31,6 +31,8 @@ std::byte* StackFor(int thread) {
   return stack;
 }
 
+constexpr std::int64_t kPoint_ns = 20;
+
 void Enter(ctx::transfer_t from) {
   // Set by SwitchTo just before the first jump into this fiber.
   auto* run = static_cast<std::function<void(ctx::transfer_t)>*>(from.data);
@@ -116,6 +118,7 @@ void Engine::ReleaseAllOf(int process, Clock& into) {
 bool Engine::Run(const Body& body) {
   body_ = &body;
   power_cut_ = false;
+  Progressed();
   std::function<void(ctx::transfer_t)> enter = [this](ctx::transfer_t from) {
     // Whoever jumped here first is the main context or another fiber.
     if (previous_ < 0) {
@@ -131,6 +134,7 @@ bool Engine::Run(const Body& body) {
     }
     At(current_).state = State::kEnded;
     Trace("ended");
+    Progressed();
     if (current_ < kMaxProcesses && on_reaped) on_reaped(current_);
     SwitchAway();
   };
@@ -225,7 +229,12 @@ int Engine::PickNext() {
       if (stopped && random_.OneIn(20)) steps_ += 100;
       continue;
     }
-    if (!stopped) return -1;
+    if (!stopped) {
+      for (int i = 0; i < limit_; ++i) {
+        if (At(i).state == State::kRunnable) Violation("G8: no progress: all wait for ever");
+      }
+      return -1;
+    }
     steps_ += 1000;
   }
 }
@@ -251,11 +260,13 @@ void Engine::CutPower() {
 void Engine::Kill(int process) {
   if (At(process).state != State::kRunnable) return;
   if (settings_.trace) std::fprintf(stderr, "%8lu p%d  KILLED\n", steps_, process);
+  Progressed();
   const bool itself = this->process() == process;
   for (Thread& p : threads_) {
     if (p.process == process && p.state == State::kRunnable) p.state = State::kDead;
   }
   const auto gone = [this, process] {
+    Progressed();
     if (on_reaped) on_reaped(process);
   };
   if (settings_.late_death && random_.OneIn(2)) {
@@ -266,13 +277,15 @@ void Engine::Kill(int process) {
   if (itself) SwitchAway();  // for good
 }
 
-void Engine::Stop(int process) {
+void Engine::Stop(int process, bool by_plan) {
   if (At(process).state != State::kRunnable) return;
   if (settings_.trace) std::fprintf(stderr, "%8lu p%d  STOPPED\n", steps_, process);
   const std::uint64_t until = steps_ + 200 + random_.Below(settings_.expected_steps * 2);
   for (int i = 0; i < limit_; ++i) {
     if (At(i).process == process) At(i).resume_step = until;
   }
+  stopped_until_ = std::max(stopped_until_, until);
+  stopped_by_plan_ |= by_plan;
   if (process != this->process()) return;
   SwitchAway();
   if (settings_.trace) std::fprintf(stderr, "%8lu p%d  RESUMED\n", steps_, process);
@@ -285,6 +298,7 @@ void Engine::Fork(int parent) {
     return;
   }
   if (settings_.trace) std::fprintf(stderr, "%8lu p%d  FORKS p%d\n", steps_, parent, child);
+  Progressed();
   if (on_fork) on_fork(parent, child);
   Begin(child, child);
 }
@@ -309,7 +323,7 @@ void Engine::InjectFaults(const char* label) {
         break;
       case FaultKind::kStop:
       case FaultKind::kStopAtPoint:
-        Stop(f.process);
+        Stop(f.process, true);
         break;
       case FaultKind::kFork:
         Fork(f.process);
@@ -338,14 +352,60 @@ bool Engine::TakeDiskFault(std::uint64_t mask, std::uint64_t& what) {
 void Engine::Step() {
   if (current_ < 0) return;  // set-up and verdict run outside of the fibers
   ++steps_;
-  now_ns_ += 20;
-  if (steps_ > settings_.step_limit || violated()) {
-    if (!violated()) Violation("G8: no progress: step limit reached");
-    End();
+  ++At(current_).turns;
+  ++At(current_).unpaused;
+  CountIdle();
+  if (steps_ > settings_.most_points) {
+    Violation("G8: no end: the run goes on and on");
   }
+  if (violated()) End();
   if (!faults_.empty()) InjectFaults(nullptr);
   if (next_event_ns_ <= now_ns_) RunEvents();
   Preempt();
+}
+
+void Engine::Progressed() {
+  idle_points_ = 0;
+  idle_ns_ = 0;
+  counted_ns_ = now_ns_;
+  for (Thread& p : threads_) p.turns = p.unpaused = 0;
+}
+
+void Engine::SaysHowFar(const void* at, std::uint64_t value) {
+  if (had_[at].insert(value).second) Progressed();
+}
+
+// What time a point takes, and whether this is one too many.
+void Engine::CountIdle() {
+  std::int64_t takes_ns = kPoint_ns;
+  if (steps_ < stopped_until_) {
+    now_ns_ += takes_ns;
+    counted_ns_ = now_ns_;
+    return;
+  }
+  if (stopped_until_ != 0) {
+    stopped_until_ = 0;
+    counted_ns_ = now_ns_;
+    if (std::exchange(stopped_by_plan_, false)) Progressed();
+  }
+  if (++idle_points_ > kPatientPoints) {
+    // 84 ms: no more is needed.
+    constexpr std::uint64_t kMostDoublings = 22;
+    takes_ns <<= std::min((idle_points_ - kPatientPoints) / kDoublingPoints, kMostDoublings);
+  }
+  now_ns_ += takes_ns;
+  idle_ns_ += now_ns_ - counted_ns_;
+  counted_ns_ = now_ns_;
+  if (idle_points_ < kIdlePoints || idle_ns_ < kIdle_ns) return;
+  const bool alone = At(current_).unpaused >= kIdlePoints;
+  for (int i = 0; i < limit_ && !alone; ++i) {
+    const Thread& p = At(i);
+    const bool asleep = p.blocked_on != nullptr || p.wake_ns == INT64_MAX;
+    if (p.state == State::kRunnable && !asleep && p.turns < kIdleTurns) return;
+  }
+  Violation("G8: no progress: nothing for " + std::to_string(idle_points_) + " points and " +
+            std::to_string(idle_ns_ / 1'000'000'000) + " s" +
+            (alone ? ", by one that never pauses" : ""));
 }
 
 void Engine::Preempt() {
@@ -385,6 +445,7 @@ void Engine::Preempt() {
 void Engine::Relax(std::int64_t nanos) {
   now_ns_ += nanos;
   if (current_ < 0) return;
+  At(current_).unpaused = 0;
   if (settings_.strategy == Strategy::kPriorities) At(current_).priority = --lowest_priority_;
   Step();
   if (!scripted()) return;
@@ -457,7 +518,7 @@ void Engine::AcquireFence(bool orders) {
 
 void Engine::Linger() {
   if (current_ < 0) return;
-  if (random_.OneIn(32)) Stop(process());
+  if (random_.OneIn(32)) Stop(process(), false);
   Step();
 }
 
@@ -491,6 +552,7 @@ void Engine::Sleep(std::int64_t nanos) {
   }
   Step();
   At(current_).wake_ns = now_ns_ + nanos;
+  At(current_).unpaused = 0;
   SwitchAway();
 }
 
@@ -502,6 +564,7 @@ void Engine::Wait(const void* word, std::uint32_t expected, std::int64_t nanos) 
   Thread& p = At(current_);
   p.waits_for = word;
   p.rung = false;
+  p.unpaused = 0;
   p.wake_ns = nanos > INT64_MAX - now_ns_ ? INT64_MAX : now_ns_ + nanos;
   if (settings_.trace) Trace("sleeps on the bell, at most %ld ns", nanos);
   SwitchAway();
@@ -537,6 +600,7 @@ void Engine::BlockUntil(const bool& done) {
     return;
   }
   At(current_).blocked_on = &done;
+  At(current_).unpaused = 0;
   SwitchAway();
   At(current_).blocked_on = nullptr;
 }

@@ -4,6 +4,27 @@
 // stop it for long, fork it, or cut the power. Where a process has several threads, so is every
 // mutex. Nothing depends on the wall clock, threads or addresses: a plan replays to
 // the step.
+//
+// A run that gets no further is a violation of G8. It gets further when
+//   - a word that says how far it is (`SaysHowFar` in names.h: head, tail, a slot's state, what a
+//     batch is, which segment has a durable name) takes a value that it never had in this run,
+//   - a region is made or restored,
+//   - an operation of a process returns, or an attempt to open its region (there are so many),
+//   - a process begins, ends, dies, is reaped or forked, or one that the plan has stopped goes on.
+// It does not by what a livelock goes on doing: bells, doors and whatever counts (ballots, rounds,
+// a cell's uses, a batch's place), guards, pins and votes, reads and writes of the disk, names of
+// files.
+//
+// No progress: so many points (`kIdlePoints`), so much virtual time (`kIdle_ns`), and so many
+// points of each thread that can go on at all (`kIdleTurns`). Or, in place of the last: so many
+// points (`kIdlePoints`) of one thread that neither slept nor gave way meanwhile; by priority it
+// may keep all others off, and that is its own doing. Points and time while a process is stopped do
+// not count: it will go on.
+//
+// The time is longer than anything under test waits. To get there in few points, each one takes
+// longer and longer, once a run has got no further for `kPatientPoints`: a machine that is slow for
+// all. Then each wait that has an end comes to it, and who waits without one is found. What gets
+// further for ever is ended by `Settings::most_points`, in other words.
 #ifndef EPOCH_TESTS_SIM_ENGINE_H_
 #define EPOCH_TESTS_SIM_ENGINE_H_
 
@@ -13,6 +34,8 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "tests/sim/memory.h"
@@ -21,6 +44,25 @@
 namespace epoch::sim {
 
 inline constexpr std::size_t kStackBytes = 256 * 1024;
+
+// What no progress is. What is waited for at most, in one operation and by all that take part:
+//
+//   30 s     a commit of a durable region    process.cc, Patience
+//   10 s     a draft, before it, for space   participant_core.h, kJournalPatience
+//   10 s     an attach, for a restorer       segment.cc, AttachNewest
+//   1 s      a folder, for its remover       folder.cc, kPatienceMs
+//   1 s      a batch of another              writer.cc, HelpIsDueIn: 3 * 300 ms + 100 ms
+//   1 s      a superseded region             region.h, 10 rounds of at most 100 ms
+//   0.8 s    a listener                      process_listener.cc, kSlices
+//   0.5 s    a vote, a fence, a collective   process_votes.cc, folder_process.cc; 20 ms of grace
+//   0.4 s    a write                         disk.cc, Latency
+//   64 ms    a slice                         bell.h, listener.h
+//
+// An operation without a deadline waits for others, each of which has one, or ends.
+inline constexpr std::int64_t kIdle_ns = 60'000'000'000;
+inline constexpr std::uint64_t kIdlePoints = 16'384, kIdleTurns = 100;
+// A point takes 20 ns; after so many idle ones, twice as long with each further `kDoublingPoints`.
+inline constexpr std::uint64_t kPatientPoints = 8'192, kDoublingPoints = 512;
 
 enum class Strategy {
   kUniform,     // at every point, with a rate of its own for each run, to any other thread
@@ -52,11 +94,11 @@ struct Settings {
   int processes = 3;  // a further one may be born by a fork
   bool forked_child = false;
   std::vector<Fault> faults;
-  std::uint64_t expected_steps = 2000;  // where PCT's change points lie
-  std::uint64_t step_limit = 300'000;   // more is a livelock
-  bool late_death = true;               // a lock may look held for a while after its holder's death
-  bool late_loads = false;              // relaxed loads may come after later loads
-  const char* lingers_in = nullptr;     // functions with this in their name are left, and late
+  std::uint64_t expected_steps = 2000;    // where PCT's change points lie
+  std::uint64_t most_points = 5'000'000;  // the last resort: more than any run takes
+  bool late_death = true;            // a lock may look held for a while after its holder's death
+  bool late_loads = false;           // relaxed loads may come after later loads
+  const char* lingers_in = nullptr;  // functions with this in their name are left, and late
   std::uint64_t linger_one_in = 4;
   bool trace = false;
   Script* script = nullptr;  // kScripted
@@ -79,6 +121,11 @@ class Engine {
   // Runs one fiber per process until each has ended or died, or the power is cut (then true).
   // May be called again: the next boot, with new processes.
   bool Run(const Body& body);
+
+  // The run has got further; see above.
+  void Progressed();
+  // So it has if a word that says how far it is never had that value.
+  void SaysHowFar(const void* at, std::uint64_t value);
 
   // A violation ends the run: the first one is kept.
   void Violation(const std::string& what);
@@ -171,6 +218,8 @@ class Engine {
     bool rung = false;                 // woken from its futex word
     const bool* blocked_on = nullptr;  // in the kernel until true
     std::uint64_t resume_step = 0;     // stopped until then
+    std::uint64_t turns = 0;           // its points since the last progress
+    std::uint64_t unpaused = 0;        // of these, those since it slept or gave way
     std::uint64_t priority = 0;
   };
   struct Event {
@@ -188,10 +237,11 @@ class Engine {
   }
   void Begin(int thread, int process);
   void Kill(int process);
-  void Stop(int process);
+  void Stop(int process, bool by_plan);
   void MayLingerIn(const char* function);
   void Fork(int parent);
   void RunEvents();
+  void CountIdle();
   void InjectFaults(const char* label);
   void Preempt();
   void SwitchAway();
@@ -219,6 +269,12 @@ class Engine {
   int preemptions_left_ = 0, stale_left_ = 0, crashes_left_ = 0;
   std::uint64_t steps_ = 0;
   std::int64_t now_ns_ = 1'000'000'000;
+  std::uint64_t stopped_until_ = 0;  // somebody is, until that step; 0: nobody
+  bool stopped_by_plan_ = false;
+  std::uint64_t idle_points_ = 0;  // since the last progress, without those of stops
+  std::int64_t idle_ns_ = 0;       // the same
+  std::int64_t counted_ns_ = 0;    // idle_ns_ is up to there
+  std::unordered_map<const void*, std::unordered_set<std::uint64_t>> had_;  // values, by word
   std::vector<Event> events_;
   std::int64_t next_event_ns_ = INT64_MAX;
   std::uint64_t event_order_ = 0;

@@ -82,13 +82,16 @@ Plan PlanOf(const Case& c, Script& script) {
 
 }  // namespace
 
-Totals PlayAllSmallCases(std::uint64_t most) {
+Totals PlayAllSmallCases(double seconds, std::uint64_t most) {
   Totals totals;
+  const double end = Seconds() + seconds;
+  std::size_t left = Cases().size(), complete_cases = 0;
   for (const Case& c : Cases()) {
     Script script;
+    const double until = Seconds() + (end - Seconds()) / static_cast<double>(left--);
     std::uint64_t schedules = 0, points = 0;
     bool complete = false;
-    while (schedules < most) {
+    while (Seconds() < until && (most == 0 || schedules < most)) {
       const Outcome o = Play(PlanOf(c, script));
       ++schedules;
       points += o.steps;
@@ -105,8 +108,105 @@ Totals PlayAllSmallCases(std::uint64_t most) {
     std::printf("%-32s preemptions %d stale %d crashes %d: %8lu schedules%s\n", c.name,
                 c.bounds.preemptions, c.bounds.stale_loads, c.bounds.crashes, schedules,
                 complete ? ", all" : ", not all");
+    std::fflush(stdout);
+    complete_cases += complete ? 1 : 0;
     totals.schedules += schedules;
     totals.points += points;
+  }
+  std::printf("sim: all schedules of %zu of %zu cases\n", complete_cases, Cases().size());
+  return totals;
+}
+
+namespace {
+
+struct SelfCheck {
+  const char* name;
+  const char* finds;          // how the violation begins; empty: there is none
+  std::uint64_t least, most;  // points, within which it ends
+  std::vector<std::vector<Op>> operations{};
+  std::vector<Fault> faults{};
+  std::uint64_t expected_steps = 2000;
+  std::uint64_t most_points = Settings{}.most_points;
+};
+
+std::vector<SelfCheck> SelfChecks() {
+  using enum OpKind;
+  const auto round = [](GoRound how) {
+    return std::vector<Op>{{kGoRound, static_cast<std::uint64_t>(how)}};
+  };
+  const std::vector<Op> commit = {{kCommit, 1}}, commits = {{kCommit, 1}, {kCommit, 2}};
+  constexpr const char* kNoProgress = "G8: no progress";
+  return {
+      {"one rings itself awake",
+       kNoProgress,
+       kIdlePoints,
+       30'000,
+       {round(GoRound::kRings), commits}},
+      {"two ring each other awake",
+       kNoProgress,
+       kIdlePoints,
+       30'000,
+       {round(GoRound::kRings), round(GoRound::kRings)}},
+      {"all look now and then",
+       kNoProgress,
+       kIdlePoints,
+       30'000,
+       {round(GoRound::kSleeps), round(GoRound::kSleeps), commits}},
+      {"two wait for 30 s", "", 10'000, 30'000, {round(GoRound::kLong), round(GoRound::kLong)}},
+      {"one spins for what nobody does",
+       kNoProgress,
+       kIdlePoints,
+       30'000,
+       {round(GoRound::kSpins), {}}},
+      {"one spins for another that is stopped for long",
+       "",
+       100'000,
+       2'000'000,
+       {commit, round(GoRound::kSpins), round(GoRound::kSpins)},
+       {{FaultKind::kStopAtPoint, 0, 1, 0, "publish.before_tail"}},
+       1'000'000},
+      {"one commits for ever",
+       "G8: no end",
+       200'000,
+       200'001,
+       {round(GoRound::kCommits), commit},
+       {},
+       2000,
+       200'000},
+  };
+}
+
+}  // namespace
+
+Totals CheckItself() {
+  Totals totals;
+  for (const SelfCheck& check : SelfChecks()) {
+    for (std::uint64_t schedule = 1; schedule <= 10; ++schedule) {
+      Plan plan;
+      plan.seed = schedule;
+      plan.joined = true;
+      plan.operations = check.operations;
+      plan.operations.resize(kMaxProcesses);
+      Settings& s = plan.settings;
+      s.schedule = schedule;
+      s.strategy = schedule % 2 == 0 ? Strategy::kPriorities : Strategy::kUniform;
+      s.processes = static_cast<int>(check.operations.size());
+      s.faults = check.faults;
+      s.expected_steps = check.expected_steps;
+      s.most_points = check.most_points;
+      const Outcome o = Play(plan);
+      totals.points += o.steps;
+      ++totals.schedules;
+      const bool found =
+          *check.finds != '\0' ? o.violation.rfind(check.finds, 0) == 0 : o.violation.empty();
+      if (schedule == 1) {
+        std::printf("%-48s %7lu points: %s\n", check.name, o.steps, o.violation.c_str());
+      }
+      if (found && o.steps >= check.least && o.steps <= check.most) continue;
+      std::printf("%s, schedule %lu: %lu points, \"%s\"; expected \"%s\"\n", check.name, schedule,
+                  o.steps, o.violation.c_str(), check.finds);
+      ++totals.violations;
+    }
   }
   return totals;
 }

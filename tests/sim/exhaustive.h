@@ -1,4 +1,5 @@
-// Small cases, each with all its schedules up to a number of preemptions, stale loads and crashes.
+// Small cases, each with all its schedules up to a number of preemptions, stale loads and crashes;
+// and a few that show whether the simulator tells a run that gets no further from a slow one.
 #ifndef EPOCH_TESTS_SIM_EXHAUSTIVE_H_
 #define EPOCH_TESTS_SIM_EXHAUSTIVE_H_
 
@@ -6,8 +7,11 @@
 
 namespace epoch::sim {
 
-// Of each case at most so many schedules; says whether those were all.
-Totals PlayAllSmallCases(std::uint64_t schedules);
+// Each case gets an equal share of what is left of `seconds`, and says whether it was played to its
+// end. `schedules`: at most so many of each; 0: all.
+Totals PlayAllSmallCases(double seconds, std::uint64_t schedules);
+
+Totals CheckItself();
 
 }  // namespace epoch::sim
 

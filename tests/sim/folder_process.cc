@@ -41,6 +41,7 @@ void FolderProcess::Live() {
     if (op.boot != stage_.boot) continue;
     stage_.engine.Trace("%s", NameOf(op.kind));
     Operate(op);
+    stage_.engine.Progressed();
   }
   Leave();
 }
@@ -203,6 +204,7 @@ void FolderProcess::Prune(Random& random) {
 void FolderProcess::FinishOne() {
   Random random(static_cast<std::uint64_t>(number_) + 1);
   for (int attempt = 0; attempt < 40 && !stage_.engine.violated(); ++attempt) {
+    stage_.engine.Progressed();
     if (rank_ == nullptr && !Join(static_cast<std::uint32_t>(number_), true)) {
       seam::SleepFor(30'000'000);
       continue;

@@ -22,8 +22,14 @@ class FolderWorld {
       std::memcpy(&super, memory, sizeof super);
       const auto geometry =
           detail::Geometry::For(super.state_bytes, super.participants, super.versions);
+      stage_.engine.Progressed();
       if (geometry.has_value()) {
         views_.push_back(detail::RegionView::At(memory, *geometry, super.durable != 0));
+      }
+    };
+    stage_.engine.on_store = [this](const void* at, std::uint64_t value) {
+      for (const detail::RegionView& view : views_) {
+        if (naming::SaysHowFar(view, at)) stage_.engine.SaysHowFar(at, value);
       }
     };
     stage_.disk.on_unlink = [this](const std::string& path) { stage_.history.Unlinked(path); };

@@ -2,8 +2,10 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
-#include <map>
+#include <cstdlib>
+#include <limits>
 #include <string>
 
 #include "tests/planted/plant.h"
@@ -25,6 +27,30 @@ int Summary(std::uint64_t points, std::uint64_t schedules, std::uint64_t violati
   std::printf("sim: points=%lu schedules=%lu violations=%lu\n", points, schedules, violations);
   return violations == 0 ? 0 : 1;
 }
+
+// Numbers of points are large: "5e7" is one.
+const CLI::Validator kCount(
+    [](std::string& text) -> std::string {
+      char* end = nullptr;
+      const double number = std::strtod(text.c_str(), &end);
+      const bool whole = end != text.c_str() && *end == '\0' && number >= 0 && number < 1e18 &&
+                         std::floor(number) == number;
+      if (!whole) return "\"" + text + "\" is no number of points or schedules";
+      // As it was written, where it is an integer: a double may round it.
+      if (text.find_first_of(".eE") != std::string::npos) {
+        text = std::to_string(static_cast<std::uint64_t>(number));
+      }
+      return {};
+    },
+    "N");
+const CLI::Validator kMode(
+    [](std::string& text) -> std::string {
+      const auto mode = epoch::sim::ModeNamed(text);
+      if (!mode.has_value()) return "\"" + text + "\" is no mode";
+      text = std::to_string(static_cast<int>(*mode));
+      return {};
+    },
+    "MODE");
 
 int PlayOne(const Reduction& what, bool trace, bool shrink) {
   Plan plan = Apply(what);
@@ -52,13 +78,16 @@ int main(int argc, char** argv) {
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   epoch::sim::Budget budget;
   budget.progress = isatty(2) != 0;
-  std::string seed, weaken, planted;
-  std::uint64_t attempt = 0;
-  bool trace = false, shrink = false, exhaustive = false;
-  std::uint64_t schedules = UINT64_MAX;
-  const auto* seconds = app.add_option("--seconds", budget.seconds, "how long to play (10)");
-  app.add_option("--points", budget.points,
-                 "end after so many scheduling points; then there is no limit of time by default");
+  std::string seed, weaken, planted, replay;
+  std::uint64_t attempt = 0, schedules = 0;
+  bool trace = false, shrink = false, exhaustive = false, check = false;
+  const auto* seconds = app.add_option("--seconds", budget.seconds,
+                                       "how long to play (10; without end, if --points or "
+                                       "--schedules says where)");
+  const auto* points = app.add_option("--points", budget.points,
+                                      "end after so many scheduling points (5e7), too; by one job, "
+                                      "the same seeds on any machine")
+                           ->transform(kCount);
   app.add_option("--seed", seed, "play one: a number, or what the shrinker printed");
   app.add_option("--first-seed", budget.first_seed, "where to begin (1)");
   app.add_option("--try", attempt, "play this seed before the others");
@@ -67,30 +96,25 @@ int main(int argc, char** argv) {
   app.add_option("--mode", budget.mode,
                  "mixed (default), volatile, durable, readers, writers, votes, listeners, aborts, "
                  "stragglers, members or folders")
-      ->transform(
-          CLI::CheckedTransformer(std::map<std::string, Mode>{{"mixed", Mode::kMixed},
-                                                              {"volatile", Mode::kVolatile},
-                                                              {"durable", Mode::kDurable},
-                                                              {"readers", Mode::kReaders},
-                                                              {"writers", Mode::kWriters},
-                                                              {"votes", Mode::kVotes},
-                                                              {"listeners", Mode::kListeners},
-                                                              {"aborts", Mode::kAborts},
-                                                              {"stragglers", Mode::kStragglers},
-                                                              {"members", Mode::kMembers},
-                                                              {"folders", Mode::kFolders}}));
+      ->transform(kMode);
   app.add_option("--plant", planted, "with this bug of tests/planted");
   app.add_flag("--trace", trace, "with --seed: print every step, and what each load saw");
   app.add_flag("--shrink", shrink, "with --seed: find what the failure needs");
   app.add_flag("--progress", budget.progress, "say now and then how far it is");
   app.add_flag("--exhaustive", exhaustive, "play all schedules of small cases");
-  app.add_option("--schedules", schedules, "with --exhaustive: at most so many of a case (all)");
+  const auto* most = app.add_option("--schedules", schedules,
+                                    "with --exhaustive: at most so many of each case; 0: all")
+                         ->transform(kCount);
+  app.add_option("--replay", replay, "play the seeds in this file, a line each: SEED MODE why");
+  app.add_flag("--self-check", check, "whether runs that get no further are told from slow ones");
   app.add_option(
       "--weaken", weaken,
       "take an order away: a barrier's letter, the name of a site, all; list: print them");
   CLI11_PARSE(app, argc, argv);
-  if (budget.points != 0 && seconds->count() == 0) budget.seconds = 1e9;
   epoch::Plant(planted);
+  if (seconds->count() == 0 && points->count() + most->count() > 0) {
+    budget.seconds = std::numeric_limits<double>::infinity();
+  }
   if (weaken == "list") {
     epoch::sim::ListSites();
     return 0;
@@ -108,11 +132,19 @@ int main(int argc, char** argv) {
     }
     return PlayOne(what, trace, shrink);
   }
+  epoch::sim::Totals totals;
   if (exhaustive) {
-    const auto totals = epoch::sim::PlayAllSmallCases(schedules);
+    totals = epoch::sim::PlayAllSmallCases(budget.seconds, schedules);
     return Summary(totals.points, totals.schedules, totals.violations);
   }
-  epoch::sim::Totals totals;
+  if (check) {
+    totals = epoch::sim::CheckItself();
+    return Summary(totals.points, totals.schedules, totals.violations);
+  }
+  if (!replay.empty()) {
+    if (!epoch::sim::Replay(replay, totals)) return 2;
+    return Summary(totals.points, totals.schedules, totals.violations);
+  }
   if (attempt != 0) {
     epoch::sim::Budget one = budget;
     one.points = 1;
@@ -123,8 +155,10 @@ int main(int argc, char** argv) {
   }
   if (totals.violations == 0) totals = RunCampaign(budget);
   if (totals.violations != 0) {
-    std::printf("again, smaller: --seed %lu --shrink; step by step: --seed %lu --trace\n",
-                totals.first_bad, totals.first_bad);
+    const std::string again = "--seed " + std::to_string(totals.first_bad) + " --mode " +
+                              NameOf(budget.mode) + (planted.empty() ? "" : " --plant " + planted);
+    std::printf("again, smaller: %s --shrink; step by step: %s --trace\n", again.c_str(),
+                again.c_str());
   }
   return Summary(totals.points, totals.schedules, totals.violations);
 }

@@ -155,4 +155,20 @@ std::string NameOfWord(const detail::RegionView& view, const void* at, std::uint
   return "";
 }
 
+bool SaysHowFar(const detail::RegionView& view, const void* at) {
+  const detail::Control& control = *view.control;
+  if (at == &control.head || at == &control.tail || at == &control.named_segment) return true;
+  const auto* p = static_cast<const std::byte*>(at);
+  const auto offset = [p](const void* base, std::size_t bytes) {
+    const std::ptrdiff_t from = p - static_cast<const std::byte*>(base);
+    return from >= 0 && from < static_cast<std::ptrdiff_t>(bytes) ? from : -1;
+  };
+  if (const auto in = offset(control.ring, sizeof control.ring); in >= 0) {
+    return static_cast<std::size_t>(in) % sizeof(detail::BatchWords) ==
+           offsetof(detail::BatchWords, w);
+  }
+  const auto in = offset(view.slots, view.geometry.participants * sizeof(Slot));
+  return in >= 0 && static_cast<std::size_t>(in) % sizeof(Slot) == offsetof(Slot, state);
+}
+
 }  // namespace epoch::sim::naming

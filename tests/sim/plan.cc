@@ -64,7 +64,8 @@ const char* NameOf(OpKind kind) {
                                            "open-latest",
                                            "prune",
                                            "clean-up",
-                                           "list"};
+                                           "list",
+                                           "go-round"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 

@@ -44,6 +44,15 @@ enum class OpKind {
   kPrune,
   kCleanUp,
   kList,
+  kGoRound,  // of no plan that a seed makes: what a run that gets no further does (`GoRound`)
+};
+// The argument of kGoRound.
+enum class GoRound : std::uint64_t {
+  kRings,    // rings the bell that it sleeps on, counts ballots, drafts and drops, for ever
+  kSleeps,   // looks now and then, for ever
+  kLong,     // the same, for 30 s
+  kSpins,    // looks without a pause whether anything was committed
+  kCommits,  // one commit after the other, for ever
 };
 const char* NameOf(OpKind kind);
 

@@ -65,6 +65,7 @@ bool Process::Work() {
     stage_.engine.Trace("%s", NameOf(op.kind));
     reopen_ = op.kind == OpKind::kReopen;
     Operate(op);
+    stage_.engine.Progressed();
     if (reopen_) return true;
   }
   return false;
@@ -124,8 +125,41 @@ void Process::Operate(const Op& op) {
       return AwaitTold();
     case OpKind::kBusy:
       return BeBusy();
+    case OpKind::kGoRound:
+      return GoAround(static_cast<GoRound>(op.argument));
     default:
       return;  // of folders
+  }
+}
+
+// For the simulator's check of itself. The engine ends what does not end here.
+void Process::GoAround(GoRound how) {
+  const detail::RegionView& view = member_->region.mapping()->view();
+  Random random(number_);
+  const std::int64_t end_ns = seam::MonotonicNanos() + 30'000'000'000;
+  for (;;) {
+    switch (how) {
+      case GoRound::kRings: {
+        const std::uint32_t armed = detail::Arm(*view.control);
+        view.control->ballot.FetchAdd(1);
+        { const auto dropped = member_->self.NewDraft(stage_.plan.state_bytes); }
+        detail::Ring(*view.control);
+        seam::FutexWait(&view.control->bell, armed, 1'000'000);
+        break;
+      }
+      case GoRound::kSleeps:
+      case GoRound::kLong:
+        detail::SleepUnless(*view.control, 1'000'000, [] { return false; });
+        if (how == GoRound::kLong && seam::MonotonicNanos() >= end_ns) return;
+        break;
+      case GoRound::kSpins:
+        if (member_->region.epoch() > 0) return;
+        seam::CpuRelax();
+        break;
+      case GoRound::kCommits:
+        CommitOne(std::nullopt, random);
+        break;
+    }
   }
 }
 

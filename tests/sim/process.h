@@ -43,6 +43,7 @@ class Process {
   void PinAndLook(Random& random);
   void CommitOne(std::optional<Epoch> expected, Random& random);
   void UpdateOnce(Random& random, bool wait);
+  void GoAround(GoRound how);
   void Read();
   void Rejoin(Random& random);
   void ExpelSomebody(Random& random);

@@ -40,6 +40,7 @@ std::optional<Region> Stage::Enter() {
   RegionOptions asked = options;
   for (int attempt = 0; attempt < 8; ++attempt) {
     absl::StatusOr<Region> region = Region::OpenOrCreate(kRegion, asked);
+    engine.Progressed();
     if (region.ok()) return *std::move(region);
     engine.Trace("open: %s", region.status().ToString().c_str());
     switch (region.status().code()) {

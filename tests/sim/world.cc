@@ -85,11 +85,13 @@ class World {
          std::make_unique<Agreements>(stage_.plan, view, stage_.engine, stage_.history)});
     stage_.converged = 0;
     stage_.expelled.clear();
+    stage_.engine.Progressed();
   }
 
   void Stored(const void* at, std::uint64_t value) {
     for (std::size_t i = 0; i < stage_.incarnations.size(); ++i) {
       Incarnation& incarnation = stage_.incarnations[i];
+      if (naming::SaysHowFar(incarnation.view, at)) stage_.engine.SaysHowFar(at, value);
       incarnation.agreements->Stored(at, value);
       if (at != &incarnation.view.control->head) continue;
       const Epoch epoch = StateWord::Unpack(value).epoch;

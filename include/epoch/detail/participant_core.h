@@ -105,9 +105,10 @@ class ParticipantCore final : public Pinning {
             head + 1,
             std::min(kJournalPatience, absl::Nanoseconds(std::max<std::int64_t>(left_ns, 0))));
         if (s.ok()) continue;
-        return absl::Status(s.code(), absl::StrCat("no free version, and the journal does not "
-                                                   "move on: ",
-                                                   std::string(s.message())));
+        return absl::Status(s.code(),
+                            absl::StrCat("no free version, and the journal does not "
+                                         "move on: ",
+                                         std::string(s.message()), "; nothing was changed"));
       }
       if (reaped) return NoVersions();
       ReapAll(*mapping_);

@@ -103,6 +103,7 @@ class Waiting : public Helping {
     // Whoever writes the journal may die, and a batch takes much less than a millisecond.
     const std::int64_t first_ns = view_.durable ? 400'000 : 1'000'000;
     Slices slices(deadline_ns, first_ns);
+    Watch watch;
     std::string stalled;
     for (;;) {
       const Standing standing = Step();
@@ -142,8 +143,9 @@ class Waiting : public Helping {
         // Somebody has to notice soon that whoever writes is dead; not all who wait.
         if (flushing.busy && epoch <= head.epoch + kWatchers) {
           nanos = std::min(
-              nanos, std::max(first_ns,
-                              view_.control->flush_latency_ns.Load(std::memory_order_relaxed) / 2));
+              nanos, std::max({first_ns,
+                               view_.control->flush_latency_ns.Load(std::memory_order_relaxed) / 2,
+                               watch.StoodStill(head.Pack()) / 4}));
         }
       }
       if (nanos <= 0) {
@@ -151,7 +153,7 @@ class Waiting : public Helping {
         return absl::DeadlineExceededError(
             absl::StrCat("the region is at epoch ", head.epoch, ", not yet at ", epoch,
                          StateWord::Unpack(tail_word).epoch >= epoch
-                             ? "; the transition is accepted and its outcome pending"
+                             ? "; that epoch is accepted and its outcome pending"
                              : "",
                          stalled));
       }
@@ -247,6 +249,26 @@ class Waiting : public Helping {
       }
     } while (seam::MonotonicNanos() < until_ns);
   }
+
+ private:
+  // How long head has stood still, as far as whoever looks after a writer has seen. A quarter of
+  // that between two looks: a batch is written by others long before that matters, unless it opens
+  // a segment, for which they wait 100 ms longer. To look 250 times meanwhile shows nothing more.
+  class Watch {
+   public:
+    std::int64_t StoodStill(std::uint64_t head) noexcept {
+      const std::int64_t now = seam::MonotonicNanos();
+      if (head != head_) {
+        head_ = head;
+        since_ns_ = now;
+      }
+      return now - since_ns_;
+    }
+
+   private:
+    std::uint64_t head_ = 0;  // none yet: no phase is 0
+    std::int64_t since_ns_ = 0;
+  };
 };
 
 }  // namespace epoch::detail
