@@ -110,23 +110,33 @@ class Voter {
     const std::uint32_t index = StateWord::Unpack(word).version;
     const bool current =
         held && view_.cells[index].ballot.Load(std::memory_order_relaxed) == ballot;
-    if (current) {
-      Cast(view_.cells[index], ballot, answer.accepts() ? Verdict::kAccept : Verdict::kReject,
-           later_digest_, answer.reason());
-    }
+    const bool cast =
+        current &&
+        Cast(view_.cells[index], ballot, answer.accepts() ? Verdict::kAccept : Verdict::kReject,
+             later_digest_, answer.reason());
     if (held) driver.Release();
-    if (current) return absl::OkStatus();
-    return absl::AbortedError(absl::StrCat("ballot ", ballot, " is decided already"));
+    if (cast) return absl::OkStatus();
+    return absl::AbortedError(
+        absl::StrCat("ballot ", ballot,
+                     current ? ": this participant has answered, or is not in any more"
+                             : " is decided already"));
   }
 
   // Also for a collective proposal, whose contributor answers by itself (gathering.h). The caller
-  // holds the proposal, so that a reject can decide it at once.
-  void Cast(VersionCell& cell, std::uint64_t ballot, Verdict verdict, std::uint64_t digest,
+  // holds the proposal, so that a reject can decide it at once. False: no vote was cast.
+  bool Cast(VersionCell& cell, std::uint64_t ballot, Verdict verdict, std::uint64_t digest,
             std::string_view reason) {
     const std::lock_guard lock(mutex_);
     // Whoever left, was expelled or forked has no slot to write to.
-    if (dead_ || !Active()) return;
+    if (dead_ || !Active()) return false;
     const auto generation = static_cast<std::uint16_t>(claim_.generation);
+    // The listener may have answered while the other thread made up its mind, or the other way
+    // round: somebody may have counted that vote.
+    const VoteWord said = VoteWord::Unpack(slot_.vote.Load());
+    if (said.generation == generation && said.ballot == (ballot & kBallotMask) &&
+        said.verdict != Verdict::kUnsaid) {
+      return false;
+    }
     if (verdict == Verdict::kReject) {
       // Takes the last vote back first: its reason is about to go.
       slot_.vote.Exchange(VoteWord{generation, Verdict::kUnsaid, ballot}.Pack());
@@ -151,6 +161,7 @@ class Voter {
       DecideAborted(cell, ballot, AbortCause::kRejected, claim_.slot);
     }
     if (!quiet_ || verdict == Verdict::kReject) Ring(*view_.control);
+    return true;
   }
 
  private:
@@ -178,20 +189,18 @@ class Voter {
       // A contributor answers where it waits, as it knows what it gave.
       if (OwnedWord::Unpack(slot_.offer.Load()).number == round) return false;
       if (GatherWord::Unpack(view_.control->gather.Load()).round != round) {
-        Cast(cell, ballot, Verdict::kReject, 0, "the collective round is over");
-        return true;
+        return Cast(cell, ballot, Verdict::kReject, 0, "the collective round is over");
       }
     }
     // Its bytes first: a validator should not have to expect what nobody proposed.
     if (length > view_.geometry.state_bytes) {
-      Cast(cell, ballot, Verdict::kReject, 0, "the proposal claims an impossible length");
-      return true;
+      return Cast(cell, ballot, Verdict::kReject, 0, "the proposal claims an impossible length");
     }
     const std::span<const std::byte> state(view_.PayloadOf(tail.version), length);
     const std::uint64_t digest = Digest(state);
     if (digest != cell.digest.Load(kRelaxed)) {
-      Cast(cell, ballot, Verdict::kReject, digest, "the proposal's bytes do not match its digest");
-      return true;
+      return Cast(cell, ballot, Verdict::kReject, digest,
+                  "the proposal's bytes do not match its digest");
     }
     epoch::Answer answer = epoch::Answer::Accept();
     if (validator_) {
@@ -212,9 +221,8 @@ class Voter {
       answered_.store(ballot, kRelaxed);
       return false;
     }
-    Cast(cell, ballot, answer.accepts() ? Verdict::kAccept : Verdict::kReject, digest,
-         answer.reason());
-    return true;
+    return Cast(cell, ballot, answer.accepts() ? Verdict::kAccept : Verdict::kReject, digest,
+                answer.reason());
   }
 
   epoch::Answer Ask(const Proposal& proposal) {
