@@ -110,10 +110,9 @@ class Voter {
     const std::uint32_t index = StateWord::Unpack(word).version;
     const bool current =
         held && view_.cells[index].ballot.Load(std::memory_order_relaxed) == ballot;
-    const bool cast =
-        current &&
-        Cast(view_.cells[index], ballot, answer.accepts() ? Verdict::kAccept : Verdict::kReject,
-             later_digest_, answer.reason());
+    const bool cast = current && Cast(view_.cells[index], ballot,
+                                      answer.accepts() ? Verdict::kAccept : Verdict::kReject,
+                                      later_digest_, answer.reason());
     if (held) driver.Release();
     if (cast) return absl::OkStatus();
     return absl::AbortedError(
