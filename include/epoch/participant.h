@@ -293,7 +293,7 @@ class Participant {
   }
 
   // The answer to a ballot for which the validator said Later. Any thread. Errors: Aborted (it is
-  // decided already), FailedPrecondition (not put off by this participant's validator).
+  // decided or answered already), FailedPrecondition (not put off by this participant's validator).
   absl::Status Vote(std::uint64_t ballot, const Answer& answer) {
     if (absl::Status s = status(); !s.ok()) return s;
     return core_->voter().AnswerLater(ballot, answer);

@@ -215,8 +215,13 @@ int Engine::PickNext() {
     if (count == 1) return runnable[0];
     if (count > 1) {
       if (settings_.strategy == Strategy::kPriorities) {
-        return *std::max_element(runnable, runnable + count,
-                                 [this](int a, int b) { return At(a).priority < At(b).priority; });
+        const int first = *std::max_element(runnable, runnable + count, [this](int a, int b) {
+          return At(a).priority < At(b).priority;
+        });
+        // While time goes by faster, those who only pause can always go on, too: then by turns. One
+        // that never pauses keeps its place: it is what is looked for.
+        if (idle_points_ <= kPatientPoints || At(first).unpaused >= kPatientPoints / 8)
+          return first;
       }
       if (scripted()) {
         return runnable[settings_.script->Decide(static_cast<std::uint64_t>(count))];

@@ -202,6 +202,46 @@ TEST_F(VoteTest, a_late_answer_to_a_decided_ballot_is_told_so) {
   EXPECT_FAILS(voter.Vote(ballot, Answer::Accept()), kAborted, "decided already");
 }
 
+// As the other thread of the participant would, that has looked at a proposal for long.
+TEST_F(VoteTest, a_vote_stays_whatever_the_other_thread_makes_of_this_proposal_or_the_last) {
+  Participant self = Joined();
+  Participant voter = Voter("voter"), last = Voter("last");
+  const auto& mapping = *region().mapping();
+  const auto& view = mapping.view();
+  const auto up_for_vote = [&](std::uint64_t after) {
+    detail::StateWord tail{};
+    EXPECT_TRUE(Await([&] {
+      tail = detail::StateWord::Unpack(view.control->tail.Load());
+      return tail.phase == detail::Phase::kVoting &&
+             view.cells[tail.version].ballot.Load() != after;
+    }));
+    return tail.version;
+  };
+  detail::Slot& slot = view.slots[voter.slot()];
+  const detail::SlotClaim claim{voter.slot(),
+                                detail::SlotWord::Unpack(slot.state.Load()).generation};
+  detail::Voter late(mapping, claim);
+
+  std::thread proposer([&] { EXPECT_FAILS(self.Commit("x", Voted()), kDeadlineExceeded, ""); });
+  detail::VersionCell& first = view.cells[up_for_vote(0)];
+  const std::uint64_t first_ballot = first.ballot.Load();
+  first.deadline_ns.Store(1);  // as if it had come
+  proposer.join();
+
+  proposer = std::thread([&] { EXPECT_OK(self.Commit("y", Voted())); });
+  detail::VersionCell& second = view.cells[up_for_vote(first_ballot)];
+  const std::uint64_t second_ballot = second.ballot.Load();
+  ASSERT_OK(voter.Poll());
+  const std::uint64_t vote = slot.vote.Load(), digest = slot.vote_digest.Load();
+  EXPECT_EQ(detail::VoteWord::Unpack(vote).verdict, detail::Verdict::kAccept);
+  EXPECT_FALSE(late.Cast(first, first_ballot, detail::Verdict::kReject, 0, "too late"));
+  EXPECT_FALSE(late.Cast(second, second_ballot, detail::Verdict::kReject, 0, "too late"));
+  EXPECT_EQ(slot.vote.Load(), vote);
+  EXPECT_EQ(slot.vote_digest.Load(), digest);
+  ASSERT_OK(last.Poll());
+  proposer.join();
+}
+
 TEST_F(VoteTest, a_plain_commit_waits_for_an_undecided_vote) {
   Participant self = Joined(), other = Joined("other");
   Participant voter = Voter("voter");

@@ -61,6 +61,8 @@ class Gathering {
           absl::StrCat(core_.mapping().path(), ": the collective round is damaged"));
     }
     absl::StatusOr<Epoch> committed = Gather();
+    // A validator's child: guard, offer and round are the parent's.
+    if (core_.forked()) return committed;
     if (held_.has_value()) driver_.Release();
     // Whatever became of it here, the others are not to wait for this one; nor to go on with its
     // part, so the round ends before the offer does. (Who was expelled is not waited for.)

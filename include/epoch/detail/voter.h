@@ -59,6 +59,7 @@ class Voter {
 
   // Whether tail has something up for decision that was not answered yet. Two loads.
   bool Asked() const noexcept {
+    if (dead_) return false;
     const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
     if (tail.phase != Phase::kVoting || !view_.ValidCell(tail.version)) return false;
     // All lines of a proposal at once, not one after the other; the first one to be written, too.
@@ -84,6 +85,7 @@ class Voter {
     quiet_ = true;
     const bool cast = AnswerHeld(StateWord::Unpack(word));
     quiet_ = false;
+    if (dead_) return false;  // the validator forked, and this is the child: the parent's guard
     driver.Release();
     return cast;
   }
@@ -117,7 +119,7 @@ class Voter {
     if (cast) return absl::OkStatus();
     return absl::AbortedError(
         absl::StrCat("ballot ", ballot,
-                     current ? ": this participant has answered, or is not in any more"
+                     current ? ": it is decided or answered already, or this participant has left"
                              : " is decided already"));
   }
 
@@ -129,11 +131,18 @@ class Voter {
     // Whoever left, was expelled or forked has no slot to write to.
     if (dead_ || !Active()) return false;
     const auto generation = static_cast<std::uint16_t>(claim_.generation);
+    // The proposal may have been decided while the caller looked at it, and the vote be that on the
+    // next one by now, of the other thread. As long as it is not, tail stays with it.
+    const OutcomeWord outcome = OutcomeWord::Unpack(cell.outcome.Load());
+    if (outcome.decision != Decision::kUndecided || outcome.ballot != (ballot & kBallotMask)) {
+      return false;
+    }
     // The listener may have answered while the other thread made up its mind, or the other way
     // round: somebody may have counted that vote.
     const VoteWord said = VoteWord::Unpack(slot_.vote.Load());
     if (said.generation == generation && said.ballot == (ballot & kBallotMask) &&
-        said.verdict != Verdict::kUnsaid) {
+        (said.verdict == Verdict::kAccept || said.verdict == Verdict::kReject)) {
+      answered_.store(ballot, std::memory_order_relaxed);
       return false;
     }
     if (verdict == Verdict::kReject) {

@@ -106,6 +106,8 @@ class Waiting : public Helping {
     Watch watch;
     std::string stalled;
     for (;;) {
+      // What comes after this is not seen by Step, and is not slept through.
+      const std::uint64_t seen = view_.control->tail.Load();
       const Standing standing = Step();
       const StateWord head = StateWord::Unpack(view_.control->head.Load());
       if (head.epoch >= epoch) return absl::OkStatus();
@@ -169,8 +171,11 @@ class Waiting : public Helping {
         continue;
       }
       SleepUnless(*view_.control, nanos, [&] {
-        return view_.control->head.Load() != head.Pack() ||
-               (idle && view_.control->tail.Load() != tail_word);
+        if (view_.control->head.Load() != head.Pack()) return true;
+        // While somebody writes, only a vote concerns this participant: whoever waits is asked,
+        // too.
+        const std::uint64_t now = view_.control->tail.Load();
+        return now != seen && (idle || StateWord::Unpack(now).phase == Phase::kVoting);
       });
     }
   }
