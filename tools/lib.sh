@@ -44,8 +44,16 @@ clean_up() { :; }
 interrupted() {
   trap - INT TERM HUP
   if ((step_group != 0)); then kill -TERM -- "-$step_group" 2>/dev/null || true; fi
-  local process
-  for process in $(left_running); do kill -KILL "$process" 2>/dev/null || true; done
+  # Until none is left, as one that is being killed may have begun another; 10 s for those that the
+  # disk holds up.
+  local processes round
+  for ((round = 0; round < 100; ++round)); do
+    processes=$(left_running)
+    if [[ -z $processes ]]; then break; fi
+    # shellcheck disable=SC2086
+    kill -KILL $processes 2>/dev/null || true
+    sleep 0.1
+  done
   clean_up
   die "interrupted"
 }
