@@ -67,12 +67,10 @@ absl::StatusOr<Region> OpenRegion(const std::string& name, const RegionOptions& 
 
 absl::Status CheckRegion(const Region& region, const Folders& folders,
                          const CheckpointOptions& options) {
-  const detail::Superblock& super = region.mapping()->superblock();
-  if (!region.durable() || folders.ManifestsPath() != super.journal_path.data()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("region ", region.path(), " keeps its journal in \"",
-                     std::string(super.journal_path.data()), "\", not in ", folders.ManifestsPath(),
-                     ": name another region for these checkpoints"));
+  if (!region.durable() || folders.ManifestsPath() != region.journal()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "region ", region.path(), " keeps its journal in \"", region.journal(), "\", not in ",
+        folders.ManifestsPath(), ": name another region for these checkpoints"));
   }
   if (region.state_bytes() < StateBytes(options.world)) {
     return absl::FailedPreconditionError(absl::StrCat(

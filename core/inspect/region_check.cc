@@ -6,6 +6,8 @@
 #include <span>
 
 #include "absl/strings/str_cat.h"
+#include "core/journal/disk.h"
+#include "core/journal/segment.h"
 #include "epoch/detail/journal_hook.h"
 #include "epoch/detail/slots.h"
 
@@ -32,7 +34,10 @@ class Checker {
     CheckCells();
     CheckChain();
     CheckSlots();
-    if (view_.durable) CheckBatches();
+    if (view_.durable) {
+      CheckBatches();
+      CheckJournal();
+    }
   }
 
  private:
@@ -301,6 +306,48 @@ class Checker {
         Damage(where, absl::StrCat("ends at epoch ", batch.last, ", beyond tail's ", Tail().epoch));
       }
     }
+  }
+
+  // Whether what makes it durable is there, and belongs to it. What stands in it is looked at when
+  // the journal itself is checked.
+  void CheckJournal() {
+    const std::string& directory = mapping_.journal_directory();
+    const detail::Superblock& super = mapping_.superblock();
+    constexpr int kMostLooks = 10;  // at a journal that moves on meanwhile
+    for (int look = 1;; ++look) {
+      const auto files = journal::ListSegments(directory);
+      if (absl::IsPermissionDenied(files.status())) {
+        Note("journal", absl::StrCat("not looked at: ", std::string(files.status().message())));
+        return;
+      }
+      if (!files.ok()) return Damage("journal", Lost(files.status()));
+      if (files->empty()) {
+        return Damage("journal", absl::StrCat(directory, " holds no journal segments any more"));
+      }
+      const std::string& newest = files->back().path;
+      const auto fd = journal::OpenToRead(newest);
+      const auto header = fd.ok() ? journal::ReadSegmentHeader(fd->get(), newest) : fd.status();
+      if (absl::IsNotFound(header.status()) && look < kMostLooks) continue;  // retired since
+      if (absl::IsPermissionDenied(header.status())) {
+        Note("journal", absl::StrCat("not looked at: ", std::string(header.status().message())));
+        return;
+      }
+      if (!header.ok()) return Damage("journal", Lost(header.status()));
+      const auto file = detail::IdentityOf(fd->get(), newest);
+      if (header->journal != super.journal) {
+        Damage("journal", absl::StrCat(directory, " holds another journal (",
+                                       detail::HexOf(header->journal), ")"));
+      } else if (header->incarnation != super.incarnation) {
+        Note("journal", absl::StrCat("went on without this region: it was restored into ",
+                                     detail::HexOf(header->incarnation)));
+      } else if (file.ok() && !detail::SameIdentity(header->file, *file)) {
+        Damage("journal", absl::StrCat(newest, " is a copy of this region's journal"));
+      }
+      return;
+    }
+  }
+  static std::string Lost(const absl::Status& why) {
+    return absl::StrCat("is not there: ", std::string(why.message()));
   }
 
   const detail::Mapping& mapping_;

@@ -106,7 +106,9 @@ bool Awaited(const RegionView& view, const VoteStatus& vote, const ParticipantSt
 }
 
 // What tail, being `word`, has up for decision. Empty: it is decided, or another already.
-std::optional<VoteStatus> InspectVote(const RegionView& view, std::uint64_t word) {
+// `shift_ns`: this process's clock to the region's.
+std::optional<VoteStatus> InspectVote(const RegionView& view, std::uint64_t word,
+                                      std::int64_t shift_ns) {
   const StateWord tail = StateWord::Unpack(word);
   if (tail.phase != Phase::kVoting || !view.ValidCell(tail.version)) return std::nullopt;
   const detail::VersionCell& cell = view.cells[tail.version];
@@ -126,7 +128,7 @@ std::optional<VoteStatus> InspectVote(const RegionView& view, std::uint64_t word
   const StateWord head = StateWord::Unpack(view.control->head.Load());
   vote.draining = head.phase == Phase::kClosed && head.version == tail.version;
   if (deadline_ns != INT64_MAX) {
-    vote.left_ns = std::max<std::int64_t>(0, deadline_ns - seam::MonotonicNanos());
+    vote.left_ns = std::max<std::int64_t>(0, deadline_ns - seam::MonotonicNanos() - shift_ns);
   }
   const bool undecided = outcome.decision == detail::Decision::kUndecided &&
                          outcome.ballot == (vote.ballot & detail::kBallotMask);
@@ -152,7 +154,7 @@ RegionStatus InspectRegion(const detail::Mapping& mapping) {
     status.history = superblock.history;
     status.retain_segments = superblock.retain_segments;
     status.retain_epochs = superblock.retain_epochs;
-    status.journal = superblock.journal_path.data();  // terminated: checked when it was opened
+    status.journal = mapping.journal_directory();
   }
 
   // Head's cell may be recycled while it is read; a few rounds find head at rest, or nearly so.
@@ -174,7 +176,7 @@ RegionStatus InspectRegion(const detail::Mapping& mapping) {
   const StateWord tail = StateWord::Unpack(tail_word);
   status.tail_epoch = tail.epoch;
   status.tail_phase = tail.phase;
-  status.vote = InspectVote(view, tail_word);
+  status.vote = InspectVote(view, tail_word, mapping.ClockShift_ns());
 
   const std::uint64_t pid_namespace = detail::PidNamespace();
   const std::uint32_t limit = view.SlotLimit();

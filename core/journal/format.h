@@ -37,9 +37,9 @@ inline constexpr std::uint64_t kSegmentMagic = 0x4745534843'4f5045ull;
 inline constexpr std::uint64_t kBatchMagic = 0x5441424843'4f5045ull;
 // 1.0: the first. 1.1: the last block is kept for a seal. 2.0: the same bytes, but the newest
 // segment may be found under its spare's name, which a reader of 1 would miss. 3.0: a rule on
-// epochs for what is kept, which a build of 2 would not heed.
+// epochs for what is kept, which a build of 2 would not heed. 3.1: a segment says which file it is.
 inline constexpr std::uint32_t kFormatMajor = 3;
-inline constexpr std::uint32_t kFormatMinor = 0;
+inline constexpr std::uint32_t kFormatMinor = 1;
 inline constexpr std::uint32_t kOldestFormatMajor = 1;  // that is read
 inline constexpr std::uint64_t kMaxSegment = (std::uint64_t{1} << 24) - 1;
 #ifdef EPOCH_BATCH_BYTES_GOAL  // a test build: small batches split and roll at once
@@ -77,8 +77,10 @@ struct SegmentHeader {
   std::uint32_t participants;
   std::uint32_t versions;
   std::uint64_t retain_epochs;  // 0 before format 3.0
+  // Of the file that it was written to: a region does not go on in a copy. 0 before format 3.1.
+  detail::FileIdentity file;
 };
-static_assert(sizeof(SegmentHeader) == 176);
+static_assert(sizeof(SegmentHeader) == 208);
 
 // kBatchHintOnly: no version, only the hint; written when nothing was for a while, and at the end.
 // kBatchSeal: as well, in a segment's last block: the next segment is there, and durable.

@@ -263,6 +263,10 @@ class Scanner {
 
 }  // namespace
 
+bool IsIdle(const SegmentScan& segment) {
+  return segment.batches == 0 && !segment.torn && !segment.damaged && !segment.sealed;
+}
+
 absl::Status CheckNewest(const SegmentScan& newest) {
   if (!newest.sealed) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat(

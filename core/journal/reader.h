@@ -63,6 +63,10 @@ struct SegmentScan {
   bool sealed = false;   // it says that there is a segment behind it
 };
 
+// Whether nothing stands behind the base: then what comes next may take over from the segment
+// before it.
+bool IsIdle(const SegmentScan& segment);
+
 // DataLoss if what is the newest segment says that there is one behind it.
 absl::Status CheckNewest(const SegmentScan& newest);
 

@@ -56,6 +56,35 @@ std::string AbsoluteFrom(const std::string& path) {
   return absl::StrCat(resolved, std::string(resolved) == "/" ? "" : "/", last);
 }
 
+// Whether there is a directory of that name. What is there and none is an error: before anything is
+// written, since a name that is taken can not be given.
+absl::StatusOr<bool> DirectoryIsThere(const std::string& directory) {
+  struct stat info {};
+  if (sys::stat(directory.c_str(), &info) == 0) {
+    if (S_ISDIR(info.st_mode)) return true;
+    return absl::InvalidArgumentError(absl::StrCat(
+        directory, " is ", detail::KindOfFile(info.st_mode), ", not a directory for a journal"));
+  }
+  const int error = errno;
+  struct statx link {};
+  const bool there =
+      sys::statx(AT_FDCWD, directory.c_str(), AT_SYMLINK_NOFOLLOW, STATX_TYPE, &link) == 0;
+  if (error == ENOENT && !there) return false;
+  if (error == ENOENT) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        directory, " is a link to what is not there: make that directory, or remove the link"));
+  }
+  if (error == ELOOP) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(directory, " is a link that leads to itself: remove it"));
+  }
+  if (error == ENOTDIR) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(directory, " can not be a directory: what it should lie in is none"));
+  }
+  return ErrnoStatus(error, absl::StrCat("can not look at journal ", directory));
+}
+
 absl::StatusOr<std::uint64_t> CapacityBlocks(const RegionOptions& options) {
   const std::uint64_t least = MinSegmentBlocks(options.state_bytes);
   if (options.segment_bytes == 0) {
@@ -192,11 +221,11 @@ struct Occupant {
 };
 
 // A region that can not be used any more, and whose journal this is, may be replaced: poisoned, of
-// an earlier boot, or superseded, as its successor's maker may have died before it took its name
-// away. `newest` is the newest segment's header. AlreadyExists for anything else.
+// an earlier boot, a copy, or superseded, as its successor's maker may have died before it took its
+// name away. `newest` is the newest segment's header. AlreadyExists for anything else.
 absl::StatusOr<Occupant> CheckReplaceable(const std::string& region_path,
                                           const SegmentHeader& newest,
-                                          std::optional<Epoch> recovered) {
+                                          std::optional<Epoch> recovered, bool trusted) {
   // O_NONBLOCK: a FIFO there must not hang whoever holds the journal.
   const Fd fd(sys::open(region_path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd.ok() && errno == ENOENT) return Occupant{};
@@ -205,16 +234,19 @@ absl::StatusOr<Occupant> CheckReplaceable(const std::string& region_path,
   struct stat info {};
   if (!fd.ok() || sys::fstat(fd.get(), &info) != 0) return exists;
   absl::StatusOr<detail::Superblock> super =
-      detail::Mapping::ReadSuperblock(fd.get(), region_path, /*any_boot=*/true);
+      detail::Mapping::ReadSuperblock(fd.get(), region_path, /*unusable_too=*/true, trusted);
   if (!super.ok() || super->journal != newest.journal) return exists;
   std::uint64_t word = 0;
   static_assert(offsetof(detail::Control, head) == 0);
   if (sys::pread(fd.get(), &word, sizeof word, sizeof(detail::Superblock)) != sizeof word)
     return exists;
   const auto head = detail::StateWord::Unpack(word);
-  if (head.phase != detail::Phase::kPoisoned && super->boot == detail::BootId() &&
-      super->incarnation == newest.incarnation) {
-    return exists;
+  if (head.phase != detail::Phase::kPoisoned) {
+    const absl::Status usable = detail::Mapping::CheckUsable(fd.get(), *super, region_path);
+    if (!usable.ok() && (!absl::IsFailedPrecondition(usable) || detail::AnybodyIn(fd.get()))) {
+      return exists;
+    }
+    if (usable.ok() && super->incarnation == newest.incarnation) return exists;
   }
   // Everything that was visible must be there.
   if (recovered.has_value() && head.epoch > *recovered) {
@@ -258,8 +290,17 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
   auto seed = std::make_unique<Seed>();
   FillSeed(*seed, directory, header);
 
-  struct stat info {};
-  if (sys::stat(directory.c_str(), &info) == 0) {
+  const absl::StatusOr<bool> there = DirectoryIsThere(directory);
+  if (!there.ok()) return there.status();
+  if (*there) {
+    struct statx info {};
+    if (sys::statx(AT_FDCWD, directory.c_str(), 0, STATX_UID, &info) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("can not look at journal ", directory));
+    }
+    if (absl::Status s = detail::CheckOwner(info.stx_uid, directory, options.trust_other_owners);
+        !s.ok()) {
+      return s;
+    }
     absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
     if (!files.ok()) return files.status();
     if (!files->empty()) {
@@ -325,10 +366,18 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   }
   const std::string directory = AbsoluteFrom(options.journal);
   const auto region_lives = [&](const SegmentHeader& header) {
-    return absl::IsAlreadyExists(CheckReplaceable(region_path, header, std::nullopt).status());
+    return absl::IsAlreadyExists(
+        CheckReplaceable(region_path, header, std::nullopt, options.trust_other_owners).status());
   };
-  absl::StatusOr<OpenSegment> newest = LockNewest(directory, options.restore_timeout, region_lives);
-  for (; newest.ok(); newest = LockNewest(directory, options.restore_timeout, region_lives)) {
+  const auto lock_newest = [&] {
+    return LockNewest(directory, options.restore_timeout, region_lives, options.trust_other_owners);
+  };
+  absl::StatusOr<OpenSegment> newest = lock_newest();
+  if (absl::IsNotFound(newest.status()) || absl::IsInvalidArgument(newest.status())) {
+    const absl::StatusOr<bool> there = DirectoryIsThere(directory);
+    if (!there.ok()) return there.status();
+  }
+  for (; newest.ok(); newest = lock_newest()) {
     const absl::StatusOr<bool> named = NameBegun(directory, *newest);
     if (!named.ok()) return named.status();
     if (!*named) break;
@@ -351,7 +400,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   if (!scan.ok()) return scan.status();
   if (absl::Status s = CheckNewest(*scan); !s.ok()) return s;
   const absl::StatusOr<Occupant> occupant =
-      CheckReplaceable(region_path, scan->header, scan->epoch);
+      CheckReplaceable(region_path, scan->header, scan->epoch, options.trust_other_owners);
   if (!occupant.ok()) return occupant.status();
   if (scan->state.size() > options.state_bytes) {
     return absl::OutOfRangeError(absl::StrCat("the state of epoch ", scan->epoch, " has ",
@@ -375,6 +424,16 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   header.previous_end_block = scan->end_block;
   header.previous_last_epoch = scan->epoch;
   header.previous_chain = scan->chain;
+  // One that nothing was written to holds what this one begins with, and no more: this one takes
+  // over from its predecessor, and it may go. Otherwise each start of a container with a region of
+  // its own would leave a file.
+  const bool idle = IsIdle(*scan);
+  if (idle) {
+    header.previous_segment = scan->header.previous_segment;
+    header.previous_end_block = scan->header.previous_end_block;
+    header.previous_last_epoch = scan->header.previous_last_epoch;
+    header.previous_chain = scan->header.previous_chain;
+  }
   header.recovered = 1;
   header.retain_segments = scan->header.retain_segments;
   header.retain_epochs = scan->header.retain_epochs;
@@ -388,10 +447,12 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   seed->state = std::move(scan->state);
   seed->made = *std::move(made);
   seed->replaced = *std::move(newest);
-  seed->publish = [region_path, replaced = *occupant](Seed& self) {
+  const std::uint64_t from = header.previous_segment;
+  seed->publish = [region_path, replaced = *occupant, idle, from](Seed& self) {
     if (absl::Status s = PublishSegment(self.directory, self.made); !s.ok()) return s;
     EPOCH_POINT("restore.published");
     NewDirectory::SweepFor(self.directory);
+    if (idle) SweepIdle(self.directory, self.journal, from, self.segment);
     SweepSpares(self.directory, self.journal, kMaxSegment);
     SweepSegments(self.directory, self.journal, self.segment, self.epoch,
                   {self.retain_segments, self.retain_epochs});

@@ -31,11 +31,12 @@ std::vector<std::string> RetiredSegments(const std::string& directory, const Id&
   if (newest <= kept.segments || base_epoch < kept.epochs) return retired;
   const absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
   if (!files.ok()) return retired;
-  std::size_t older = 0;  // those that may go by their number
-  while (older < files->size() && (*files)[older].number < newest - kept.segments &&
+  std::size_t older = 0;  // those that may go by their number: all but the last so many of them
+  while (older < files->size() && (*files)[older].number < newest &&
          (*files)[older].path == SegmentPath(directory, journal, (*files)[older].number)) {
     ++older;
   }
+  older -= std::min<std::uint64_t>(older, kept.segments);
   // No segment says where it ends, but none ends behind where a later one begins; the newest one
   // begins with the last epoch of all.
   std::size_t gone = kept.epochs == 0 ? older : 0;
@@ -48,6 +49,19 @@ std::vector<std::string> RetiredSegments(const std::string& directory, const Id&
   }
   for (std::size_t i = 0; i < gone; ++i) retired.push_back((*files)[i].path);
   return retired;
+}
+
+void SweepIdle(const std::string& directory, const Id& journal, std::uint64_t from,
+               std::uint64_t newest) {
+  const absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
+  if (!files.ok()) return;
+  for (const SegmentFile& file : *files) {
+    if (file.number > from && file.number < newest &&
+        file.path == SegmentPath(directory, journal, file.number)) {
+      // What stays is passed over (survey.h), and goes the next time.
+      sys::unlink(file.path.c_str());
+    }
+  }
 }
 
 void SweepSegments(const std::string& directory, const Id& journal, std::uint64_t newest,

@@ -30,7 +30,11 @@ struct Retention {
 std::vector<std::string> RetiredSegments(const std::string& directory, const Id& journal,
                                          std::uint64_t newest, Epoch base_epoch,
                                          const Retention& kept);
-// Removes them.
+// Removes the segments behind `from` and before `newest`, which takes over from `from`: nothing was
+// written to them. `newest` has its name durably.
+void SweepIdle(const std::string& directory, const Id& journal, std::uint64_t from,
+               std::uint64_t newest);
+// Removes those that are retired.
 void SweepSegments(const std::string& directory, const Id& journal, std::uint64_t newest,
                    Epoch base_epoch, const Retention& kept);
 

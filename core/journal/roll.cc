@@ -44,6 +44,9 @@ absl::Status Poison(const detail::RegionView& view, const std::string& path,
       "; nothing more is committed in this incarnation, and whether the last transitions are "
       "durable is unknown until recovery (epochctl recover)"));
 }
+constexpr char kRemoved[] =
+    "the journal was removed while the region was in use, so nothing that is committed would be "
+    "found again; save the state (epochctl get), then remove the region (epochctl rm)";
 constexpr char kUnnamed[] = "can not sync its directory, so its name may not be durable";
 
 }  // namespace
@@ -83,10 +86,12 @@ SegmentHeader NextSegment(const detail::RegionView& view, const detail::Superblo
   return header;
 }
 
-absl::StatusOr<OpenSegment> AttachDurably(const detail::RegionView& view,
-                                          const detail::Superblock& super) {
-  const std::string directory = super.journal_path.data();
-  absl::StatusOr<OpenSegment> newest = AttachNewest(directory, super.journal, super.incarnation);
+absl::StatusOr<OpenSegment> AttachDurably(const detail::Mapping& mapping) {
+  const detail::RegionView& view = mapping.view();
+  const detail::Superblock& super = mapping.superblock();
+  const std::string& directory = mapping.journal_directory();
+  absl::StatusOr<OpenSegment> newest =
+      AttachNewest(directory, super.journal, super.incarnation, mapping.trusted());
   if (!newest.ok() || NameIsDurable(*view.control, directory, super.journal, *newest)) {
     return newest;
   }
@@ -105,19 +110,54 @@ CurrentSegment::CurrentSegment(const detail::Mapping& mapping, OpenSegment segme
     : mapping_(mapping),
       view_(mapping.view()),
       super_(mapping.superblock()),
-      directory_(super_.journal_path.data()),
+      directory_(mapping.journal_directory()),
       capacity_blocks_(super_.segment_bytes / kBlockBytes),
-      segment_(std::move(segment)),
-      aftermath_(Retention::Of(super_)) {}
+      aftermath_(Retention::Of(super_)) {
+  Take(std::move(segment));
+}
+
+void CurrentSegment::Take(OpenSegment segment) {
+  segment_ = std::move(segment);
+  whereabouts_ = detail::Whereabouts(segment_.fd.get(), segment_.path);
+}
+
+absl::Status CurrentSegment::Findable() const {
+  switch (whereabouts_.Look(segment_.fd.get())) {
+    case detail::Whereabouts::Seen::kThere:
+      return absl::OkStatus();
+    case detail::Whereabouts::Seen::kGone:
+      return absl::DataLossError(absl::StrCat(segment_.path, ": ", kRemoved));
+    case detail::Whereabouts::Seen::kElsewhere:
+      break;
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      segment_.path,
+      " is not where it was: the journal was moved, replaced or unmounted while the region is in "
+      "use; nothing is lost, and nothing is committed until it is back at its place"));
+}
+
+// There is no journal to attach to.
+absl::Status CurrentSegment::Missing(const absl::Status& why) const {
+  if (attached() && whereabouts_.Look(segment_.fd.get()) == detail::Whereabouts::Seen::kGone) {
+    return Poison(view_, segment_.path, kRemoved);
+  }
+  if (!absl::IsNotFound(why)) return why;
+  return absl::FailedPreconditionError(
+      absl::StrCat(directory_, ": the journal is not where it was (", std::string(why.message()),
+                   "); what is accepted is committed when it is back at its place"));
+}
 
 absl::Status CurrentSegment::Attach() {
-  absl::StatusOr<OpenSegment> newest = AttachDurably(view_, super_);
+  absl::StatusOr<OpenSegment> newest = AttachDurably(mapping_);
   if (absl::IsInternal(newest.status()) &&
       detail::StateWord::Unpack(view_.control->head.Load()).phase == detail::Phase::kPoisoned) {
     return absl::DataLossError(std::string(newest.status().message()));
   }
+  if (absl::IsNotFound(newest.status()) || absl::IsDataLoss(newest.status())) {
+    return Missing(newest.status());
+  }
   if (!newest.ok()) return newest.status();
-  segment_ = *std::move(newest);
+  Take(*std::move(newest));
   left_ = Left{};
   unnamed_ = false;
   return absl::OkStatus();
@@ -145,9 +185,11 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
   const bool spare_failed = absl::IsUnknown(made.status());
   const bool named = made.ok() && view_.control->named_segment.Load() >= BySpare(number);
   if (!made.ok()) made = MakeSegment(directory_, ModeOf(segment_.fd.get()), header, base);
+  if (absl::IsNotFound(made.status())) return Missing(made.status());
   if (!made.ok()) return made.status();
   if (named) {
-    left_ = Left{std::exchange(segment_, *std::move(made)), last, header.previous_chain};
+    left_ = Left{std::move(segment_), last, header.previous_chain};
+    Take(*std::move(made));
     unnamed_ = true;
     return absl::OkStatus();
   }
@@ -176,7 +218,8 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
         absl::StrCat(directory_, ": segment ", number, " exists, but can not be attached to"));
   }
   Raise(*view_.control, ByItself(number));
-  left_ = Left{std::exchange(segment_, *std::move(made)), last, header.previous_chain};
+  left_ = Left{std::move(segment_), last, header.previous_chain};
+  Take(*std::move(made));
   BeginAftermath(builder);
   return absl::OkStatus();
 }
@@ -190,7 +233,7 @@ absl::StatusOr<bool> CurrentSegment::Name(const BatchBuilder& builder) {
     return false;
   }
   if (!named.ok() && !absl::IsAlreadyExists(named)) {
-    segment_ = std::exchange(left_, Left{}).segment;  // as if it had not been begun
+    Take(std::exchange(left_, Left{}).segment);  // as if it had not been begun
     unnamed_ = false;
     return named;
   }

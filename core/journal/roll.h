@@ -38,8 +38,7 @@ SegmentHeader NextSegment(const detail::RegionView& view, const detail::Superblo
 
 // Opens the newest segment, with its name durable. In all of this file a name that may not be so
 // poisons the journal: DataLoss; here Internal.
-absl::StatusOr<OpenSegment> AttachDurably(const detail::RegionView& view,
-                                          const detail::Superblock& super);
+absl::StatusOr<OpenSegment> AttachDurably(const detail::Mapping& mapping);
 
 // Thread safety: external.
 class CurrentSegment {
@@ -52,8 +51,13 @@ class CurrentSegment {
   std::uint64_t number() const { return segment_.number; }
   bool direct() const { return segment_.direct; }
 
-  // To the newest segment.
+  // To the newest segment. DataLoss: the one that this process has been at has no name any more,
+  // and there is no other; poisoned. FailedPrecondition: the journal is not where it was.
   absl::Status Attach();
+  // Whether others find by its name what this process writes to; asked after each write, before
+  // that counts: what nobody can open is not durable. Not while it is unnamed. Errors as Attach's,
+  // but that nothing is poisoned yet: whoever is late may find that its segment was retired.
+  absl::Status Findable() const;
   // To the segment that the batch opens, which is made if it is not there. Head stands at the end
   // of the batch before, and stays there. OK, without being there: what was read is stale. Aborted:
   // the base is not what was accepted.
@@ -90,6 +94,8 @@ class CurrentSegment {
     std::uint64_t chain = 0;
   };
 
+  void Take(OpenSegment segment);
+  absl::Status Missing(const absl::Status& why) const;
   void BeginAftermath(const BatchBuilder& builder);
   absl::Status TendAftermath(Aftermath::News news);
   void PrepareNext(std::uint32_t slot, std::uint64_t end_block, WriteQueue& queue);
@@ -100,6 +106,7 @@ class CurrentSegment {
   const std::string directory_;
   const std::uint64_t capacity_blocks_;
   OpenSegment segment_;
+  detail::Whereabouts whereabouts_;  // of segment_
   bool unnamed_ = false;
   Left left_;  // while segment_ is unnamed
   Spare spare_;

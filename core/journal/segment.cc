@@ -175,8 +175,14 @@ absl::Status WriteBeginning(const OpenSegment& segment, const SegmentHeader& hea
   if (head.data() == nullptr) {
     return absl::ResourceExhaustedError("no memory for a journal segment");
   }
+  // Others may write the same beginning to the same file (a spare): the same bytes.
+  const absl::StatusOr<detail::FileIdentity> file =
+      detail::IdentityOf(segment.fd.get(), segment.path);
+  if (!file.ok()) return file.status();
+  SegmentHeader own = header;
+  own.file = *file;
   BlockWriter header_writer(head.data(), header.journal, header.segment, 0);
-  header_writer.Append(&header, sizeof header);
+  header_writer.Append(&own, sizeof own);
   header_writer.Finish();
   BlockWriter base_writer(head.data() + kBlockBytes, header.journal, header.segment, 1);
   base_writer.Append(base.data(), base.size());
@@ -264,8 +270,22 @@ bool IsNewest(const std::string& directory, const OpenSegment& segment) {
          SameFile(segment.fd.get(), segment.path);
 }
 
+absl::Status CheckOwners(const std::string& directory, int fd, const std::string& path,
+                         bool trusted) {
+  const auto check = [trusted](int at, const char* name, int flags, const std::string& shown) {
+    struct statx info {};
+    if (sys::statx(at, name, flags, STATX_UID, &info) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("can not look at ", shown));
+    }
+    return detail::CheckOwner(info.stx_uid, shown, trusted);
+  };
+  if (trusted) return absl::OkStatus();
+  if (absl::Status s = check(AT_FDCWD, directory.c_str(), 0, directory); !s.ok()) return s;
+  return check(fd, "", AT_EMPTY_PATH, path);
+}
+
 absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id& journal,
-                                         const Id& incarnation) {
+                                         const Id& incarnation, bool trusted) {
   const std::int64_t give_up_ns = seam::MonotonicNanos() + 10'000'000'000;
   for (;;) {
     absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
@@ -277,6 +297,10 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
     absl::StatusOr<Fd> fd = OpenDirect(segment.path, O_RDWR | O_NONBLOCK, segment.direct);
     if (absl::IsNotFound(fd.status())) continue;  // retired in this moment
     if (!fd.ok()) return fd.status();
+    // Before it is believed, or locked.
+    if (absl::Status s = CheckOwners(directory, fd->get(), segment.path, trusted); !s.ok()) {
+      return s;
+    }
     segment.fd = *std::move(fd);
     EPOCH_POINT("attach.listed");
     const int error = seam::SetByteLock(segment.fd.get(), seam::ByteLock::kShared, 0);
@@ -302,10 +326,25 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
     }
     absl::StatusOr<SegmentHeader> header = ReadSegmentHeader(segment.fd.get(), segment.path);
     if (!header.ok()) return header.status();
-    if (header->journal != journal || header->incarnation != incarnation) {
+    if (header->journal != journal) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          directory, " holds another journal (", detail::HexOf(header->journal),
+          ") than this region's (", detail::HexOf(journal), "): has it been put in its place?"));
+    }
+    if (header->incarnation != incarnation) {
       return absl::FailedPreconditionError(absl::StrCat(
           directory, ": superseded: the journal was restored into incarnation ",
           detail::HexOf(header->incarnation), "; this region is history, open the new one"));
+    }
+    const absl::StatusOr<detail::FileIdentity> file =
+        detail::IdentityOf(segment.fd.get(), segment.path);
+    if (!file.ok()) return file.status();
+    if (!detail::SameIdentity(header->file, *file)) {
+      // Others may commit to the original, and what is committed here would not be there.
+      return absl::FailedPreconditionError(
+          absl::StrCat(segment.path,
+                       " is a copy of this region's journal: bring the original to its place, or "
+                       "remove the region (epochctl rm) and recover it from the copy"));
     }
     return segment;
   }
@@ -313,7 +352,7 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
 
 absl::StatusOr<OpenSegment> LockNewest(
     const std::string& directory, absl::Duration timeout,
-    const std::function<bool(const SegmentHeader&)>& region_lives) {
+    const std::function<bool(const SegmentHeader&)>& region_lives, bool trusted) {
   const std::int64_t give_up_ns = detail::DeadlineAfter(timeout);
   std::int64_t pause_ns = 200'000;
   for (;;) {
@@ -326,6 +365,9 @@ absl::StatusOr<OpenSegment> LockNewest(
     absl::StatusOr<Fd> fd = OpenDirect(segment.path, O_RDWR | O_NONBLOCK, segment.direct);
     if (absl::IsNotFound(fd.status())) continue;
     if (!fd.ok()) return fd.status();
+    if (absl::Status s = CheckOwners(directory, fd->get(), segment.path, trusted); !s.ok()) {
+      return s;
+    }
     segment.fd = *std::move(fd);
     const int error = seam::SetByteLock(segment.fd.get(), seam::ByteLock::kExclusive, 0);
     if (error != 0 && error != EAGAIN) {

@@ -104,18 +104,25 @@ absl::Status SyncDirectory(const std::string& directory);
 // Whether no newer one has a name, and this one has its own.
 bool IsNewest(const std::string& directory, const OpenSegment& segment);
 
+// Whether a journal's directory, and an open file of it, belong to whom they may (CheckOwner).
+absl::Status CheckOwners(const std::string& directory, int fd, const std::string& path,
+                         bool trusted);
+
 // Opens the newest segment for writing, with a shared lock, and makes sure that it is still the
-// newest and of that incarnation. FailedPrecondition "superseded" if it is not. Its name need not
-// be durable (AttachDurably).
+// newest and of that incarnation, and no copy. FailedPrecondition if it is not: "superseded", a
+// copy, another journal. PermissionDenied: somebody else's, unless `trusted`. Its name need not be
+// durable (AttachDurably).
 absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id& journal,
-                                         const Id& incarnation);
+                                         const Id& incarnation,
+                                         bool trusted = detail::trust_other_owners);
 
 // Locks the newest segment exclusively: nobody can write to this journal while it is held.
 // FailedPrecondition when processes are still attached after `timeout`: names them. AlreadyExists
 // as soon as the journal's region turns out to live: `region_lives(header of that segment)`.
 absl::StatusOr<OpenSegment> LockNewest(
     const std::string& directory, absl::Duration timeout,
-    const std::function<bool(const SegmentHeader&)>& region_lives = nullptr);
+    const std::function<bool(const SegmentHeader&)>& region_lives = nullptr,
+    bool trusted = detail::trust_other_owners);
 
 // "pid 12 (name), pid 34 (name)": who has this file open, as far as /proc tells.
 std::string NameHolders(int fd);

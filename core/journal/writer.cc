@@ -55,7 +55,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       : mapping_(mapping),
         view_(mapping.view()),
         super_(mapping.superblock()),
-        directory_(super_.journal_path.data()),
+        directory_(mapping.journal_directory()),
         capacity_blocks_(super_.segment_bytes / kBlockBytes),
         builder_(view_, super_),
         segment_(mapping, std::move(segment)),
@@ -598,8 +598,21 @@ class Port final : public JournalPort, public detail::ForkAware {
       NoteRoom(named.status(), ring, offset);
       if (!named.ok() || !*named) return named;
     }
+    if (const absl::Status found = segment_.Findable(); !found.ok()) {
+      return NotFound(words, batch.w, found);
+    }
     MarkWritten(words, batch.w);
     return true;
+  }
+
+  // What was written is in a file that others do not find. False: they went on without it, and the
+  // segment may be retired by now. If it is gone for good, so is what was to be durable in it.
+  absl::StatusOr<bool> NotFound(detail::BatchWords& words, std::uint64_t w,
+                                const absl::Status& why) {
+    // W leaves Frozen before anybody can retire the segment, and the segment was looked at first.
+    if (words.w.Load() != w) return false;
+    if (absl::IsDataLoss(why)) Fail(words, w).IgnoreError();
+    return why;
   }
 
   // Whether there was room for the next segment, for all to see.
@@ -713,6 +726,11 @@ class Port final : public JournalPort, public detail::ForkAware {
     const int fault = EPOCH_FAULT("journal.write");
     const int result = fault != 0 ? -fault : done.result;
     if (result >= 0 && static_cast<std::size_t>(result) == write.size) {
+      if (write.segment == segment_.number() && !segment_.unnamed()) {
+        // Flush writes it again, and says why.
+        const absl::Status found = segment_.Findable();
+        if (!found.ok() && !NotFound(*words, write.w, found).ok()) return false;
+      }
       if (waited) NoteLatency(write.started_ns);
       return MarkWritten(*words, write.w);
     }
@@ -770,7 +788,7 @@ absl::StatusOr<std::unique_ptr<detail::JournalPort>> Attach(const detail::Mappin
     return absl::DataLossError(absl::StrCat(mapping.path(), ": segments of ", super.segment_bytes,
                                             " bytes can not hold its states"));
   }
-  absl::StatusOr<OpenSegment> segment = AttachDurably(mapping.view(), super);
+  absl::StatusOr<OpenSegment> segment = AttachDurably(mapping);
   if (!segment.ok()) return segment.status();
   return std::make_unique<Port>(mapping, *std::move(segment));
 }

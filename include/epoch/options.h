@@ -9,6 +9,7 @@
 
 #include "absl/time/time.h"
 #include "epoch/detail/layout.h"
+#include "epoch/detail/trust.h"
 
 namespace epoch {
 
@@ -22,7 +23,9 @@ struct RegionOptions {
                                           // once (head, pinned, drafted, waiting for the disk)
   unsigned mode = 0600;                   // permission bits of the region and the journal files
 
-  // A directory makes the region durable. Needs the compiled part (core/journal/journal.h).
+  // A directory makes the region durable. Needs the compiled part (core/journal/journal.h). When a
+  // region is opened: where its journal is, if that is not where it was when the region was made
+  // (mounted elsewhere, say); FailedPrecondition if the region has no journal, or another one.
   std::string journal{};
   History history = History::kAll;
   std::uint64_t segment_bytes = 0;  // size of a journal file; 0: 16 MiB or what a state needs
@@ -38,6 +41,12 @@ struct RegionOptions {
   bool ignore_block_damage = false;
 
   bool read_only = false;  // map read-only: inspection; such a process can not join
+
+  // A region, a journal's directory and its files are refused (PermissionDenied) if they belong to
+  // neither the effective user nor root: who owns a file may have put anything there. True: not so.
+  // For regions that several users write to; for root, to look after those of others; and where a
+  // user namespace shows owners that it does not know as nobody (65534). See SECURITY.md.
+  bool trust_other_owners = detail::trust_other_owners;
 };
 
 struct JoinOptions {

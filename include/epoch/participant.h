@@ -340,6 +340,7 @@ class Participant {
     return absl::OkStatus();
   }
   // Takes a new slot after an expulsion, in a fork child, or after Leave. The validator stays.
+  // FailedPrecondition if the region is orphaned, or something is still held.
   absl::Status Rejoin() {
     if (core_->pinned()) {
       return absl::FailedPreconditionError("a pin is still held: release it before rejoining");
@@ -349,6 +350,12 @@ class Participant {
     }
     if (core_->listening()) {
       return absl::FailedPreconditionError("a listener still runs: stop it before rejoining");
+    }
+    if (core_->mapping().Look() != detail::Whereabouts::Seen::kThere) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          core_->mapping().path(),
+          " was removed, or is another region by now: this one goes on without those who open it; "
+          "open it anew, and join there"));
     }
     auto core = core_->Successor();
     if (!core.ok()) return core.status();

@@ -45,26 +45,33 @@ class Region {
     return Make(name_or_path, options, true);
   }
 
-  // Opens an existing region. Errors: NotFound, PermissionDenied, Unimplemented (another layout),
-  // DataLoss (truncated, damaged, foreign), FailedPrecondition (earlier boot; network filesystem;
-  // superseded: restored elsewhere). A durable region's journal is attached to, too, if this
-  // program has the compiled journal and does not open read-only.
+  // Opens an existing region. Errors: NotFound, PermissionDenied (also: belongs to another user),
+  // Unimplemented (another layout), DataLoss (truncated, damaged, foreign), FailedPrecondition
+  // (earlier boot; a copy; network filesystem; superseded: restored elsewhere; its journal is not
+  // at its place, or is a copy; `options.journal` is not its journal). A durable region's journal
+  // is attached to, too, if this program has the compiled journal and does not open read-only.
   static absl::StatusOr<Region> Open(std::string_view name_or_path,
                                      const RegionOptions& options = {}) {
     absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
     if (!path.ok()) return path.status();
-    return OpenPath(*path, options.read_only);
+    return OpenPath(*path, options);
   }
 
   // Opens the region; else restores it from `options.journal` if that directory holds a journal;
   // else creates it. Of any number of racing callers one makes it and all end up in the same one.
+  // Errors: as the three. FailedPrecondition if the region is there, and volatile or with another
+  // journal than `options.journal`.
   static absl::StatusOr<Region> OpenOrCreate(std::string_view name_or_path,
                                              const RegionOptions& options = {}) {
     absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
     if (!path.ok()) return path.status();
-    // Each failed round means that another process won a step; rounds are bounded all the same.
-    for (int round = 0; round < 1000; ++round) {
-      absl::StatusOr<Region> opened = OpenPath(*path, options.read_only);
+    // Each failed round means that another process won a step; rounds are bounded all the same,
+    // and more narrowly if each of them writes a journal file.
+    const int rounds = options.journal.empty() ? 1000 : 100;
+    for (int round = 0; round < rounds; ++round) {
+      bool other_journal = false;
+      absl::StatusOr<Region> opened = OpenPath(*path, options, &other_journal);
+      if (other_journal) return opened;
       // A region whose journal went on without it is as good as none: its successor's maker died
       // before it could take the name. Or it is about to, or the successor has another name: so a
       // few rounds of looking whether the journal can be had.
@@ -97,18 +104,18 @@ class Region {
     if (!path.ok()) return path.status();
     bool journal_is_there = true;
     if (absl::Status s = RestorePath(*path, options, journal_is_there); !s.ok()) return s;
-    return OpenPath(*path, false);
+    RegionOptions restored = options;
+    restored.read_only = false;
+    return OpenPath(*path, restored);
   }
 
-  // Removes the name. Participants that are in the region keep it until they leave; the journal of
-  // a durable region stays. Errors: NotFound, PermissionDenied.
+  // Removes the name, if a region has it: of any boot or layout, or damaged. Participants that are
+  // in the region keep it until they leave; the journal of a durable region stays. Errors:
+  // NotFound, PermissionDenied, InvalidArgument (not a region, so it stays).
   static absl::Status Unlink(std::string_view name_or_path) {
     absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
     if (!path.ok()) return path.status();
-    if (sys::unlink(path->c_str()) != 0) {
-      return detail::ErrnoStatus(errno, absl::StrCat("can not remove region ", *path));
-    }
-    return absl::OkStatus();
+    return detail::Mapping::Remove(*path);
   }
 
   // The committed epoch. Wait-free: one load.
@@ -120,6 +127,12 @@ class Region {
   // a read-only mapping and disturbs nobody. Errors: DataLoss (the state does not match its
   // digest), Unavailable (it kept changing under the copy: join and pin instead).
   absl::StatusOr<Snapshot> Read() const;
+
+  // Whether the name that the region was opened by does not lead to it any more: it was removed,
+  // renamed, or another one has the name by now. Nobody who opens that name meets those who are in
+  // this one. False as well where it can not be told: this process has another root directory since
+  // (chroot), or may not look there. One system call, 1 us.
+  bool orphaned() const { return mapping_->Look() != detail::Whereabouts::Seen::kThere; }
 
   // Live participants that have not acknowledged `epoch` and are not parked; whether they run or
   // are stopped, and what they pin. One look at each slot that was ever taken, and for each one
@@ -147,6 +160,14 @@ class Region {
   const std::string& path() const { return mapping_->path(); }
   std::uint64_t state_bytes() const { return mapping_->view().geometry.state_bytes; }
   bool durable() const { return mapping_->view().durable; }
+  // Where the journal of a durable region lies, as this process sees it. Empty: volatile.
+  const std::string& journal() const { return mapping_->journal_directory(); }
+  // Whether that is in memory (tmpfs, ramfs): then what is committed outlives the processes, and
+  // not the machine's power. False if the directory can not be looked at.
+  bool journal_in_memory() const {
+    const detail::Fd fd(sys::open(journal().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    return durable() && fd.ok() && detail::LiesInMemory(fd.get());
+  }
   std::string incarnation() const { return detail::HexOf(mapping_->superblock().incarnation); }
 
   // For the tools and tests: a region over a mapping made elsewhere, and the mapping below this.
@@ -171,19 +192,31 @@ class Region {
     absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
     if (!path.ok()) return path.status();
     if (absl::Status s = CreatePath(*path, options, explicitly); !s.ok()) return s;
-    return OpenPath(*path, options.read_only);
+    return OpenPath(*path, options);
   }
 
-  static absl::StatusOr<Region> OpenPath(const std::string& path, bool read_only) {
-    auto mapping = detail::Mapping::Open(path, read_only);
+  // `other_journal`: the region is sound, and what is wrong is where its journal is, or is said to
+  // be. So it is not one to be replaced.
+  static absl::StatusOr<Region> OpenPath(const std::string& path, const RegionOptions& options,
+                                         bool* other_journal = nullptr) {
+    auto mapping = detail::Mapping::Open(path, options.read_only, /*check_words=*/true,
+                                         options.trust_other_owners);
     if (!mapping.ok()) return mapping.status();
+    if (!options.journal.empty()) {
+      const absl::Status used = (*mapping)->UseJournal(options.journal);
+      if (other_journal != nullptr) *other_journal = !used.ok();
+      if (!used.ok()) return used;
+    }
     const auto* engine = detail::journal_engine.load();
-    if ((*mapping)->view().durable && !read_only && engine != nullptr) {
+    if ((*mapping)->view().durable && !options.read_only && engine != nullptr) {
       auto port = engine->attach(**mapping);
       if (absl::IsNotFound(port.status())) {
-        // Not the region is missing: what makes it durable is.
-        return absl::DataLossError(absl::StrCat(
-            path, " is there, but its journal is not: ", std::string(port.status().message())));
+        // Not the region is missing: what makes it durable is not where it was, or is said to be.
+        if (other_journal != nullptr) *other_journal = true;
+        return absl::FailedPreconditionError(absl::StrCat(
+            path, " is there, but its journal is not: ", std::string(port.status().message()),
+            "; mount it there, or say where it is (RegionOptions::journal); if it is gone, save "
+            "the state (epochctl get), then remove the region (epochctl rm)"));
       }
       if (!port.ok()) return port.status();
       (*mapping)->set_port(*std::move(port));
@@ -193,8 +226,18 @@ class Region {
 
   static absl::Status CreatePath(const std::string& path, const RegionOptions& options,
                                  bool explicitly) {
-    if (sys::access(path.c_str(), F_OK) == 0) {
-      return absl::AlreadyExistsError(absl::StrCat("region ", path, " exists already"));
+    struct stat there {};
+    if (sys::lstat(path.c_str(), &there) == 0) {
+      if (!S_ISREG(there.st_mode)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(path, " is there already, and not a region but ",
+                         detail::KindOfFile(there.st_mode), ": choose another name"));
+      }
+      const bool possible = there.st_size >= 2 * std::int64_t{detail::kPageBytes} &&
+                            there.st_size % std::int64_t{detail::kPageBytes} == 0;
+      return absl::AlreadyExistsError(
+          possible ? absl::StrCat("region ", path, " exists already")
+                   : absl::StrCat(path, " exists already, and is not a region"));
     }
     // Before anything is created: a geometry that can not be must not leave a journal behind.
     if (!detail::Geometry::For(options.state_bytes, options.participants, options.versions)) {

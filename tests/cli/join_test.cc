@@ -238,6 +238,13 @@ TEST_F(CliJoin, AnAbandonedRegionEndsIt) {
   EXPECT_REFUSED(web->Finish(), 3, "was removed");
 }
 
+TEST_F(CliJoin, ARegionMadeAnewUnderItsNameEndsIt) {
+  const auto web = Join({});
+  ASSERT_OK(Region::Unlink(name()));
+  ASSERT_NO_FATAL_FAILURE(CreateRegion());
+  EXPECT_REFUSED(web->Finish(), 3, "or is another region by now");
+}
+
 TEST_F(CliJoin, AReaderOfItsOutputThatGoesAwayEndsIt) {
   Command web({"join", name(), "--name", "web"}, {.output_closed = true});
   EXPECT_SUCCESS(Put("x"));

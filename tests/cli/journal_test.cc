@@ -227,6 +227,43 @@ TEST_F(CliJournal, RemoveKeepsTheJournalUnlessToldTwice) {
   EXPECT_NE(access(journal().c_str(), F_OK), 0);
 }
 
+TEST_F(CliJournal, CheckOfARegionLooksAtItsJournal) {
+  Put("one");
+  EXPECT_SUCCESS(Ctl({"check", name()}));
+  const std::string away = directory_ / "away";
+  std::filesystem::rename(journal(), away);
+  Result missing = Ctl({"check", name()});
+  EXPECT_EQ(missing.code, 5);
+  EXPECT_THAT(missing.out, HasSubstr("DAMAGE: journal: is not there"));
+  std::filesystem::copy(away, journal());
+  missing = Ctl({"check", name()});
+  EXPECT_EQ(missing.code, 5);
+  EXPECT_THAT(missing.out, HasSubstr("is a copy of this region's journal"));
+  std::filesystem::remove_all(journal());
+  std::filesystem::rename(away, journal());
+  EXPECT_SUCCESS(Ctl({"check", name()}));
+}
+
+TEST_F(CliJournal, ACopyDoesNotTakeTheJournalOfTheOriginalAlong) {
+  const ScratchName copy;
+  std::filesystem::copy_file(name_.path(), copy.path());
+  EXPECT_REFUSED(Ctl({"rm", copy.name(), "--with-journal", "--yes"}), 6, "journal of the original");
+  EXPECT_EQ(Segments().size(), 1u);
+  EXPECT_SUCCESS(Ctl({"rm", copy.name()}));
+}
+
+TEST_F(CliJournal, AJournalInMemoryIsSaidToBe) {
+  EXPECT_EQ(CtlJson({"status", name()})["journal"]["in_memory"], false);
+  const ScratchName other;
+  const std::string journal = other.path() + ".journal";
+  const Result made = Ctl({"create", other.name(), "--journal", journal});
+  EXPECT_EQ(made.code, 0);
+  EXPECT_THAT(made.err, HasSubstr("lies in memory"));
+  EXPECT_EQ(CtlJson({"status", other.name()})["journal"]["in_memory"], true);
+  EXPECT_THAT(Ctl({"status", other.name()}).out, HasSubstr("in memory: lost at a reboot"));
+  std::filesystem::remove_all(journal);
+}
+
 TEST_F(CliJournal, AJournalThatIsAnothersByNowStays) {
   Put("a");
   const ScratchName heir;

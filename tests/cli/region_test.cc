@@ -257,6 +257,20 @@ TEST_F(CliPermission, AClosedRegionIsForbidden) {
   }
 }
 
+TEST_F(CliPermission, ARegionOfAnotherUserIsTrustedIfAskedForAndRemovedAnyway) {
+  ASSERT_EQ(chown(path().c_str(), kNobody, kNobody), 0);
+  for (const std::vector<std::string>& args : std::vector<std::vector<std::string>>{
+           {"status", name()}, {"get", name()}, {"put", name(), "/dev/null"}, {"reap", name()}}) {
+    SCOPED_TRACE(testing::PrintToString(args));
+    EXPECT_REFUSED(Ctl(args), 3, "belongs to user 65534");
+    EXPECT_SUCCESS(Ctl(args, {.as_user = kNobody}));
+    std::vector<std::string> trusting = args;
+    trusting.push_back("--trust-other-owners");
+    EXPECT_SUCCESS(Ctl(trusting));
+  }
+  EXPECT_SUCCESS(Ctl({"rm", name()}));
+}
+
 TEST_F(CliPermission, AReadableRegionCanBeInspectedByOthers) {
   ASSERT_EQ(chmod(path().c_str(), 0644), 0);
   Participant self = Joined();

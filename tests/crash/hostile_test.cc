@@ -162,9 +162,166 @@ TEST_F(HostileTest, a_build_with_other_structs_is_unimplemented_and_both_are_nam
                              HasSubstr("fingerprint")));
 }
 
-TEST_F(HostileTest, a_region_of_another_boot_is_refused) {
+// Copies the region's file, holes left out, and opens the copy by its own name.
+std::string ProbeCopy(const std::string& from, const std::string& to) {
+  WriteText(to, ReadText(from));
+  Child prober("Prober", {to});
+  const std::string answer = prober.Hear();
+  EXPECT_EQ(prober.Wait(), 0) << answer;
+  return answer;
+}
+
+TEST_F(HostileTest, a_copy_of_a_region_is_refused_beside_it_elsewhere_and_in_its_place) {
+  const ScratchName beside;
+  const ScratchDirectory elsewhere;
+  const auto copy = AllOf(StartsWith("FAILED_PRECONDITION"), HasSubstr("is a copy of a region"),
+                          HasSubstr("recover it from its journal"));
+  EXPECT_THAT(ProbeCopy(path(), beside.path()), copy);
+  EXPECT_THAT(ProbeCopy(path(), elsewhere / "region"), copy);
+  // Another name of the same file is no copy, and neither is a new name of it.
+  std::filesystem::remove(beside.path());
+  std::filesystem::create_hard_link(path(), beside.path());
+  EXPECT_EQ(Probe(), "opened");
+  std::filesystem::remove(path());
+  EXPECT_THAT(ProbeCopy(beside.path(), path()), copy);
+  std::filesystem::rename(beside.path(), path());
+  EXPECT_EQ(Probe(), "opened");
+}
+
+TEST_F(HostileTest, of_an_identity_each_part_counts_that_is_known) {
+  Superblock s{};
+  std::memcpy(&s, ReadText(path()).data(), sizeof s);
+  const detail::FileIdentity own = s.file;
+  EXPECT_NE(own.inode, 0u);
+  using Change = std::function<void(detail::FileIdentity&)>;
+  const std::vector<std::pair<Change, bool>> changes = {
+      {[](auto& f) { ++f.inode; }, false},      {[](auto& f) { ++f.volume; }, false},
+      {[](auto& f) { ++f.filesystem; }, false}, {[](auto& f) { f.born_ns += 1000; }, false},
+      {[](auto& f) { f.born_ns = 0; }, true},   {[](auto& f) { f.inode = 0; }, true}};
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    detail::FileIdentity other = own;
+    changes[i].first(other);
+    const bool unknown_birth = own.born_ns == 0 && i == 3;
+    EXPECT_EQ(detail::SameIdentity(other, own), changes[i].second || unknown_birth) << i;
+    EXPECT_EQ(detail::SameIdentity(own, other), changes[i].second || unknown_birth) << i;
+  }
+}
+
+TEST_F(HostileTest, what_is_in_memory_is_of_this_boot_whatever_id_it_is_told) {
   ChangeSuperblock(true, [](Superblock& s) { s.boot[5] ^= 1; });
-  EXPECT_THAT(Probe(), AllOf(StartsWith("FAILED_PRECONDITION"), HasSubstr("earlier boot")));
+  EXPECT_EQ(Probe(), "opened");
+  ChangeSuperblock(true, [](Superblock& s) { s.boot = {}; });
+  EXPECT_EQ(Probe(), "opened");
+}
+
+TEST_F(HostileTest, a_region_on_a_disk_is_of_another_boot_unless_somebody_is_in_it) {
+  const ScratchDirectory disk;
+  const std::string file = disk / "region";
+  const auto probe = [&file] {
+    Child prober("Prober", {file});
+    return prober.Hear();
+  };
+  std::optional<Region> region = *Region::Create(file, Small());
+  if (detail::LiesInMemory(region->mapping()->probe_fd())) GTEST_SKIP() << "no disk to be had";
+  EXPECT_EQ(probe(), "opened");
+  const std::string sound = ReadText(file);
+  const auto change = [&](const detail::Id& boot) {
+    Superblock s{};
+    std::memcpy(&s, sound.data(), sizeof s);
+    s.boot = boot;
+    s.checksum = detail::SuperblockChecksum(s);
+    Patch(file, 0, reinterpret_cast<const std::byte*>(&s), sizeof s);
+  };
+  detail::Id other{};
+  other.fill(7);
+  absl::StatusOr<Participant> inhabitant = Participant::Join(*region);
+  ASSERT_OK(inhabitant);
+  for (const detail::Id& boot : {other, detail::Id{}}) {
+    change(boot);
+    EXPECT_EQ(probe(), "opened") << "the lock on it is of this boot";
+  }
+  inhabitant = absl::UnknownError("left");
+  region.reset();
+  change(other);
+  EXPECT_THAT(probe(), AllOf(StartsWith("FAILED_PRECONDITION"), HasSubstr("an earlier boot")));
+  change({});
+  EXPECT_THAT(probe(), AllOf(StartsWith("FAILED_PRECONDITION"), HasSubstr("may belong to an")));
+}
+
+TEST_F(HostileTest, a_region_with_holes_is_refused_since_reading_would_fill_them) {
+  region_.reset();
+  const int fd = open(path().c_str(), O_RDWR | O_CLOEXEC);
+  struct stat info {};
+  ASSERT_EQ(fstat(fd, &info), 0);
+  ASSERT_EQ(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, info.st_size - 4096, 4096),
+            0);
+  close(fd);
+  EXPECT_THAT(Probe(), AllOf(StartsWith("DATA_LOSS"), HasSubstr("has holes")));
+}
+
+// args: path, uid. As Prober, with the rights of that user; then as one who trusts all owners.
+ROLE(Distrustful) {
+  const auto uid = static_cast<uid_t>(std::stoul(self.args.at(1)));
+  ROLE_CHECK(setresuid(uid, uid, uid) == 0);
+  for (const bool read_only : {false, true}) {
+    RegionOptions options = {.read_only = read_only};
+    self.wire.Say(Region::Open(self.args.at(0), options).status().ToString());
+    options.trust_other_owners = true;
+    self.wire.Say(Region::Open(self.args.at(0), options).status().ToString());
+  }
+  return 0;
+}
+
+TEST_F(HostileTest, a_region_of_another_user_is_refused_unless_an_option_trusts_all_owners) {
+  if (getuid() != 0) GTEST_SKIP() << "only root can give files away";
+  region_.reset();
+  ASSERT_EQ(chmod(path().c_str(), 0666), 0);
+  constexpr uid_t kSomebody = 40001, kSomebodyElse = 40002;
+  for (const uid_t owner : {uid_t{0}, kSomebody}) {
+    ASSERT_EQ(chown(path().c_str(), owner, 0), 0);
+    for (const uid_t user : {uid_t{0}, kSomebody, kSomebodyElse}) {
+      const bool fine = owner == 0 || owner == user;
+      Child child("Distrustful", {path(), std::to_string(user)});
+      for (int mode = 0; mode < 2; ++mode) {
+        EXPECT_THAT(child.Hear(),
+                    fine ? testing::Matcher<std::string>("OK")
+                         : AllOf(StartsWith("PERMISSION_DENIED"), HasSubstr("belongs to user")))
+            << "of " << owner << " for " << user;
+        EXPECT_EQ(child.Hear(), "OK");
+      }
+      EXPECT_EQ(child.Wait(), 0);
+    }
+  }
+}
+
+TEST_F(HostileTest, who_may_only_read_can_not_make_the_dead_look_alive) {
+  Child resident("Resident", {path()});
+  ASSERT_EQ(resident.Hear(), "joined");
+  const int fd = open(path().c_str(), O_RDONLY | O_CLOEXEC);
+  for (int slot = 1; slot < static_cast<int>(kParticipants); ++slot) {
+    // One that lives has its byte to itself.
+    seam::SetByteLock(fd, seam::ByteLock::kShared, slot);
+  }
+  EXPECT_EQ(*region().Reap(), 0u);
+  resident.Kill();
+  seam::SetByteLock(fd, seam::ByteLock::kShared, 0);
+  EXPECT_EQ(*region().Reap(), 1u);
+  EXPECT_FALSE(detail::AnybodyIn(region().mapping()->probe_fd()));
+  // A free slot whose byte is locked so can not be taken: that is a limit, and is said.
+  EXPECT_FAILS(Participant::Join(region()), kResourceExhausted, "only reads");
+  close(fd);
+  EXPECT_OK(Participant::Join(region()));
+}
+
+// args: path. Joins, and stays.
+ROLE(Resident) {
+  auto region = Region::Open(self.args.at(0));
+  ROLE_CHECK(region.ok(), region.status().ToString());
+  auto me = Participant::Join(*region, {.name = "resident"});
+  ROLE_CHECK(me.ok(), me.status().ToString());
+  self.wire.Say("joined");
+  self.wire.Hear();
+  return 0;
 }
 
 TEST_F(HostileTest, well_sealed_nonsense_in_the_geometry_is_data_loss) {

@@ -119,9 +119,10 @@ TEST(HeldRangeTest, only_locks_that_a_description_holds_are_read_from_the_table)
   EXPECT_EQ(range->inode, 56680u);
   EXPECT_EQ(range->first, 62u);
   EXPECT_EQ(range->last, 63u);
-  EXPECT_EQ(HeldRange::Of("1: OFDLCK ADVISORY  READ 77 103:02:9 5 EOF")->last, UINT64_MAX);
+  EXPECT_EQ(HeldRange::Of("1: OFDLCK ADVISORY  WRITE 77 103:02:9 5 EOF")->last, UINT64_MAX);
   for (const char* line :
-       {"", "17:", "17: -> OFDLCK ADVISORY  WRITE -1 00:1b:56680 62 63",
+       {"", "17:", "17: OFDLCK ADVISORY  READ  -1 00:1b:56680 62 63",
+        "17: -> OFDLCK ADVISORY  WRITE -1 00:1b:56680 62 63",
         "17: POSIX  ADVISORY  WRITE 812 00:1b:56680 62 63",
         "17: FLOCK  ADVISORY  WRITE 812 00:1b:56680 0 EOF",
         "17: OFDLCK ADVISORY  WRITE -1 <none>:0 62 63", "17: OFDLCK ADVISORY  WRITE -1",

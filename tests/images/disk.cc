@@ -318,8 +318,23 @@ int Disk::Stat(const char* path, struct stat* info) {
   info->st_nlink = static_cast<nlink_t>(node.links);
   info->st_mode = (node.directory ? S_IFDIR : S_IFREG) | 0600u;
   info->st_size = static_cast<off_t>(node.shm ? node.memory_bytes : node.bytes.size());
+  info->st_blocks = (info->st_size + 511) / 512;
   return 0;
 }
+
+int Disk::StatX(int at, const char* path, unsigned, struct statx* info) {
+  struct stat plain {};
+  if ((*path == '\0' ? StatFd(at, &plain) : Stat(path, &plain)) != 0) return -1;
+  *info = {};
+  info->stx_mask = STATX_INO | STATX_NLINK | STATX_TYPE;
+  info->stx_ino = plain.st_ino;
+  info->stx_dev_minor = static_cast<std::uint32_t>(plain.st_dev);
+  info->stx_nlink = static_cast<std::uint32_t>(plain.st_nlink);
+  info->stx_mode = static_cast<std::uint16_t>(plain.st_mode);
+  return 0;
+}
+
+bool Disk::InMemory(int fd) { return tree_.at(NodeOf(fd)).shm; }
 
 int Disk::StatFd(int fd, struct stat* info) {
   return Stat((std::string(kFdPrefix) + std::to_string(fd)).c_str(), info);

@@ -89,6 +89,8 @@ class Disk {
   int MakeDirectory(const char* path);
   int Stat(const char* path, struct stat* info);
   int StatFd(int fd, struct stat* info);
+  int StatX(int at, const char* path, unsigned mask, struct statx* info);
+  bool InMemory(int fd);
   bool Exists(const char* path) { return NodeAt(path).node >= 0; }
   int LockByte(int fd, bool exclusive, bool release, std::int64_t byte);
   bool ByteHeld(int fd, std::int64_t byte);

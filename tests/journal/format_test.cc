@@ -123,8 +123,9 @@ TEST(Format, StructsHaveNoPaddingThatCouldDiffer) {
   EXPECT_TRUE(std::has_unique_object_representations_v<SegmentHeader>);
   EXPECT_TRUE(std::has_unique_object_representations_v<BatchHeader>);
   EXPECT_TRUE(std::has_unique_object_representations_v<RecordHeader>);
-  EXPECT_EQ(sizeof(SegmentHeader), 176u);
+  EXPECT_EQ(sizeof(SegmentHeader), 208u);
   EXPECT_EQ(offsetof(SegmentHeader, retain_epochs), 168u);
+  EXPECT_EQ(offsetof(SegmentHeader, file), 176u);
   EXPECT_EQ(sizeof(BatchHeader), 128u);
   EXPECT_EQ(sizeof(RecordHeader), 80u);
 }

@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -15,6 +16,7 @@
 
 #include "epoch/epoch.h"
 #include "support/child.h"
+#include "support/files.h"
 #include "support/region_test.h"
 
 namespace epoch::test {
@@ -85,6 +87,8 @@ ROLE(Nobody) {
     ROLE_CHECK(absl::IsPermissionDenied(refused), refused.ToString());
     ROLE_CHECK(refused.message().find('/') != absl::string_view::npos, "names what it is about");
   }
+  const absl::Status for_writing = Region::Open(readable).status();
+  ROLE_CHECK(for_writing.message().find("read_only") != absl::string_view::npos, "hints at it");
   auto region = Region::Open(readable, inspect);
   ROLE_CHECK(region.ok(), region.status().ToString());
   ROLE_CHECK(region->Read().ok());
@@ -109,6 +113,73 @@ TEST_F(EnvironmentTest, without_permission_everything_is_permission_denied) {
   Child child("Nobody", {name(), readable.name(), directory.path()});
   EXPECT_EQ(child.Hear(), "fine");
   EXPECT_EQ(child.Wait(), 0);
+}
+
+// args: region, a file with another boot's id. In a mount namespace where the kernel's boot id is
+// hidden behind that, as in many a container; then behind nothing readable.
+ROLE(ToldAnotherBoot) {
+  ROLE_CHECK(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
+  constexpr char kBootId[] = "/proc/sys/kernel/random/boot_id";
+  const auto used = [&self] {
+    auto region = Region::Open(self.args.at(0));
+    ROLE_CHECK(region.ok(), region.status().ToString());
+    auto me = Participant::Join(*region);
+    ROLE_CHECK(me.ok() && me->Commit("x").ok());
+  };
+  ROLE_CHECK(mount(self.args.at(1).c_str(), kBootId, nullptr, MS_BIND, nullptr) == 0);
+  used();
+  ROLE_CHECK(mount("/dev/null", kBootId, nullptr, MS_BIND, nullptr) == 0);
+  used();
+  // What is on a disk would outlive its boot, and nobody could tell.
+  const auto made = Region::Create(self.args.at(1) + ".region");
+  ROLE_CHECK(absl::IsFailedPrecondition(made.status()) || made.ok(), made.status().ToString());
+  ROLE_CHECK(!made.ok() || detail::LiesInMemory(made->mapping()->probe_fd()));
+  self.wire.Say("fine");
+  return 0;
+}
+
+TEST_F(EnvironmentTest, another_boot_id_over_proc_is_no_other_boot) {
+  if (!Child::CanIsolate(CLONE_NEWNS)) GTEST_SKIP() << "may not make mount namespaces";
+  ASSERT_NO_FATAL_FAILURE(CreateRegion());
+  const ScratchDirectory directory;
+  WriteText(directory / "boot_id", "00000000-1111-2222-3333-444444444444\n");
+  Child child("ToldAnotherBoot", {name(), directory / "boot_id"}, CLONE_NEWNS);
+  EXPECT_EQ(child.Hear(), "fine");
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+// args: region, seconds. A child of it lives in a time namespace that is so far away. Says what
+// becomes of its attempt to join, and to read.
+ROLE(TimeTraveller) {
+  if (unshare(0x80 /* CLONE_NEWTIME */) != 0) {
+    self.wire.Say("refused");
+    return 0;
+  }
+  WriteText("/proc/self/timens_offsets", "monotonic " + self.args.at(1) + " 0\n");
+  const pid_t child = fork();
+  if (child == 0) {
+    auto region = Region::Open(self.args.at(0));
+    ROLE_CHECK(region.ok(), region.status().ToString());
+    self.wire.Say(Participant::Join(*region).status().ToString());
+    self.wire.Say(region->Read().status().ToString());
+    std::_Exit(0);
+  }
+  int status = 0;
+  ROLE_CHECK(waitpid(child, &status, 0) == child && status == 0);
+  return 0;
+}
+
+TEST_F(EnvironmentTest, who_has_another_monotonic_clock_can_not_join_but_read) {
+  ASSERT_NO_FATAL_FAILURE(CreateRegion());
+  for (const auto& [seconds, joins] : {std::pair{"1000", false}, std::pair{"0", true}}) {
+    Child child("TimeTraveller", {name(), seconds});
+    const std::string joined = child.Hear();
+    if (joined == "refused") GTEST_SKIP() << "may not make time namespaces";
+    EXPECT_THAT(joined, joins ? testing::Matcher<std::string>("OK")
+                              : testing::HasSubstr("created in another time namespace"));
+    EXPECT_EQ(child.Hear(), "OK");
+    EXPECT_EQ(child.Wait(), 0);
+  }
 }
 
 // args: region. Gives up its rights after joining, then forks.

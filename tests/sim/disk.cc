@@ -486,6 +486,7 @@ void Disk::Fill(const Inode& node, struct stat* info) const {
   info->st_mtim = {node.changed_ns / 1'000'000'000, node.changed_ns % 1'000'000'000};
   info->st_ctim = info->st_mtim;
   info->st_size = static_cast<off_t>(node.shm ? node.memory_bytes : node.now.size());
+  info->st_blocks = (info->st_size + 511) / 512;
 }
 
 int Disk::Stat(const char* path, struct stat* info) {
@@ -499,6 +500,22 @@ int Disk::Stat(const char* path, struct stat* info) {
 int Disk::StatFd(int fd, struct stat* info) {
   engine_.Step();
   Fill(NodeOf(DescriptionOf(fd).inode), info);
+  return 0;
+}
+
+int Disk::StatX(int at, const char* path, unsigned, struct statx* info) {
+  const Inode* node = *path == '\0' && fds_.count(at) != 0 ? &NodeOf(DescriptionOf(at).inode)
+                      : *path == '\0'                      ? nullptr
+                                                           : NodeAt(path, nullptr, nullptr, at);
+  if (node == nullptr) return Fail(ENOENT);
+  struct stat plain {};
+  Fill(*node, &plain);
+  *info = {};
+  info->stx_mask = STATX_INO | STATX_NLINK | STATX_TYPE;
+  info->stx_ino = plain.st_ino;
+  info->stx_dev_minor = static_cast<std::uint32_t>(plain.st_dev);
+  info->stx_nlink = static_cast<std::uint32_t>(plain.st_nlink);
+  info->stx_mode = static_cast<std::uint16_t>(plain.st_mode);
   return 0;
 }
 

@@ -101,6 +101,10 @@ class Disk {
   int MakeDirectory(const char* path);
   int Stat(const char* path, struct stat* info);
   int StatFd(int fd, struct stat* info);
+  // What the name leads to, or the descriptor if it is empty; its number, device and links. No
+  // scheduling point: what it finds is no word of the protocol's.
+  int StatX(int at, const char* path, unsigned mask, struct statx* info);
+  bool InMemory(int fd) { return NodeOf(DescriptionOf(fd).inode).shm; }
   bool Exists(const char* path);
   int Flock(int fd, bool wait);
   int LockByte(int fd, bool exclusive, bool release, std::int64_t byte);

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -229,13 +230,21 @@ inline long FutexWakeAll(const Atomic<std::uint32_t>* word) noexcept {
   return e == nullptr ? 0 : e->WakeAll(word);
 }
 
+// There is one time namespace.
+inline bool MonotonicOffset(std::int64_t&) noexcept { return false; }
+
 enum class ByteLock { kShared = F_RDLCK, kExclusive = F_WRLCK, kNone = F_UNLCK };
 inline int SetByteLock(int fd, ByteLock kind, std::int64_t offset) noexcept {
   return sim::Disk::active()->LockByte(fd, kind == ByteLock::kExclusive, kind == ByteLock::kNone,
                                        offset);
 }
 enum class LockState { kFree, kHeld, kUnknown };
-inline LockState TestByteLock(int fd, std::int64_t offset) noexcept {
+// All of the locks that are asked about are exclusive, but for those where any counts.
+inline LockState TestByteLock(int fd, std::int64_t offset, ByteLock = ByteLock::kExclusive,
+                              std::int64_t bytes = 1) noexcept {
+  for (; bytes > 1; --bytes, ++offset) {
+    if (TestByteLock(fd, offset) == LockState::kHeld) return LockState::kHeld;
+  }
   return sim::Disk::active()->ByteHeld(fd, offset) ? LockState::kHeld : LockState::kFree;
 }
 
@@ -269,8 +278,12 @@ inline int fchmod(int, unsigned) { return 0; }
 inline int stat(const char* path, struct stat* info) { return TheDisk().Stat(path, info); }
 inline int lstat(const char* path, struct stat* info) { return TheDisk().Stat(path, info); }
 inline int fstat(int fd, struct stat* info) { return TheDisk().StatFd(fd, info); }
-inline int fstatfs(int, struct statfs* info) {
+inline int statx(int at, const char* path, int, unsigned mask, struct statx* info) {
+  return TheDisk().StatX(at, path, mask, info);
+}
+inline int fstatfs(int fd, struct statfs* info) {
   *info = {};
+  info->f_type = TheDisk().InMemory(fd) ? TMPFS_MAGIC : 0;
   return 0;
 }
 inline int linkat(int, const char* from, int, const char* to, int) {
@@ -344,6 +357,7 @@ inline ssize_t getrandom(void* to, std::size_t size, unsigned) {
   }
   return static_cast<ssize_t>(size);
 }
+inline unsigned geteuid() { return 0; }
 inline int sched_yield() {
   sim::Engine::active()->Relax();
   return 0;

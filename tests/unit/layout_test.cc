@@ -6,13 +6,16 @@
 namespace epoch::detail {
 namespace {
 
-// Layout 5, for ever: a change of any of these needs a new layout number.
-static_assert(kLayoutMajor == 5);
+// Layout 6, for ever: a change of any of these needs a new layout number.
+static_assert(kLayoutMajor == 6);
 static_assert(sizeof(Superblock) == 4096 && sizeof(Slot) == 1024 && sizeof(VersionCell) == 256);
 static_assert(offsetof(Superblock, magic) == 0 && offsetof(Superblock, layout_major) == 8);
 static_assert(offsetof(Superblock, fingerprint) == 16 && offsetof(Superblock, checksum) == 4088);
 static_assert(offsetof(Superblock, retain_segments) == 152);
 static_assert(offsetof(Superblock, retain_epochs) == 1184);
+static_assert(offsetof(Superblock, file) == 1192 && sizeof(FileIdentity) == 32);
+static_assert(offsetof(Superblock, clock_offset_ns) == 1224);
+static_assert(offsetof(Superblock, clock_offset_known) == 1232);
 static_assert(offsetof(Control, head) == 0 && offsetof(Control, tail) == 128);
 static_assert(offsetof(Control, bell) == 256 && offsetof(Control, doors) == 384);
 static_assert(offsetof(Control, slot_limit) == 640 && offsetof(Control, ring) == 1152);

@@ -188,6 +188,85 @@ TEST_F(RegionTest, unlinked_region_lives_on_for_those_who_have_it) {
   EXPECT_EQ(region().epoch(), 2u);
 }
 
+TEST_F(RegionTest, a_removed_replaced_or_renamed_region_is_orphaned_and_none_rejoins_it) {
+  CreateRegion();
+  Participant self = Joined();
+  EXPECT_FALSE(region().orphaned());
+  ASSERT_OK(self.Leave());
+  ASSERT_OK(self.Rejoin());
+  const ScratchName elsewhere;
+  std::filesystem::rename(path(), elsewhere.path());
+  EXPECT_TRUE(region().orphaned());
+  EXPECT_FAILS(self.Rejoin(), kFailedPrecondition, "was removed, or is another region by now");
+  std::filesystem::rename(elsewhere.path(), path());
+  EXPECT_FALSE(region().orphaned());
+  ASSERT_OK(Region::Unlink(name()));
+  EXPECT_TRUE(region().orphaned());
+  const Region orphan = region();
+  CreateRegion();
+  EXPECT_TRUE(orphan.orphaned());
+  EXPECT_FALSE(region().orphaned());
+  EXPECT_FAILS(self.Rejoin(), kFailedPrecondition, path());
+  EXPECT_OK(Increment(self));  // whoever is in goes on, as it was never told
+}
+
+TEST_F(RegionTest, a_relative_path_is_not_orphaned_by_a_change_of_directory) {
+  const ScratchDirectory directory;
+  const std::string before = std::filesystem::current_path();
+  std::filesystem::current_path(directory.path());
+  const auto made = Region::Create("./region", Small());
+  std::filesystem::current_path(before);
+  ASSERT_OK(made);
+  EXPECT_FALSE(made->orphaned());
+}
+
+TEST_F(RegionTest, unlink_removes_regions_and_nothing_else) {
+  const ScratchDirectory directory;
+  const std::string file = directory / "file", fifo = directory / "fifo";
+  std::ofstream(file) << "precious, and longer than eight bytes";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  for (const std::string& other : {file, fifo, directory.path()}) {
+    EXPECT_FAILS(Region::Unlink(other), kInvalidArgument, "is not an Epoch region");
+    EXPECT_TRUE(std::filesystem::exists(other));
+  }
+  const std::string link = directory / "link";
+  CreateRegion();
+  ASSERT_EQ(symlink(path().c_str(), link.c_str()), 0);
+  EXPECT_FAILS(Region::Unlink(link), kInvalidArgument, link);
+  // In the place of a named region nothing else belongs.
+  ASSERT_OK(Region::Unlink(name()));
+  std::ofstream(path()) << "damaged beyond recognition";
+  EXPECT_OK(Region::Unlink(name()));
+  // What can still be told to be a region is one.
+  ASSERT_OK(Region::Create(directory / "region", Small()));
+  std::filesystem::resize_file(directory / "region", 100);
+  EXPECT_OK(Region::Unlink(directory / "region"));
+}
+
+TEST_F(RegionTest, what_is_no_region_is_called_that) {
+  EXPECT_FAILS(Region::Create("/dev/null"), kInvalidArgument, "not a region but a device");
+  EXPECT_FAILS(Region::Create("/etc/passwd"), kAlreadyExists, "is not a region");
+  EXPECT_FAILS(Region::Open("/etc/passwd"), kDataLoss, "is not an Epoch region");
+  const ScratchDirectory directory;
+  const std::string dangling = directory / "dangling";
+  ASSERT_EQ(symlink("/nowhere", dangling.c_str()), 0);
+  EXPECT_FAILS(Region::Create(dangling, Small()), kInvalidArgument, "a link");
+}
+
+TEST_F(RegionTest, a_volatile_region_is_not_taken_for_one_with_a_journal) {
+  CreateRegion();
+  const ScratchDirectory directory;
+  RegionOptions options = Small();
+  options.journal = directory.path();
+  EXPECT_FAILS(Region::OpenOrCreate(name(), options), kFailedPrecondition, "is a volatile region");
+  EXPECT_FAILS(Region::Open(name(), options), kFailedPrecondition, directory.path());
+  options.read_only = true;
+  EXPECT_FAILS(Region::Open(name(), options), kFailedPrecondition, "is a volatile region");
+  EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
+  EXPECT_EQ(region().journal(), "");
+  EXPECT_FALSE(region().journal_in_memory());
+}
+
 TEST_F(RegionTest, mapping_lives_until_the_last_participant_is_gone) {
   CreateRegion();
   Participant self = Joined();

@@ -45,6 +45,8 @@ Context::Context(CLI::App& app) {
       ->check(CLI::IsMember({"table", "json"}))
       ->type_name("FORMAT")
       ->capture_default_str();
+  app.add_flag("--trust-other-owners", detail::trust_other_owners,
+               "work on what belongs to neither this user nor root");
 }
 
 CLI::App* Context::AddVerb(CLI::App& app, const std::string& name, const std::string& description,
@@ -244,10 +246,7 @@ std::string Printable(std::string_view text) {
   return printable;
 }
 
-bool Removed(const Region& region) {
-  struct stat info {};
-  return fstat(region.mapping()->probe_fd(), &info) == 0 && info.st_nlink == 0;
-}
+bool Removed(const Region& region) { return region.orphaned(); }
 
 std::string JoinPath(std::string_view directory, std::string_view name) {
   return fmt::format("{}/{}", directory, name);

@@ -23,6 +23,12 @@ absl::Status Create(Context& context, const CreateArgs& given) {
   const absl::StatusOr<Region> region = Region::Create(*name, options);
   if (!region.ok()) return region.status();
 
+  const bool in_memory = region->journal_in_memory();
+  if (in_memory) {
+    context.Message(fmt::format(
+        "the journal {} lies in memory: what is committed outlives the processes, but not a reboot",
+        region->journal()));
+  }
   const inspect::RegionStatus status = inspect::InspectRegion(*region->mapping());
   const detail::Geometry& geometry = status.geometry;
   if (context.json()) {
@@ -35,7 +41,10 @@ absl::Status Create(Context& context, const CreateArgs& given) {
                                    {"participants", geometry.participants},
                                    {"versions", geometry.versions},
                                    {"total_bytes", geometry.total_bytes}};
-    if (status.durable) json["journal"] = status.journal;
+    if (status.durable) {
+      json["journal"] = status.journal;
+      json["journal_in_memory"] = in_memory;
+    }
     context.PrintJson(json);
     return absl::OkStatus();
   }

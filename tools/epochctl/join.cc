@@ -61,7 +61,8 @@ class Member {
       listener->Drain();
       if (absl::Status s = self->status(); !s.ok()) return s;
       if (Removed(region_)) {
-        return absl::NotFoundError(fmt::format("{} was removed", region_.path()));
+        return absl::NotFoundError(
+            fmt::format("{} was removed, or is another region by now", region_.path()));
       }
       bool fence = false;
       if (absl::Status s = LookOnce(*self, fence); !s.ok()) return s;

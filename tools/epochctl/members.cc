@@ -91,8 +91,13 @@ absl::Status Serve(Context& context, const ServeArgs& given) {
   absl::StatusOr<Participant> self = Participant::Join(*region, {.name = given.name});
   if (!self.ok()) return self.status();
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) signal(number, [](int) { stop_serving = 1; });
-  absl::Status served = self->Serve(*duration, [] { return stop_serving != 0; });
+  absl::Status served =
+      self->Serve(*duration, [&region] { return stop_serving != 0 || Removed(*region); });
   if (!served.ok()) return served;
+  if (stop_serving == 0 && Removed(*region)) {
+    return absl::NotFoundError(
+        fmt::format("{} was removed, or is another region by now", region->path()));
+  }
   if (context.json()) {
     context.PrintJson({{"schema", "epoch.serve/1"},
                        {"region", region->path()},

@@ -32,9 +32,17 @@ std::optional<detail::Superblock> ReadAnySuperblock(const std::string& path) {
   return superblock;
 }
 
-// Whether the region may go: it is one, and nobody lives in it.
+// Whether the region may go: it is one, and nobody lives in it. Whoever it belongs to: nothing that
+// it says is taken on trust but what it is.
 absl::Status CheckRemovable(const std::string& path) {
-  const auto mapping = detail::Mapping::Open(path, /*read_only=*/true, /*check_words=*/false);
+  const auto mapping =
+      detail::Mapping::Open(path, /*read_only=*/true, /*check_words=*/false, /*trusted=*/true);
+  const auto in_use = [&path](const std::string& by) {
+    return absl::FailedPreconditionError(
+        fmt::format("{} is in use by {}: they would go on in a region that nobody else can find; "
+                    "end them first, or insist with --force",
+                    path, by));
+  };
   if (mapping.ok()) {
     std::string names;
     for (const inspect::ParticipantStatus& p : inspect::InspectRegion(**mapping).participants) {
@@ -42,20 +50,18 @@ absl::Status CheckRemovable(const std::string& path) {
       names += fmt::format("{}\"{}\" (slot {}, pid {})", names.empty() ? "" : ", ", p.name, p.slot,
                            p.pid);
     }
-    if (names.empty()) return absl::OkStatus();
-    return absl::FailedPreconditionError(
-        fmt::format("{} is in use by {}: they would go on in a region that nobody else can find; "
-                    "end them first, or insist with --force",
-                    path, names));
+    return names.empty() ? absl::OkStatus() : in_use(names);
   }
   const absl::Status& status = mapping.status();
-  if (absl::IsFailedPrecondition(status)) return absl::OkStatus();  // of an earlier boot
+  // Whatever is wrong with the file: the locks on it are the kernel's own word.
+  const detail::Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (fd.ok() && detail::AnybodyIn(fd.get())) return in_use("living processes");
+  if (absl::IsFailedPrecondition(status)) return absl::OkStatus();  // of an earlier boot, a copy
   if (!absl::IsDataLoss(status)) return status;
   // Damaged. A file in the place of a named region may go; any other has to look like one.
-  const bool named =
-      path.starts_with(detail::kRegionDirectory) &&
-      std::string_view(path).substr(path.rfind('/') + 1).starts_with(detail::kRegionPrefix);
-  if (named || ReadAnySuperblock(path).has_value()) return absl::OkStatus();
+  if (detail::Mapping::IsNamed(path) || ReadAnySuperblock(path).has_value()) {
+    return absl::OkStatus();
+  }
   return absl::FailedPreconditionError(
       fmt::format("{} is no Epoch region, so it stays (rm, if you mean it)", path));
 }
@@ -79,6 +85,15 @@ absl::StatusOr<OwnedJournal> OwnJournal(const std::string& path) {
   if (superblock->durable == 0) {
     return absl::InvalidArgumentError(
         fmt::format("--with-journal: {} is volatile, it has no journal", path));
+  }
+  const detail::Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  const auto file = detail::IdentityOf(fd.get(), path);
+  if (!file.ok()) return file.status();
+  if (!detail::SameIdentity(superblock->file, *file)) {
+    return absl::FailedPreconditionError(fmt::format(
+        "--with-journal: {} is a copy of a region, and {} is the journal of the original; nothing "
+        "was removed: leave out --with-journal",
+        path, superblock->journal_path.data()));
   }
   OwnedJournal owned{superblock->journal_path.data(), superblock->journal, {}};
   auto newest = journal::LockNewest(owned.directory, absl::ZeroDuration());

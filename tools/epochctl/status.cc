@@ -23,6 +23,7 @@ struct JournalFiles {
   std::size_t segments = 0;
   std::uint64_t bytes = 0;
   bool superseded = false;  // restored elsewhere: this region is history
+  bool in_memory = false;   // what is committed does not outlive the machine's power
   std::string error{};      // why the directory can not be read
 };
 
@@ -33,6 +34,8 @@ JournalFiles InspectJournal(const RegionStatus& status) {
     files.error = std::string(segments.status().message());
     return files;
   }
+  const detail::Fd directory(open(status.journal.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  files.in_memory = directory.ok() && detail::LiesInMemory(directory.get());
   files.segments = segments->size();
   for (const journal::SegmentFile& segment : *segments) files.bytes += segment.bytes;
   if (segments->empty()) {
@@ -119,6 +122,7 @@ Json ToJson(const RegionStatus& s) {
                        {"bytes", files.bytes},
                        {"poisoned", s.poisoned()},
                        {"superseded", files.superseded},
+                       {"in_memory", files.in_memory},
                        {"error", files.error.empty() ? Json(nullptr) : Json(files.error)}};
   }
   for (const ParticipantStatus& p : s.participants) {
@@ -225,8 +229,9 @@ std::string Remark(const RegionStatus& s, const ParticipantStatus& p) {
 std::string JournalText(const RegionStatus& s) {
   const JournalFiles files = InspectJournal(s);
   if (!files.error.empty()) return Printable(files.error);
-  return fmt::format("{}, {}, history {}, {}{}", Count(files.segments, "segment"),
+  return fmt::format("{}, {}, history {}, {}{}{}", Count(files.segments, "segment"),
                      HumanBytes(files.bytes), inspect::NameOf(s.history), files.backend,
+                     files.in_memory ? "; in memory: lost at a reboot" : "",
                      files.superseded ? "; superseded: it was restored elsewhere" : "");
 }
 

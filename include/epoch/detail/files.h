@@ -9,7 +9,9 @@
 #include <sys/statfs.h>
 
 #include <array>
+#include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,6 +22,7 @@
 #include "epoch/detail/check.h"
 #include "epoch/detail/layout.h"
 #include "epoch/detail/system_calls.h"
+#include "epoch/detail/trust.h"
 
 namespace epoch::detail {
 
@@ -102,6 +105,24 @@ inline absl::Status LinkUnnamed(int fd, const std::string& path) {
   return absl::OkStatus();
 }
 
+// In words, for what is there in place of what was expected.
+inline const char* KindOfFile(mode_t mode) {
+  switch (mode & S_IFMT) {
+    case S_IFREG:
+      return "a file";
+    case S_IFDIR:
+      return "a directory";
+    case S_IFLNK:
+      return "a link";
+    case S_IFIFO:
+      return "a FIFO";
+    case S_IFSOCK:
+      return "a socket";
+    default:
+      return "a device";
+  }
+}
+
 inline constexpr std::string_view kRegionDirectory = "/dev/shm";
 inline constexpr std::string_view kRegionPrefix = "epoch.";
 
@@ -128,6 +149,126 @@ inline absl::StatusOr<std::string> RegionPath(std::string_view name_or_path) {
   return absl::StrCat(std::string(kRegionDirectory), "/", std::string(kRegionPrefix),
                       std::string(name_or_path));
 }
+
+// Whether it keeps its files in memory: they are gone with the mount, and with the boot.
+inline bool IsMemoryFilesystem(const struct statfs& info) {
+  switch (static_cast<std::uint32_t>(info.f_type)) {
+    case TMPFS_MAGIC:
+    case RAMFS_MAGIC:
+    case HUGETLBFS_MAGIC:
+      return true;
+    default:
+      return false;
+  }
+}
+inline bool LiesInMemory(int fd) {
+  struct statfs info {};
+  return sys::fstatfs(fd, &info) == 0 && IsMemoryFilesystem(info);
+}
+
+// Which file that is. What it is made of can not be copied, and does not differ between two looks
+// at the same file within a boot:
+//  - the inode's number, and when it was born: numbers are used again, in that order never;
+//  - the filesystem: its device, which a snapshot mounted beside it does not share. Without one of
+//    its own (overlayfs, btrfs), the number that it is given changes from mount to mount; then its
+//    fsid, which btrfs has for each subvolume. In memory the device number lasts as long as the
+//    files do.
+//  - its kind: an overlay's file, looked at below the overlay, is another one to the kernel's
+//  locks.
+inline absl::StatusOr<FileIdentity> IdentityOf(int fd, const std::string& path) {
+  struct statx file {};
+  struct statfs filesystem {};
+  if (sys::statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &file) != 0 ||
+      sys::fstatfs(fd, &filesystem) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("can not look at ", path));
+  }
+  FileIdentity identity{};
+  identity.inode = file.stx_ino;
+  identity.filesystem = static_cast<std::uint32_t>(filesystem.f_type);
+  if (file.stx_dev_major != 0 || IsMemoryFilesystem(filesystem)) {
+    identity.volume = (std::uint64_t{file.stx_dev_major} << 32) | file.stx_dev_minor;
+  } else {
+    static_assert(sizeof filesystem.f_fsid == sizeof identity.volume);
+    std::memcpy(&identity.volume, &filesystem.f_fsid, sizeof identity.volume);
+  }
+  if ((file.stx_mask & STATX_BTIME) != 0) {
+    identity.born_ns = file.stx_btime.tv_sec * 1'000'000'000 + file.stx_btime.tv_nsec;
+  }
+  return identity;
+}
+// Whether what a file says of itself is true of it. What is not known does not differ.
+inline bool SameIdentity(const FileIdentity& said, const FileIdentity& found) {
+  return said.inode == 0 || found.inode == 0 ||
+         (said.inode == found.inode && said.volume == found.volume &&
+          said.filesystem == found.filesystem &&
+          (said.born_ns == 0 || found.born_ns == 0 || said.born_ns == found.born_ns));
+}
+
+// PermissionDenied for what belongs to neither the effective user nor root, unless `trusted`. Where
+// a user namespace does not know the owner, it shows as nobody (65534).
+inline absl::Status CheckOwner(std::uint32_t owner, const std::string& path, bool trusted) {
+  if (trusted || owner == 0 || owner == sys::geteuid()) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat(
+      path, " belongs to user ", owner, ", who is neither this process's (", sys::geteuid(),
+      ") nor root, and could have put anything there; if you trust that user, say so "
+      "(RegionOptions::trust_other_owners, epochctl --trust-other-owners)"));
+}
+
+// As this process names it from now on, wherever it goes.
+inline std::string FromRoot(const std::string& path) {
+  char here[4096];  // PATH_MAX
+  if (path.empty() || path[0] == '/' || sys::realpath(".", here) == nullptr) return path;
+  return absl::StrCat(std::string(here) == "/" ? "" : here, "/", path);
+}
+
+// A file that was opened by a name: whether the name still leads to it. Costs one system call as
+// long as it does, 1 us.
+class Whereabouts {
+ public:
+  enum class Seen {
+    kThere,      // or it can not be told: this process may not look, or has another root since
+    kElsewhere,  // the name leads nowhere, or to another file; this one still has a name
+    kGone,       // no name is left: nobody can ever open it again
+  };
+
+  Whereabouts() = default;
+  // An absolute path. The file may get that name later.
+  Whereabouts(int fd, std::string path) : path_(std::move(path)) {
+    static_cast<void>(At(fd, "", AT_EMPTY_PATH, file_));
+    static_cast<void>(At(AT_FDCWD, "/", 0, root_));
+  }
+  const std::string& path() const { return path_; }
+
+  Seen Look(int fd) const {
+    File now;
+    const int error = At(AT_FDCWD, path_.c_str(), AT_SYMLINK_NOFOLLOW, now);
+    if (error == 0 && now.Is(file_)) return Seen::kThere;
+    File open;
+    if (At(fd, "", AT_EMPTY_PATH, open) != 0 || !open.Is(file_)) return Seen::kThere;
+    if (open.links == 0) return Seen::kGone;
+    if (error != 0 && error != ENOENT && error != ENOTDIR) return Seen::kThere;
+    File root;
+    if (At(AT_FDCWD, "/", 0, root) != 0 || !root.Is(root_)) return Seen::kThere;
+    return Seen::kElsewhere;
+  }
+
+ private:
+  struct File {
+    std::uint64_t device = 0, inode = 0;
+    std::uint32_t links = 0;
+    bool Is(const File& other) const { return device == other.device && inode == other.inode; }
+  };
+  static int At(int directory, const char* path, int flags, File& file) {
+    struct statx info {};
+    if (sys::statx(directory, path, flags, STATX_INO | STATX_NLINK, &info) != 0) return errno;
+    file = {(std::uint64_t{info.stx_dev_major} << 32) | info.stx_dev_minor, info.stx_ino,
+            info.stx_nlink};
+    return 0;
+  }
+
+  std::string path_;
+  File file_, root_;
+};
 
 // Refuses filesystems whose memory or locks are not one coherence domain.
 inline absl::Status RefuseNetworkFilesystem(int fd, const std::string& path) {
@@ -169,6 +310,19 @@ inline std::string HexOf(const Id& id) {
   return hex;
 }
 
+// Whether the directory holds files of that journal, by their names ("epoch-<8 digits>-...").
+inline bool HoldsJournal(const std::string& directory, const Id& journal) {
+  sys::DIR* const dir = sys::opendir(directory.c_str());
+  if (dir == nullptr) return false;
+  const std::string prefix = absl::StrCat("epoch-", HexOf(journal).substr(0, 8), "-");
+  bool found = false;
+  while (const dirent* entry = sys::readdir(dir)) {
+    found = found || std::string_view(entry->d_name).substr(0, prefix.size()) == prefix;
+  }
+  sys::closedir(dir);
+  return found;
+}
+
 inline std::string ReadSmallFile(const char* path) {
   Fd fd(sys::open(path, O_RDONLY | O_CLOEXEC));
   std::string text(4096, '\0');
@@ -177,7 +331,7 @@ inline std::string ReadSmallFile(const char* path) {
   return text;
 }
 
-// This boot's id; all zero where /proc does not tell.
+// This boot's id, as this process is told; all zero where /proc does not tell.
 inline Id BootId() {
   Id id{};
   std::size_t nibble = 0;

@@ -23,7 +23,7 @@
 namespace epoch::detail {
 
 inline constexpr std::uint64_t kRegionMagic = 0x4e474552484f5045ull;  // "EPOHREGN", little-endian
-inline constexpr std::uint32_t kLayoutMajor = 5;
+inline constexpr std::uint32_t kLayoutMajor = 6;
 inline constexpr std::uint32_t kLayoutMinor = 0;
 inline constexpr std::size_t kHotStride = 128;
 inline constexpr std::size_t kPageBytes = 4096;
@@ -39,6 +39,17 @@ using Id = std::array<std::uint8_t, 16>;
 
 enum class History : std::uint32_t { kAll = 1, kLatest = 2 };
 
+// Which file it is (files.h). Kept in the file, it tells that file from its copies.
+struct FileIdentity {
+  std::uint64_t inode;   // 0: not known
+  std::int64_t born_ns;  // since 1970; 0: the filesystem does not say
+  std::uint64_t volume;
+  std::uint64_t filesystem;  // its magic number
+
+  bool operator==(const FileIdentity&) const = default;
+};
+static_assert(sizeof(FileIdentity) == 32);
+
 // 4096 bytes. Fields up to `fingerprint` keep their place in every layout, so that any build can
 // say what it met. `checksum` covers all bytes before it.
 struct Superblock {
@@ -47,7 +58,7 @@ struct Superblock {
   std::uint32_t layout_minor;
   std::uint64_t fingerprint;
   Id incarnation;
-  Id boot;  // of /proc/sys/kernel/random/boot_id: a region does not outlive its boot
+  Id boot;  // /proc/sys/kernel/random/boot_id: a region does not outlive its boot; 0: not known
   std::uint64_t state_bytes;
   std::uint32_t participants;
   std::uint32_t versions;
@@ -65,11 +76,16 @@ struct Superblock {
   std::uint32_t reserved;
   std::array<char, kJournalPathBytes> journal_path;
   std::uint64_t retain_epochs;
-  std::array<std::byte, 2896> padding;
+  FileIdentity file;  // of the file that this was written to: elsewhere it is a copy
+  // How far the creator's time namespace had moved CLOCK_MONOTONIC: participants share deadlines.
+  std::int64_t clock_offset_ns;
+  std::uint64_t clock_offset_known;  // 0 or 1
+  std::array<std::byte, 2848> padding;
   std::uint64_t checksum;
 };
 static_assert(sizeof(Superblock) == kPageBytes);
 static_assert(offsetof(Superblock, fingerprint) == 16);
+static_assert(offsetof(Superblock, file) == 1192);
 static_assert(offsetof(Superblock, checksum) == kPageBytes - 8);
 
 // One batch of the journal: three words, each only ever CASed from the exact value of batch s-16 to

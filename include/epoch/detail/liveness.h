@@ -29,9 +29,16 @@
 
 namespace epoch::detail {
 
-// Whether the slot's owner lives; kUnknown counts as alive: EPERM is not death.
+// Whether the slot's owner lives; kUnknown counts as alive: EPERM is not death. An owner's lock is
+// exclusive. A shared one, which whoever may read the file can take, makes nobody look alive.
 inline bool OwnerAlive(int probe_fd, std::uint32_t slot) noexcept {
-  return seam::TestByteLock(probe_fd, slot) != seam::LockState::kFree;
+  return seam::TestByteLock(probe_fd, slot, seam::ByteLock::kShared) != seam::LockState::kFree;
+}
+
+// Whether any slot of the file has an owner that lives.
+inline bool AnybodyIn(int fd) noexcept {
+  return seam::TestByteLock(fd, 0, seam::ByteLock::kShared, kMaxParticipants) !=
+         seam::LockState::kFree;
 }
 
 // One line of /proc/locks (proc_locks(5)): a lock that an open file description holds.
@@ -39,13 +46,16 @@ struct HeldRange {
   std::uint64_t device_major, device_minor, inode;
   std::uint64_t first, last;  // bytes; last is UINT64_MAX up to the end of the file
 
-  // Nothing for other kinds of locks (a process's, a lease), and for who still waits for one:
+  // Nothing for other kinds of locks (a process's, a lease, a shared one: OwnerAlive), and for who
+  // still waits for one:
   //   17: OFDLCK ADVISORY  WRITE -1 00:1b:56680 62 63
   //   17: -> OFDLCK ADVISORY  WRITE -1 00:1b:56680 62 63
   // The process is -1 in every pid namespace: the lock is the description's.
   static std::optional<HeldRange> Of(std::string_view line) noexcept {
     if (Word(line).empty() || Word(line) != "OFDLCK") return std::nullopt;
-    for (int skipped = 0; skipped < 3; ++skipped) Word(line);  // ADVISORY, WRITE, -1
+    Word(line);  // ADVISORY
+    if (Word(line) != "WRITE") return std::nullopt;
+    Word(line);  // -1
     std::string_view file = Word(line);
     const std::string_view first = Word(line), last = Word(line);
     HeldRange range{};

@@ -24,6 +24,7 @@
 #include "epoch/detail/fork.h"
 #include "epoch/detail/journal_hook.h"
 #include "epoch/detail/layout.h"
+#include "epoch/detail/liveness.h"
 #include "epoch/detail/system_calls.h"
 #include "epoch/options.h"
 
@@ -72,7 +73,16 @@ class Mapping final : public ForkAware {
     }
     absl::StatusOr<sys::MappedFile> mapped = Map(fd->get(), path, true);
     if (!mapped.ok()) return mapped.status();
-    Initialise(mapped->data(), *geometry, options, seed);
+    const absl::StatusOr<FileIdentity> file = IdentityOf(fd->get(), path);
+    if (!file.ok()) return file.status();
+    const Id boot = BootId();
+    if (boot == Id{} && !LiesInMemory(fd->get())) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(path,
+                       ": a region outside of shared memory has to know which boot it is of, and "
+                       "/proc/sys/kernel/random/boot_id does not tell; put it into /dev/shm"));
+    }
+    Initialise(mapped->data(), *geometry, options, seed, boot, *file);
     // Last, when nothing else can fail for want of space or rights.
     if (absl::Status s = seed.Publish(); !s.ok()) return s;
     EPOCH_POINT("create.before_link");
@@ -82,8 +92,10 @@ class Mapping final : public ForkAware {
   }
 
   // `check_words` false: for inspection, which says more about a damaged epoch word than one error.
+  // `trusted`: the file may be anybody's (CheckOwner).
   static absl::StatusOr<std::shared_ptr<Mapping>> Open(const std::string& path, bool read_only,
-                                                       bool check_words = true) {
+                                                       bool check_words = true,
+                                                       bool trusted = trust_other_owners) {
     // O_NONBLOCK: a FIFO under a region's name must not hang whoever looks at it.
     Fd fd(sys::open(path.c_str(),
                     (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
@@ -93,10 +105,16 @@ class Mapping final : public ForkAware {
         return absl::NotFoundError(
             absl::StrCat("no region ", path, " (create it, or see which exist: epochctl list)"));
       }
+      if (!read_only && (error == EACCES || error == EROFS) &&
+          sys::access(path.c_str(), R_OK) == 0) {
+        return absl::PermissionDeniedError(
+            absl::StrCat("can not open region ", path, " for writing: ", std::strerror(error),
+                         "; it may be read (RegionOptions::read_only, epochctl get)"));
+      }
       return ErrnoStatus(error, absl::StrCat("can not open region ", path));
     }
     if (absl::Status s = RefuseNetworkFilesystem(fd.get(), path); !s.ok()) return s;
-    absl::StatusOr<Superblock> superblock = ReadSuperblock(fd.get(), path);
+    absl::StatusOr<Superblock> superblock = ReadSuperblock(fd.get(), path, false, trusted);
     if (!superblock.ok()) return superblock.status();
     absl::StatusOr<sys::MappedFile> mapped = Map(fd.get(), path, !read_only);
     if (!mapped.ok()) return mapped.status();
@@ -104,13 +122,17 @@ class Mapping final : public ForkAware {
     if (!probe.ok()) return ErrnoStatus(errno, absl::StrCat("can not reopen ", path));
     auto mapping = std::make_shared<Mapping>(Badge{}, path, read_only, *superblock,
                                              *std::move(mapped), std::move(fd), std::move(probe));
+    mapping->trusted_ = trusted;
+    mapping->whereabouts_ = Whereabouts(mapping->probe_fd(), FromRoot(path));
     if (absl::Status s = mapping->CheckControl(); check_words && !s.ok()) return s;
     return mapping;
   }
 
-  // Reads and checks a superblock: size, magic, layout, checksum, geometry, boot.
+  // Reads and checks a superblock: owner, size, magic, layout, checksum, geometry, blocks; and
+  // whether the region can be used: its boot, and that it is no copy. `unusable_too`: not those.
   static absl::StatusOr<Superblock> ReadSuperblock(int fd, const std::string& path,
-                                                   bool any_boot = false) {
+                                                   bool unusable_too = false,
+                                                   bool trusted = trust_other_owners) {
     struct stat info {};
     if (sys::fstat(fd, &info) != 0) return ErrnoStatus(errno, path);
     if (!S_ISREG(info.st_mode)) {
@@ -119,17 +141,26 @@ class Mapping final : public ForkAware {
     Superblock s{};
     const ssize_t got = sys::pread(fd, &s, sizeof s, 0);
     if (got < 0) return ErrnoStatus(errno, absl::StrCat("can not read ", path));
-    if (static_cast<std::size_t>(got) < sizeof s) {
-      return absl::DataLossError(
-          absl::StrCat(path, " is truncated: ", got, " bytes, a superblock has ", sizeof s));
+    const auto bytes = static_cast<std::size_t>(got);
+    if (bytes < sizeof s.magic) {
+      return absl::DataLossError(absl::StrCat(path, " is not an Epoch region, or is truncated: ",
+                                              bytes, " bytes, a superblock has ", sizeof s));
     }
     if (s.magic != kRegionMagic) {
       return absl::DataLossError(absl::StrCat(path, " is not an Epoch region (magic ",
                                               absl::Hex(s.magic, absl::kZeroPad16), ")"));
     }
+    // What is no region is named as that, whoever it belongs to.
+    if (absl::Status owner = CheckOwner(info.st_uid, path, trusted); !owner.ok()) return owner;
+    if (bytes < sizeof s) {
+      return absl::DataLossError(
+          absl::StrCat(path, " is truncated: ", bytes, " bytes, a superblock has ", sizeof s));
+    }
     if (s.layout_major != kLayoutMajor) {
-      return absl::UnimplementedError(absl::StrCat(path, ": region has layout ", s.layout_major,
-                                                   ", this build speaks ", kLayoutMajor));
+      return absl::UnimplementedError(
+          absl::StrCat(path, ": region has layout ", s.layout_major, ", this build speaks ",
+                       kLayoutMajor, "; end what uses it, then remove it (epochctl rm --force) ",
+                       "and create it anew, or recover it from its journal"));
     }
     if (s.fingerprint != LayoutFingerprint()) {
       return absl::UnimplementedError(absl::StrCat(
@@ -151,13 +182,89 @@ class Mapping final : public ForkAware {
       return absl::DataLossError(absl::StrCat(path, " is truncated: ", info.st_size,
                                               " bytes, its superblock says ", g->total_bytes));
     }
-    if (!any_boot && s.boot != BootId()) {
+    const std::uint64_t allocated = static_cast<std::uint64_t>(info.st_blocks) * 512;
+    if (allocated < g->total_bytes && BlocksAreExact(fd)) {
+      return absl::DataLossError(absl::StrCat(
+          path, " has holes: ", allocated, " bytes are allocated, a region has all of its ",
+          g->total_bytes, " from the beginning; remove it (epochctl rm)"));
+    }
+    if (!unusable_too) {
+      if (absl::Status usable = CheckUsable(fd, s, path); !usable.ok()) return usable;
+    }
+    return s;
+  }
+
+  // Whether the file can be the region that it says it is: no copy of one, and of this boot.
+  // FailedPrecondition otherwise; then its successor may take its place.
+  static absl::Status CheckUsable(int fd, const Superblock& s, const std::string& path) {
+    const Boot boot = BootOf(fd, s);
+    const absl::StatusOr<FileIdentity> file = IdentityOf(fd, path);
+    if (!file.ok()) return file.status();
+    if (boot == Boot::kEarlier) {
       return absl::FailedPreconditionError(
           absl::StrCat(path,
                        " belongs to an earlier boot of this machine; remove it "
                        "(epochctl rm) and, if it was durable, recover it from its journal"));
     }
-    return s;
+    if (boot == Boot::kUnknown) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          path,
+          " may belong to an earlier boot of this machine: nobody is in it, and "
+          "/proc/sys/kernel/random/boot_id does not tell; look from where it does, or remove "
+          "it (epochctl rm) and, if it was durable, recover it from its journal"));
+    }
+    if (!SameIdentity(s.file, *file)) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          path, " is a copy of a region (made as inode ", s.file.inode, ", this is ", file->inode,
+          "), and its participants are not in it; remove it (epochctl rm) and, if it was durable, "
+          "recover it from its journal"));
+    }
+    return absl::OkStatus();
+  }
+
+  // Removes the file, if it is a region, or stands where only regions do (/dev/shm/epoch.NAME).
+  // What was looked at is what goes, as far as the name can say that.
+  static absl::Status Remove(const std::string& path) {
+    const auto failed = [&path] {
+      return ErrnoStatus(errno, absl::StrCat("can not remove region ", path));
+    };
+    struct stat info {
+    }, now{};
+    const Fd fd(sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (!fd.ok()) return failed();
+    if (sys::fstat(fd.get(), &info) != 0) return failed();
+    std::uint64_t magic = 0;
+    const bool regular = S_ISREG(info.st_mode);
+    const bool region =
+        regular &&
+        ((sys::pread(fd.get(), &magic, sizeof magic, 0) == sizeof magic && magic == kRegionMagic) ||
+         IsNamed(path));
+    if (!region) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, " is not an Epoch region, so it stays (rm, if you mean it)"));
+    }
+    if (sys::lstat(path.c_str(), &now) != 0) return failed();
+    if (now.st_dev != info.st_dev || now.st_ino != info.st_ino) {
+      return absl::NotFoundError(absl::StrCat(
+          path, " was removed meanwhile, and another file has the name; that one stays"));
+    }
+    return sys::unlink(path.c_str()) == 0 ? absl::OkStatus() : failed();
+  }
+  // Whether that is the file of a region's name, and of nothing else.
+  static bool IsNamed(const std::string& path) {
+    const std::string_view whole = path;
+    const std::size_t slash = whole.rfind('/');
+    return slash == kRegionDirectory.size() && whole.substr(0, slash) == kRegionDirectory &&
+           whole.substr(slash + 1, kRegionPrefix.size()) == kRegionPrefix;
+  }
+
+  enum class Boot { kThis, kEarlier, kUnknown };
+  // Which boot a region is of. The kernel's id for it may be hidden, or replaced by another, in a
+  // container; what is in memory, and what somebody holds a lock on, is of this boot all the same.
+  static Boot BootOf(int fd, const Superblock& s) {
+    const Id now = BootId();
+    if ((now == s.boot && now != Id{}) || LiesInMemory(fd) || AnybodyIn(fd)) return Boot::kThis;
+    return now == Id{} || s.boot == Id{} ? Boot::kUnknown : Boot::kEarlier;
   }
 
   class Badge {
@@ -181,7 +288,8 @@ class Mapping final : public ForkAware {
         superblock_(superblock),
         mapped_(std::move(mapped)),
         lock_fd_(std::move(lock_fd)),
-        probe_fd_(std::move(probe_fd)) {
+        probe_fd_(std::move(probe_fd)),
+        journal_directory_(superblock_.durable != 0 ? superblock_.journal_path.data() : "") {
     view_ = RegionView::At(
         base != nullptr ? base : mapped_.data(),
         *Geometry::For(superblock_.state_bytes, superblock_.participants, superblock_.versions),
@@ -200,6 +308,60 @@ class Mapping final : public ForkAware {
   int probe_fd() const { return probe_fd_.get(); }
   // One description's locks do not exclude each other: joins and leaves of one process take turns.
   std::mutex& join_mutex() { return join_mutex_; }
+
+  // Whether its files may belong to anybody.
+  bool trusted() const { return trusted_; }
+  // Whether the name that it was opened by still leads to it. One system call.
+  Whereabouts::Seen Look() const { return whereabouts_.Look(probe_fd()); }
+
+  // Where its journal lies, as this process sees it: absolute. Empty in a volatile region.
+  const std::string& journal_directory() const { return journal_directory_; }
+  // The directory that its opener says the journal is in. FailedPrecondition if the region has
+  // none, or another one. What is in it, those who attach to it look at more closely.
+  absl::Status UseJournal(const std::string& directory) {
+    if (superblock_.durable == 0) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          path_, " is a volatile region, and was asked for with the journal ", directory,
+          ": leave that out, or remove the region (epochctl rm) and create it with the journal"));
+    }
+    if (directory == journal_directory_) return absl::OkStatus();
+    struct stat asked {
+    }, own{};
+    const int error = sys::stat(directory.c_str(), &asked) == 0 ? 0 : errno;
+    if (error == 0 && sys::stat(journal_directory_.c_str(), &own) == 0 &&
+        asked.st_dev == own.st_dev && asked.st_ino == own.st_ino) {
+      return absl::OkStatus();
+    }
+    if (error != 0 || !HoldsJournal(directory, superblock_.journal)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(path_, " has its journal in ", journal_directory_, ", and ", directory, " ",
+                       error != 0 ? std::strerror(error) : "holds none of it",
+                       ": leave that out, name the right one, or choose another region"));
+    }
+    char resolved[4096];  // PATH_MAX
+    const char* const whole = sys::realpath(directory.c_str(), resolved);
+    journal_directory_ = whole != nullptr ? whole : FromRoot(directory);
+    return absl::OkStatus();
+  }
+
+  // What is to be added to this process's CLOCK_MONOTONIC to get its creator's. 0 if either is not
+  // known.
+  std::int64_t ClockShift_ns() const {
+    std::int64_t own = 0;
+    if (superblock_.clock_offset_known == 0 || !seam::MonotonicOffset(own)) return 0;
+    return static_cast<std::int64_t>(static_cast<std::uint64_t>(superblock_.clock_offset_ns) -
+                                     static_cast<std::uint64_t>(own));
+  }
+  // Whether who joins means the same by a deadline as those who are in.
+  absl::Status CheckClock() const {
+    const std::int64_t shift_ns = ClockShift_ns();
+    if (shift_ns == 0) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(
+        path_, " was created in another time namespace, whose CLOCK_MONOTONIC is ",
+        shift_ns / 1'000'000,
+        " ms from this process's: its participants share deadlines, so they "
+        "must share that clock; join from there (nsenter --time), or open it read-only"));
+  }
 
   JournalPort* port() const { return port_.get(); }
   void set_port(std::unique_ptr<JournalPort> port) { port_ = std::move(port); }
@@ -233,15 +395,31 @@ class Mapping final : public ForkAware {
     }
   }
 
+  // Filesystems whose count of blocks leaves nothing out: none that compresses.
+  static bool BlocksAreExact(int fd) {
+    struct statfs info {};
+    if (sys::fstatfs(fd, &info) != 0) return false;
+    switch (static_cast<std::uint32_t>(info.f_type)) {
+      case TMPFS_MAGIC:
+      case EXT4_SUPER_MAGIC:
+      case XFS_SUPER_MAGIC:
+        return true;
+      default:
+        return false;
+    }
+  }
+
   static void Initialise(std::byte* base, const Geometry& geometry, const RegionOptions& options,
-                         const JournalSeed& seed) {
+                         const JournalSeed& seed, const Id& boot, const FileIdentity& file) {
     Superblock s{};
     s.magic = kRegionMagic;
     s.layout_major = kLayoutMajor;
     s.layout_minor = kLayoutMinor;
     s.fingerprint = LayoutFingerprint();
     s.incarnation = seed.incarnation;
-    s.boot = BootId();
+    s.boot = boot;
+    s.file = file;
+    s.clock_offset_known = seam::MonotonicOffset(s.clock_offset_ns) ? 1 : 0;
     s.state_bytes = geometry.state_bytes;
     s.participants = geometry.participants;
     s.versions = geometry.versions;
@@ -331,6 +509,9 @@ class Mapping final : public ForkAware {
   sys::MappedFile mapped_;
   Fd lock_fd_;
   Fd probe_fd_;
+  std::string journal_directory_;
+  Whereabouts whereabouts_;
+  bool trusted_ = false;
   RegionView view_;
   std::mutex join_mutex_;
   std::unique_ptr<JournalPort> port_;  // last, so destroyed first: it reads the view

@@ -14,6 +14,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -94,11 +97,41 @@ inline void CpuRelax() noexcept {
 #endif
 }
 
-// Nanoseconds of CLOCK_MONOTONIC: the same clock in every process of this machine.
+// Nanoseconds of CLOCK_MONOTONIC: the same clock in every process of this machine, but for those in
+// another time namespace.
 inline std::int64_t MonotonicNanos() noexcept {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+// How far this process's time namespace has moved that clock. False where /proc does not tell. The
+// offset, not the namespace's inode: two namespaces with equal offsets have the same time.
+inline bool MonotonicOffset(std::int64_t& nanos) noexcept {
+  // The file speaks of the namespace that children will be in.
+  struct stat own {
+  }, children{};
+  if (::stat("/proc/self/ns/time", &own) != 0 ||
+      ::stat("/proc/self/ns/time_for_children", &children) != 0 || own.st_ino != children.st_ino) {
+    return false;
+  }
+  const int fd = ::open("/proc/self/timens_offsets", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  char text[512];
+  const ssize_t got = ::read(fd, text, sizeof text - 1);
+  ::close(fd);
+  if (got <= 0) return false;
+  text[got] = '\0';
+  static constexpr char kClock[] = "monotonic";  // a line of it: "monotonic   <s>   <ns>"
+  const char* const line = ::strstr(text, kClock);
+  if (line == nullptr) return false;
+  char* end = nullptr;
+  const long long seconds = ::strtoll(line + sizeof kClock - 1, &end, 10);
+  char* last = nullptr;
+  const long long rest = ::strtoll(end, &last, 10);
+  if (last == end) return false;
+  nanos = std::int64_t{seconds} * 1'000'000'000 + rest;
+  return true;
 }
 
 inline void SleepFor(std::int64_t nanos) noexcept {
@@ -136,13 +169,16 @@ inline int SetByteLock(int fd, ByteLock kind, std::int64_t offset) noexcept {
 
 enum class LockState { kFree, kHeld, kUnknown };
 
-// Whether a description other than `fd` holds a lock on that byte.
-inline LockState TestByteLock(int fd, std::int64_t offset) noexcept {
+// Whether a description other than `fd` holds a lock on one of `bytes` bytes that one of kind
+// `asked` could not stand beside: kExclusive asks for any, kShared for exclusive ones. To take an
+// exclusive lock needs the right to write; a shared one is open to whoever may read.
+inline LockState TestByteLock(int fd, std::int64_t offset, ByteLock asked = ByteLock::kExclusive,
+                              std::int64_t bytes = 1) noexcept {
   struct flock lock {};
-  lock.l_type = F_WRLCK;
+  lock.l_type = static_cast<short>(asked);
   lock.l_whence = SEEK_SET;
   lock.l_start = offset;
-  lock.l_len = 1;
+  lock.l_len = bytes;
   if (fcntl(fd, F_OFD_GETLK, &lock) != 0) return LockState::kUnknown;
   return lock.l_type == F_UNLCK ? LockState::kFree : LockState::kHeld;
 }

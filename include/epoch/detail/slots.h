@@ -211,6 +211,7 @@ inline absl::StatusOr<bool> TryTakeSlot(const Mapping& mapping, std::uint32_t in
 
 inline absl::StatusOr<SlotClaim> TakeSlot(Mapping& mapping, std::string_view name,
                                           std::uint32_t flags) {
+  if (absl::Status s = mapping.CheckClock(); !s.ok()) return s;
   const std::lock_guard lock(mapping.join_mutex());
   const std::uint32_t participants = mapping.view().geometry.participants;
   SlotClaim claim{};
@@ -222,9 +223,19 @@ inline absl::StatusOr<SlotClaim> TakeSlot(Mapping& mapping, std::string_view nam
     }
     ReapAll(mapping);  // look again even if there was none to reap: another may have been faster
   }
+  // A free slot is not to be had while anybody holds a shared lock on its byte (concepts.md, 6).
+  std::uint32_t withheld = 0;
+  for (std::uint32_t i = 0; i < participants; ++i) {
+    const SlotWord state = SlotWord::Unpack(mapping.view().slots[i].state.Load());
+    withheld += state.state == SlotState::kFree && !OwnerAlive(mapping.probe_fd(), i) ? 1 : 0;
+  }
   return absl::ResourceExhaustedError(absl::StrCat(
       "all ", participants, " participant slots of ", mapping.path(), " are taken, by ",
-      NameHolders(mapping.view()), "; let one leave, or create the region with more participants"));
+      NameHolders(mapping.view()),
+      withheld == 0 ? ""
+                    : absl::StrCat(", and ", withheld,
+                                   " free ones are locked by a process that only reads the file"),
+      "; let one leave, or create the region with more participants"));
 }
 
 // Gives the slot back: its owner is this process and writes to it no more. Works for an expelled

@@ -46,6 +46,7 @@ using ::realpath;
 using ::renameat2;
 using ::rmdir;
 using ::stat;
+using ::statx;
 using ::unlink;
 using ::unlinkat;
 // Bytes.
@@ -67,6 +68,7 @@ using ::opendir;
 using ::readdir;
 // Not files, but asked of the same kernel.
 using ::eventfd;
+using ::geteuid;
 using ::getpid;
 using ::getrandom;
 using ::sched_yield;
