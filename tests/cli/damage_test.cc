@@ -68,7 +68,7 @@ class CliDamage : public SmallRegionTest {
 
 TEST_F(CliDamage, AnotherLayoutIsNamed) {
   Patch(path(), offsetof(Superblock, layout_major), std::string("\x07\0\0\0", 4));
-  ExpectOpensRefuse(4, "region has layout 7, this build speaks 5");
+  ExpectOpensRefuse(4, "region has layout 7, this build speaks 6");
   EXPECT_REFUSED(Ctl({"check", name()}), 4, "layout 7");
   EXPECT_EQ(ConditionInList(), "other layout");
   EXPECT_REFUSED(Ctl({"rm", name()}), 4, "layout 7");

@@ -94,7 +94,7 @@ TEST(Usage, VersionNamesWhatThisBuildSpeaks) {
        {"version", "layout", "fingerprint", "journal_format", "backend", "io_uring"}) {
     EXPECT_TRUE(json.contains(field)) << field;
   }
-  EXPECT_EQ(json["layout"], "5.0");
+  EXPECT_EQ(json["layout"], "6.0");
   EXPECT_SUCCESS(Ctl({"--version"}));
 }
 
