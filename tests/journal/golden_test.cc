@@ -32,7 +32,7 @@ struct Format {
 };
 class EarlierFormat : public GoldenTest, public testing::WithParamInterface<Format> {};
 INSTANTIATE_TEST_SUITE_P(Version, EarlierFormat,
-                         testing::Values(Format{1, 0}, Format{1, 1}, Format{2, 0}),
+                         testing::Values(Format{1, 0}, Format{1, 1}, Format{2, 0}, Format{3, 0}),
                          [](const testing::TestParamInfo<Format>& suite) {
                            return std::to_string(suite.param.major) + "_" +
                                   std::to_string(suite.param.minor);
@@ -49,6 +49,7 @@ TEST_P(EarlierFormat, IsRead) {
     EXPECT_EQ(scan->header.format_major, major);
     EXPECT_EQ(scan->header.format_minor, minor);
     EXPECT_EQ(scan->header.retain_epochs, 0u);
+    EXPECT_EQ(scan->header.file, detail::FileIdentity{});
     EXPECT_EQ(scan->epoch, 5u);
     // Since 1.1 with the word at its end that this is all.
     EXPECT_EQ(scan->batches, major == 1 && minor == 0 ? 5u : 6u);
