@@ -136,25 +136,17 @@ absl::Status CurrentSegment::Findable() const {
       "use; nothing is lost, and nothing is committed until it is back at its place"));
 }
 
-// There is no journal to attach to.
-absl::Status CurrentSegment::Missing(const absl::Status& why) const {
-  if (attached() && whereabouts_.Look(segment_.fd.get()) == detail::Whereabouts::Seen::kGone) {
-    return Poison(view_, segment_.path, kRemoved);
-  }
-  if (!absl::IsNotFound(why)) return why;
-  return absl::FailedPreconditionError(
-      absl::StrCat(directory_, ": the journal is not where it was (", std::string(why.message()),
-                   "); what is accepted is committed when it is back at its place"));
-}
-
 absl::Status CurrentSegment::Attach() {
   absl::StatusOr<OpenSegment> newest = AttachDurably(mapping_);
   if (absl::IsInternal(newest.status()) &&
       detail::StateWord::Unpack(view_.control->head.Load()).phase == detail::Phase::kPoisoned) {
     return absl::DataLossError(std::string(newest.status().message()));
   }
-  if (absl::IsNotFound(newest.status()) || absl::IsDataLoss(newest.status())) {
-    return Missing(newest.status());
+  if (absl::IsDataLoss(newest.status())) {
+    const absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory_);
+    if (files.ok() && files->empty()) {
+      return absl::NotFoundError(std::string(newest.status().message()));
+    }
   }
   if (!newest.ok()) return newest.status();
   Take(*std::move(newest));
@@ -185,7 +177,6 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
   const bool spare_failed = absl::IsUnknown(made.status());
   const bool named = made.ok() && view_.control->named_segment.Load() >= BySpare(number);
   if (!made.ok()) made = MakeSegment(directory_, ModeOf(segment_.fd.get()), header, base);
-  if (absl::IsNotFound(made.status())) return Missing(made.status());
   if (!made.ok()) return made.status();
   if (named) {
     left_ = Left{std::move(segment_), last, header.previous_chain};

@@ -51,16 +51,16 @@ class CurrentSegment {
   std::uint64_t number() const { return segment_.number; }
   bool direct() const { return segment_.direct; }
 
-  // To the newest segment. DataLoss: the one that this process has been at has no name any more,
-  // and there is no other; poisoned. FailedPrecondition: the journal is not where it was.
+  // To the newest segment. NotFound: there is no journal where this process looks for it.
   absl::Status Attach();
   // Whether others find by its name what this process writes to; asked after each write, before
-  // that counts: what nobody can open is not durable. Not while it is unnamed. Errors as Attach's,
-  // but that nothing is poisoned yet: whoever is late may find that its segment was retired.
+  // that counts: what nobody can open is not durable. Not while it is unnamed. DataLoss: it has no
+  // name left. FailedPrecondition: not that one. Of who is late it may be that the segment was
+  // retired since.
   absl::Status Findable() const;
   // To the segment that the batch opens, which is made if it is not there. Head stands at the end
   // of the batch before, and stays there. OK, without being there: what was read is stale. Aborted:
-  // the base is not what was accepted.
+  // the base is not what was accepted. NotFound: as Attach.
   absl::Status Roll(const RingReading& ring, int offset, const BatchBuilder& builder);
   // Whether the segment that Roll led to has no name of its own yet. Then nothing that is written
   // there counts before Name() was true.
@@ -95,7 +95,6 @@ class CurrentSegment {
   };
 
   void Take(OpenSegment segment);
-  absl::Status Missing(const absl::Status& why) const;
   void BeginAftermath(const BatchBuilder& builder);
   absl::Status TendAftermath(Aftermath::News news);
   void PrepareNext(std::uint32_t slot, std::uint64_t end_block, WriteQueue& queue);

@@ -76,7 +76,9 @@ class Port final : public JournalPort, public detail::ForkAware {
   absl::StatusOr<Outcome> Flush(std::uint32_t slot, Epoch wanted) override {
     const std::lock_guard lock(mutex_);
     if (!segment_.attached()) {
-      if (absl::Status s = segment_.Attach(); !s.ok()) return s;
+      const absl::Status attached = segment_.Attach();
+      if (absl::IsNotFound(attached)) return NotThere(attached);
+      if (!attached.ok()) return attached;
     }
     bool moved = false;
     // Each turn finishes a step that somebody began. Words that never add up to one are damage.
@@ -566,6 +568,9 @@ class Port final : public JournalPort, public detail::ForkAware {
     if (end.segment > segment_.number()) {
       if (!view_.ValidCell(BatchW::Unpack(ring.At(offset - 1).w).version)) return RingDamaged();
       const absl::Status rolled = segment_.Roll(ring, offset, builder_);
+      if (absl::IsNotFound(rolled)) {
+        return Lost(ring.WordsAt(*view_.control, offset), batch.w, NotThere(rolled));
+      }
       if (absl::IsAborted(rolled)) {
         return Scribbled(ring.WordsAt(*view_.control, offset), batch.w);
       }
@@ -575,7 +580,11 @@ class Port final : public JournalPort, public detail::ForkAware {
     }
     if (segment_.unnamed() && !Opens(ring, offset)) {
       // The batch that was to open it was written by others, perhaps elsewhere.
-      if (absl::Status s = segment_.Attach(); !s.ok()) return s;
+      const absl::Status attached = segment_.Attach();
+      if (absl::IsNotFound(attached)) {
+        return Lost(ring.WordsAt(*view_.control, offset), batch.w, NotThere(attached));
+      }
+      if (!attached.ok()) return attached;
       return false;
     }
     absl::StatusOr<bool> why = false;
@@ -596,22 +605,38 @@ class Port final : public JournalPort, public detail::ForkAware {
     if (segment_.unnamed()) {
       const absl::StatusOr<bool> named = segment_.Name(builder_);
       NoteRoom(named.status(), ring, offset);
+      if (absl::IsNotFound(named.status())) {
+        return Lost(words, batch.w, NotThere(named.status()));
+      }
       if (!named.ok() || !*named) return named;
     }
     if (const absl::Status found = segment_.Findable(); !found.ok()) {
-      return NotFound(words, batch.w, found);
+      return Lost(words, batch.w, found);
     }
     MarkWritten(words, batch.w);
     return true;
   }
 
-  // What was written is in a file that others do not find. False: they went on without it, and the
-  // segment may be retired by now. If it is gone for good, so is what was to be durable in it.
-  absl::StatusOr<bool> NotFound(detail::BatchWords& words, std::uint64_t w,
-                                const absl::Status& why) {
+  // Why there is no journal to be found.
+  absl::Status NotThere(const absl::Status& missing) const {
+    if (const absl::Status found = segment_.Findable(); !found.ok()) return found;
+    return absl::FailedPreconditionError(absl::StrCat(
+        directory_, ": the journal is not where it was: ", std::string(missing.message()),
+        "; what is accepted is pending"));
+  }
+
+  // What was written, or is to be, is in a file that others do not find. False: they went on
+  // without it, and the segment may have been retired since. If it is gone for good, so is what was
+  // to be durable in it: this incarnation ends here.
+  absl::StatusOr<bool> Lost(detail::BatchWords& words, std::uint64_t w, const absl::Status& why) {
     // W leaves Frozen before anybody can retire the segment, and the segment was looked at first.
-    if (words.w.Load() != w) return false;
-    if (absl::IsDataLoss(why)) Fail(words, w).IgnoreError();
+    // By a CAS, also where nothing is to change: a load may find what W was before, since to look
+    // at a file orders nothing.
+    BatchW lost = BatchW::Unpack(w);
+    if (absl::IsDataLoss(why)) lost.state = BatchState::kFailed;
+    std::uint64_t found = w;
+    if (!words.w.CompareExchange(found, lost.Pack())) return false;
+    if (absl::IsDataLoss(why)) Poison().IgnoreError();
     return why;
   }
 
@@ -729,7 +754,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       if (write.segment == segment_.number() && !segment_.unnamed()) {
         // Flush writes it again, and says why.
         const absl::Status found = segment_.Findable();
-        if (!found.ok() && !NotFound(*words, write.w, found).ok()) return false;
+        if (!found.ok() && !Lost(*words, write.w, found).ok()) return false;
       }
       if (waited) NoteLatency(write.started_ns);
       return MarkWritten(*words, write.w);

@@ -73,8 +73,7 @@ void AuditKept(Stage& stage, const journal::JournalScan& scan) {
   if (plan.latest && segments == 0 && plan.retain_epochs == 0) segments = 1;
   const journal::SegmentHeader& newest = scan.segments.back().header;
   const auto needed = [&](std::size_t i) {
-    const std::uint64_t number = scan.segments[i].header.segment;
-    if (i + 1 == scan.segments.size() || number + segments >= newest.segment) return true;
+    if (i + 1 + segments >= scan.segments.size()) return true;
     if (segments == 0 && plan.retain_epochs == 0) return true;
     return scan.segments[i + 1].header.base_epoch + plan.retain_epochs > newest.base_epoch;
   };
@@ -82,15 +81,17 @@ void AuditKept(Stage& stage, const journal::JournalScan& scan) {
     stage.engine.Violation(absl::StrCat("G10: ", scan.segments.size(), " segments are left"));
   }
   for (std::size_t i = 1; i < scan.segments.size(); ++i) {
-    if (scan.segments[i].header.segment != scan.segments[i - 1].header.segment + 1) {
+    // Those between, which nothing was written to, may be: this one begins where the one before
+    // ends.
+    if (scan.segments[i].header.previous_segment > scan.segments[i - 1].header.segment) {
       stage.engine.Violation("G10: a segment between others is gone");
     }
   }
   // Of those that went none was needed: the oldest one begins behind all that it holds.
   const journal::SegmentHeader& oldest = scan.segments.front().header;
-  if (oldest.segment > 1 && (newest.segment - oldest.segment < segments ||
-                             oldest.base_epoch + plan.retain_epochs > newest.base_epoch ||
-                             (segments == 0 && plan.retain_epochs == 0))) {
+  if (oldest.previous_segment > 0 && (scan.segments.size() - 1 < segments ||
+                                      oldest.base_epoch + plan.retain_epochs > newest.base_epoch ||
+                                      (segments == 0 && plan.retain_epochs == 0))) {
     stage.engine.Violation(absl::StrCat("G10: a segment before ", oldest.segment, " is gone"));
   }
 }
