@@ -17,8 +17,16 @@ WriteQueue::~WriteQueue() {
 bool WriteQueue::Ready() {
   if (state_ == State::kUntried) {
     int error = EPOCH_FAULT("uring.setup");
-    if (error == 0) error = -io_uring_queue_init(kDepth, &ring_, 0);
+    if (error == 0) {
+      const sys::StandardNumbersHeld held;
+      error = -io_uring_queue_init(kDepth, &ring_, 0);
+    }
     made_ = error == 0;
+    // Another thread was in between, and the ring can not be moved: it is done without.
+    if (made_ && ring_.ring_fd <= STDERR_FILENO) {
+      io_uring_queue_exit(&ring_);
+      made_ = false;
+    }
     state_ = made_ ? State::kReady : State::kRefused;
   }
   return state_ == State::kReady;
@@ -58,10 +66,10 @@ bool WriteQueue::SubmitSync(int fd, std::uint64_t tag) {
   return Send();
 }
 
-bool WriteQueue::SubmitUnlink(const char* path, std::uint64_t tag) {
+bool WriteQueue::SubmitUnlink(int directory, const char* name, std::uint64_t tag) {
   io_uring_sqe* const sqe = Ready() && in_flight_ < kDepth ? io_uring_get_sqe(&ring_) : nullptr;
   if (sqe == nullptr) return false;
-  io_uring_prep_unlink(sqe, path, 0);
+  io_uring_prep_unlinkat(sqe, directory, name, 0);
   io_uring_sqe_set_data64(sqe, tag);
   return Send();
 }
