@@ -276,16 +276,18 @@ absl::StatusOr<FolderLock> Folders::Hold(const FolderName& folder) const {
                                              ", which was about to remove it and stands still"));
 }
 
-absl::Status Folders::Mark(const FolderName& folder, const Access& access) const {
-  const std::string marks = absl::StrCat(directory_, "/", std::string(kPrunedFolder));
-  if (absl::Status s = MakeFolder(marks, access); !s.ok()) return s;
-  const absl::StatusOr<Fd> fd = detail::OpenOrMake(MarkOf(folder), access);
-  if (!fd.ok()) return fd.status();
+absl::StatusOr<Fd> Folders::Mark(const FolderName& folder, const Access& access) const {
+  const std::string path = absl::StrCat(directory_, "/", std::string(kPrunedFolder));
+  if (absl::Status s = MakeFolder(path, access); !s.ok()) return s;
+  Fd marks(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (!marks.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  const absl::StatusOr<Fd> mark = detail::OpenOrMake(MarkOf(folder), access);
+  if (!mark.ok()) return mark.status();
   EPOCH_POINT("checkpoint.marked");
-  for (const std::string& names : {marks, directory_}) {
+  for (const std::string& names : {path, directory_}) {
     if (absl::Status s = journal::SyncDirectory(names); !s.ok()) return s;
   }
-  return absl::OkStatus();
+  return marks;
 }
 
 absl::Status Folders::Remove(const FolderName& folder,
@@ -314,12 +316,15 @@ absl::Status Folders::Remove(const FolderName& folder,
   absl::StatusOr<bool> may_go = still();
   if (!may_go.ok()) return may_go.status();
   if (!*may_go) return became;
-  if (absl::Status s = Mark(folder, access); !s.ok()) return s;
+  const absl::StatusOr<Fd> marks = Mark(folder, access);
+  if (!marks.ok()) return marks.status();
   // Again: a commit that the dead had accepted, and told nobody of, may have been finished by
   // others. From here on the mark is in the way of anyone who would use the folder.
   may_go = still();
   if (!may_go.ok() || !*may_go) {
-    if (sys::unlink(MarkOf(folder).c_str()) != 0) return ErrnoStatus(errno, MarkOf(folder));
+    if (sys::unlinkat(marks->get(), NameOf(folder).c_str(), 0) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("can not remove ", MarkOf(folder)));
+    }
     return may_go.ok() ? became : may_go.status();
   }
   EPOCH_POINT("checkpoint.before_remove");

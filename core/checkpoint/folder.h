@@ -78,7 +78,8 @@ class Folders {
   // The lock on a new folder. AlreadyExists if it is there; NotFound if a clean-up came between.
   absl::StatusOr<detail::Fd> MakeLocked(const FolderName& folder, unsigned mode) const;
   std::string MarkOf(const FolderName& folder) const;
-  absl::Status Mark(const FolderName& folder, const detail::Access& access) const;
+  // The folder of marks, with that one in it, durably.
+  absl::StatusOr<detail::Fd> Mark(const FolderName& folder, const detail::Access& access) const;
 
   std::string directory_;
 };

@@ -96,8 +96,8 @@ absl::Status ReadExactly(int fd, std::byte* to, std::size_t size, std::uint64_t 
 
 namespace {
 
-constexpr std::size_t kMostOfOneCallBytes = std::size_t{256}
-                                            << 20;  // one call takes less than 2 GiB
+// One call takes less than 2 GiB.
+constexpr std::size_t kMostOfOneCallBytes = std::size_t{256} << 20;
 
 // The one rule of how what a write did not do is done: it goes on with the rest, in whole blocks,
 // as direct writes must, until all is written or the error shows that stopped it. 0, or that errno.

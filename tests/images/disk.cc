@@ -177,6 +177,14 @@ Disk::Begun Disk::Begin(int fd, const void* from, std::size_t size, std::int64_t
       *done = true;
       return {done, fibers->random().OneIn(2) ? -EINTR : -EAGAIN};
     }
+    if (bytes.size() < size) {
+      // A part, of which nobody says that it is stable.
+      Record(
+          {.kind = Entry::kWrite, .node = node, .offset = at, .bytes{bytes.begin(), bytes.end()}});
+      tree_.Write(node, at, bytes);
+      *done = true;
+      return {done, static_cast<ssize_t>(bytes.size())};
+    }
   }
   ++descriptions_[static_cast<std::size_t>(description)].references;
   Entry write{.kind = Entry::kWrite,

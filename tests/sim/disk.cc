@@ -268,9 +268,10 @@ Disk::Begun Disk::Begin(int fd, const void* from, std::size_t size, std::int64_t
     engine_.TakeDiskFault(Mask(kWriteFails) | Mask(kWriteIsShort) | Mask(kWriteInterrupted), what);
   }
   engine_.Trace("write fd %d offset %ld bytes %zu%s%s", fd, offset, size, durable ? " durable" : "",
-                what == kWriteFails     ? ": EIO"
-                : what == kWriteIsShort ? ": short"
-                                        : "");
+                what == kWriteFails         ? ": EIO"
+                : what == kWriteIsShort     ? ": short"
+                : what == kWriteInterrupted ? ": refused"
+                                            : "");
   Random& random = engine_.random();
   switch (what) {
     case kWriteFails:
@@ -287,7 +288,16 @@ Disk::Begun Disk::Begin(int fd, const void* from, std::size_t size, std::int64_t
       Land(*flight, false, [] { return true; });
       return Begun::Over(static_cast<ssize_t>(flight->bytes.size()));
     case kWriteInterrupted:
-      return Begun::Over(random.OneIn(2) ? -EINTR : -EAGAIN);
+      switch (random.Below(4)) {
+        case 0:
+          return Begun::Over(-EINTR);
+        case 1:
+          return Begun::Over(-EAGAIN);
+        case 2:
+          return Begun::Over(-EFBIG);
+        default:
+          return Begun::Over(-ENOSPC);
+      }
     default:
       break;
   }

@@ -34,7 +34,7 @@ inline constexpr std::size_t kSector = 512;
 enum DiskFault : std::uint64_t {
   kWriteFails,        // a durable write: EIO, some of its sectors have landed
   kWriteIsShort,      // a durable write does a part
-  kWriteInterrupted,  // EINTR, or EAGAIN
+  kWriteInterrupted,  // EINTR, EAGAIN; or EFBIG, ENOSPC: the trouble of who writes
   kSyncFails,         // fsync: EIO, and what it did not write is no longer dirty
   kNoSpace,           // allocation: ENOSPC
   kReadFails,         // EIO
