@@ -367,6 +367,8 @@ void Folders::SweepNew() const {
       lock = Fd(sys::openat(folder.get(), ranks.c_str(), kFlags | O_CREAT, 0600));
     }
     if (!lock.ok() || seam::SetByteLock(lock.get(), ByteLock::kExclusive, 0) != 0) continue;
+    // With the lock: by now its maker may have given it its name, and be done with it.
+    if (!detail::IsNamed(fd.get(), name, info)) continue;
     const std::string path = absl::StrCat(directory_, "/", name);
     if (EmptyFolder(folder.get(), path).ok()) {
       RemoveFolder(fd.get(), name, path).IgnoreError();
