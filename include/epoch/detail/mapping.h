@@ -394,9 +394,13 @@ class Mapping final : public ForkAware {
   friend struct MappingTestPeer;
 
   static absl::StatusOr<sys::MappedFile> Map(int fd, const std::string& path, bool writable) {
+    // By descriptor, not by name: the name may meanwhile belong to another file. And by one of its
+    // own: a fork child keeps the mapping, and with it the description, whose locks would outlive
+    // the parent.
+    const Fd own(ReopenFd(fd, writable ? O_RDWR : O_RDONLY));
+    if (!own.ok()) return ErrnoStatus(errno, absl::StrCat("can not reopen ", path));
     try {
-      // By descriptor, not by name: the name may meanwhile belong to another file.
-      return sys::MappedFile(fd, writable);
+      return sys::MappedFile(own.get(), writable);
     } catch (const boost::interprocess::interprocess_exception& e) {
       return absl::ResourceExhaustedError(absl::StrCat("can not map ", path, ": ", e.what()));
     }

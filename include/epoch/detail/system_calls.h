@@ -143,8 +143,8 @@ using ::sched_yield;
 class MappedFile {
  public:
   MappedFile() = default;
-  // Of a file that is open, which may be closed afterwards. Throws
-  // boost::interprocess::interprocess_exception.
+  // Of a file that is open, and may be closed afterwards; the mapping holds on to its description,
+  // also in a fork child. Throws boost::interprocess::interprocess_exception.
   MappedFile(int fd, bool writable) : region_(OpenFile{fd}, Mode(writable)) {}
   std::byte* data() const { return static_cast<std::byte*>(region_.get_address()); }
 
