@@ -78,8 +78,8 @@ class Aftermath {
   std::string next_path_;
   FileId next_;
   Epoch base_epoch_ = 0;
-  std::vector<std::string>
-      retired_;  // names to be removed, the oldest last; which may be in the queue
+  // Names to be removed, the oldest last; which may be in the queue.
+  std::vector<std::string> retired_;
 };
 
 }  // namespace epoch::journal

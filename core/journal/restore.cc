@@ -229,10 +229,9 @@ class NewDirectory {
       if (!absl::StartsWith(name, prefix)) return;
       const Fd folder(sys::openat(parent, name.c_str(), kToLookAt));
       struct stat info {};
+      if (!folder.ok() || sys::fstat(folder.get(), &info) != 0 || !detail::IsOurs(info)) return;
       // With the lock: by now its maker may have given it its name, and gone; then it is a journal.
-      if (folder.ok() && sys::flock(folder.get(), LOCK_EX | LOCK_NB) == 0 &&
-          sys::fstat(folder.get(), &info) == 0 && detail::IsOurs(info) &&
-          detail::IsNamed(parent, name, info)) {
+      if (sys::flock(folder.get(), LOCK_EX | LOCK_NB) == 0 && detail::IsNamed(parent, name, info)) {
         EPOCH_POINT("sweep.checked");
         Remove(parent, name, folder.get(), info);
       }

@@ -6,6 +6,8 @@
 
 #include <cerrno>
 
+#include "epoch/detail/blame.h"
+
 namespace epoch::journal {
 
 WriteQueue::~WriteQueue() {
@@ -34,10 +36,11 @@ bool WriteQueue::Ready() {
 
 bool WriteQueue::Send() {
   int sent = 0;
+  detail::Retries retries;
   do {
     const int fault = EPOCH_FAULT("uring.submit");
     sent = fault != 0 ? -fault : io_uring_submit(&ring_);
-  } while (sent == -EINTR);
+  } while (sent == -EINTR && retries.Again(EINTR));
   if (sent == 1) {
     ++in_flight_;
     return true;
