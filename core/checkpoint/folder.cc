@@ -11,12 +11,14 @@
 #include <functional>
 
 #include "absl/strings/str_cat.h"
+#include "core/journal/disk.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/seam.h"
 
 namespace epoch::checkpoint {
 namespace {
 
+using detail::Access;
 using detail::ErrnoStatus;
 using detail::Fd;
 using seam::ByteLock;
@@ -24,9 +26,6 @@ using seam::ByteLock;
 constexpr std::string_view kIdentityLine = "Epoch checkpoints, format 1\n";
 constexpr std::size_t kIdentityDigits = 32;
 constexpr int kPatienceMs = 1000;  // with a remover that has a folder's lock
-
-// Read permission gives search permission.
-unsigned FolderMode(unsigned mode) { return 0700 | (mode & 0777) | ((mode & 0444) >> 2); }
 
 absl::StatusOr<std::string> ReadIdentity(const std::string& path) {
   const Fd fd(sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
@@ -60,23 +59,42 @@ absl::StatusOr<std::vector<FolderName>> FoldersIn(const std::string& path) {
   return folders;
 }
 
-// Removes what is called so in an open directory, with all that is in it. Follows no links.
-absl::Status RemoveTree(int at, const std::string& name, const std::string& path) {
-  if (sys::unlinkat(at, name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();
-  const absl::Status refused = ErrnoStatus(errno, absl::StrCat("can not remove ", path));
-  if (errno != EISDIR && errno != EPERM) return refused;  // a directory's, here and by POSIX
-  const Fd fd(sys::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd.ok()) return errno == ENOENT ? absl::OkStatus() : refused;
-  const absl::StatusOr<std::vector<std::string>> names = NamesIn(fd.get(), path);
+// Each level holds a descriptor: whoever may write to a folder must not use up all there are.
+constexpr int kMostLevels = 64;
+
+absl::Status RemoveTree(int at, const std::string& name, const std::string& path, int levels);
+
+// Removes all that is in an open folder. Follows no links.
+absl::Status EmptyFolder(int folder, const std::string& path, int levels = kMostLevels) {
+  const absl::StatusOr<std::vector<std::string>> names = NamesIn(folder, path);
   if (!names.ok()) return names.status();
   for (const std::string& inner : *names) {
-    absl::Status s = RemoveTree(fd.get(), inner, absl::StrCat(path, "/", inner));
+    absl::Status s = RemoveTree(folder, inner, absl::StrCat(path, "/", inner), levels);
     if (!s.ok()) return s;
   }
+  return absl::OkStatus();
+}
+
+absl::Status RemoveFolder(int at, const std::string& name, const std::string& path) {
   if (sys::unlinkat(at, name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) {
     return absl::OkStatus();
   }
   return ErrnoStatus(errno, absl::StrCat("can not remove ", path));
+}
+
+// Removes what is called so in an open directory, with all that is in it.
+absl::Status RemoveTree(int at, const std::string& name, const std::string& path, int levels) {
+  if (sys::unlinkat(at, name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();
+  const absl::Status refused = ErrnoStatus(errno, absl::StrCat("can not remove ", path));
+  if (errno != EISDIR && errno != EPERM) return refused;  // a directory's, here and by POSIX
+  if (levels == 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " lies ", kMostLevels, " folders deep: remove it by hand"));
+  }
+  const Fd fd(sys::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.ok()) return errno == ENOENT ? absl::OkStatus() : refused;
+  if (absl::Status s = EmptyFolder(fd.get(), path, levels - 1); !s.ok()) return s;
+  return RemoveFolder(at, name, path);
 }
 
 }  // namespace
@@ -102,15 +120,15 @@ absl::StatusOr<std::vector<std::string>> NamesIn(int directory, const std::strin
   return names;
 }
 
-absl::Status MakeFolder(const std::string& path, unsigned mode) {
-  const unsigned wanted = FolderMode(mode);
-  if (sys::mkdir(path.c_str(), wanted) != 0) {
+absl::Status MakeFolder(const std::string& path, const Access& access) {
+  if (sys::mkdir(path.c_str(), access.FolderMode()) != 0) {
     if (errno == EEXIST) return absl::OkStatus();
     return ErrnoStatus(errno, absl::StrCat("can not create ", path));
   }
-  // Whatever the umask says. Whoever finds it before this may be refused, and is told so.
-  if (sys::chmod(path.c_str(), wanted) != 0) return ErrnoStatus(errno, path);
-  return absl::OkStatus();
+  // Whoever finds it before this may be refused, and is told so.
+  const Fd fd(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  return detail::SetFolderAccess(fd.get(), access, path);
 }
 
 absl::StatusOr<std::string> ResolveDirectory(const std::string& directory) {
@@ -134,13 +152,15 @@ absl::StatusOr<std::string> IdentityOf(const std::string& directory, unsigned mo
   const std::string path = absl::StrCat(directory, "/", std::string(kIdentityFile));
   absl::StatusOr<std::string> known = ReadIdentity(path);
   if (known.ok() || !absl::IsNotFound(known.status())) return known;
-  absl::StatusOr<Fd> fd = detail::OpenUnnamed(directory, mode & 0777);
+  absl::StatusOr<Fd> fd = detail::OpenUnnamed(directory, {.mode = mode, .group = {}});
   if (!fd.ok()) return fd.status();
   const std::string text =
       absl::StrCat(std::string(kIdentityLine), detail::HexOf(detail::RandomId()), "\n");
-  if (sys::pwrite(fd->get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()) ||
-      sys::fdatasync(fd->get()) != 0) {
-    return ErrnoStatus(errno, absl::StrCat("can not write ", path));
+  absl::Status wrote = journal::WriteFully(
+      fd->get(), reinterpret_cast<const std::byte*>(text.data()), text.size(), 0, path);
+  if (!wrote.ok()) return wrote;
+  if (const int error = journal::SyncData(fd->get()); error != 0) {
+    return ErrnoStatus(error, absl::StrCat("can not sync ", path));
   }
   EPOCH_POINT("checkpoint.before_identity");
   const absl::Status linked = detail::LinkUnnamed(fd->get(), path);
@@ -177,21 +197,28 @@ absl::StatusOr<Fd> Folders::MakeLocked(const FolderName& folder, unsigned mode) 
   if (sys::mkdtemp(path.data()) == nullptr) {
     return ErrnoStatus(errno, absl::StrCat("can not create a folder in ", directory_));
   }
-  const std::string ranks = absl::StrCat(path, "/", std::string(kRanksFile));
+  const Access access{.mode = mode, .group = {}};
+  const std::string what = absl::StrCat("can not create ", PathOf(folder));
+  const std::string ranks(kRanksFile);
+  const Fd made(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
   EPOCH_POINT("checkpoint.folder_made");
-  Fd fd(sys::open(ranks.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode & 0777));
-  int error = fd.ok() && sys::chmod(path.c_str(), FolderMode(mode)) == 0 ? 0 : errno;
-  if (error == 0) error = seam::SetByteLock(fd.get(), ByteLock::kShared, 0);
-  EPOCH_POINT("checkpoint.folder_named");
-  if (error == 0 && sys::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, PathOf(folder).c_str(),
-                                   RENAME_NOREPLACE) != 0) {
-    error = errno;
+  Fd fd(made.ok() ? sys::openat(made.get(), ranks.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600) : -1);
+  absl::Status s = fd.ok() ? detail::SetAccess(fd.get(), access, absl::StrCat(path, "/", ranks))
+                           : ErrnoStatus(errno, what);
+  if (s.ok()) s = detail::SetFolderAccess(made.get(), access, path);
+  if (s.ok()) {
+    const int error = seam::SetByteLock(fd.get(), ByteLock::kShared, 0);
+    if (error != 0) s = ErrnoStatus(error == EAGAIN ? ENOENT : error, what);  // it is being swept
   }
-  if (error == 0) return fd;
-  sys::unlink(ranks.c_str());
+  EPOCH_POINT("checkpoint.folder_named");
+  if (s.ok() && sys::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, PathOf(folder).c_str(),
+                               RENAME_NOREPLACE) != 0) {
+    s = ErrnoStatus(errno, what);
+  }
+  if (s.ok()) return fd;
+  if (made.ok()) sys::unlinkat(made.get(), ranks.c_str(), 0);
   sys::rmdir(path.c_str());
-  if (error == EAGAIN) error = ENOENT;  // a clean-up is about to remove it
-  return ErrnoStatus(error, absl::StrCat("can not create ", PathOf(folder)));
+  return s;
 }
 
 absl::StatusOr<FolderLock> Folders::Use(const FolderName& folder, unsigned mode) const {
@@ -201,16 +228,13 @@ absl::StatusOr<FolderLock> Folders::Use(const FolderName& folder, unsigned mode)
     // It gets its name when it is locked, so that no clean-up finds it unused.
     absl::StatusOr<Fd> fd = MakeLocked(folder, mode);
     if (absl::IsAlreadyExists(fd.status())) {
-      Fd there(sys::open(ranks.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
-                         mode & 0777));
-      if (!there.ok() && errno != ENOENT) {
-        return ErrnoStatus(errno, absl::StrCat("can not open ", ranks));
-      }
-      const int error = there.ok() ? seam::SetByteLock(there.get(), ByteLock::kShared, 0) : EAGAIN;
+      absl::StatusOr<Fd> there = detail::OpenOrMake(ranks, {.mode = mode, .group = {}});
+      if (!there.ok() && !absl::IsNotFound(there.status())) return there.status();
+      const int error = there.ok() ? seam::SetByteLock(there->get(), ByteLock::kShared, 0) : EAGAIN;
       if (error != 0 && error != EAGAIN) {
         return ErrnoStatus(error, absl::StrCat("can not lock ", ranks));
       }
-      if (error == 0) fd = std::move(there);
+      if (error == 0) fd = *std::move(there);
     } else if (!fd.ok() && !absl::IsNotFound(fd.status())) {  // not found: swept under its hands
       return fd.status();
     }
@@ -252,37 +276,37 @@ absl::StatusOr<FolderLock> Folders::Hold(const FolderName& folder) const {
                                              ", which was about to remove it and stands still"));
 }
 
-absl::Status Folders::Mark(const FolderName& folder) const {
-  struct stat info {};
-  if (sys::stat(directory_.c_str(), &info) != 0) return ErrnoStatus(errno, directory_);
-  const unsigned mode = info.st_mode & 0666;
-  const std::string marks = absl::StrCat(directory_, "/", std::string(kPrunedFolder));
-  if (absl::Status s = MakeFolder(marks, mode); !s.ok()) return s;
-  const std::string mark = MarkOf(folder);
-  const Fd fd(sys::open(mark.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
-                        mode | 0600));
-  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not create ", mark));
+absl::StatusOr<Fd> Folders::Mark(const FolderName& folder, const Access& access) const {
+  const std::string path = absl::StrCat(directory_, "/", std::string(kPrunedFolder));
+  if (absl::Status s = MakeFolder(path, access); !s.ok()) return s;
+  Fd marks(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (!marks.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  const absl::StatusOr<Fd> mark = detail::OpenOrMake(MarkOf(folder), access);
+  if (!mark.ok()) return mark.status();
   EPOCH_POINT("checkpoint.marked");
-  for (const std::string& names : {marks, directory_}) {
+  for (const std::string& names : {path, directory_}) {
     if (absl::Status s = journal::SyncDirectory(names); !s.ok()) return s;
   }
-  return absl::OkStatus();
+  return marks;
 }
 
 absl::Status Folders::Remove(const FolderName& folder,
                              const std::function<absl::StatusOr<bool>()>& still) const {
   const std::string path = PathOf(folder);
   const std::string ranks = absl::StrCat(path, "/", std::string(kRanksFile));
-  // Created where it is missing: a rank that has just made the folder finds it locked.
-  const Fd lock(
-      sys::open(ranks.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
-  if (!lock.ok() && errno != ENOENT)
-    return ErrnoStatus(errno, absl::StrCat("can not open ", ranks));
+  // What is made here is for all who may use the directory.
+  struct stat info {};
+  if (sys::stat(directory_.c_str(), &info) != 0) return ErrnoStatus(errno, directory_);
+  Access access = Access::Of(info);
+  access.mode &= 0666u;
+  // Made where it is missing: a rank that has just made the folder finds it locked.
+  const absl::StatusOr<Fd> lock = detail::OpenOrMake(ranks, access);
+  if (!lock.ok() && !absl::IsNotFound(lock.status())) return lock.status();
   if (lock.ok()) {
-    const int error = seam::SetByteLock(lock.get(), ByteLock::kExclusive, 0);
+    const int error = seam::SetByteLock(lock->get(), ByteLock::kExclusive, 0);
     if (error == EAGAIN) {
       return absl::FailedPreconditionError(
-          absl::StrCat(path, " is in use by ", journal::NameHolders(lock.get())));
+          absl::StrCat(path, " is in use by ", journal::NameHolders(lock->get())));
     }
     if (error != 0) return ErrnoStatus(error, absl::StrCat("can not lock ", ranks));
   }
@@ -292,28 +316,35 @@ absl::Status Folders::Remove(const FolderName& folder,
   absl::StatusOr<bool> may_go = still();
   if (!may_go.ok()) return may_go.status();
   if (!*may_go) return became;
-  if (absl::Status s = Mark(folder); !s.ok()) return s;
+  const absl::StatusOr<Fd> marks = Mark(folder, access);
+  if (!marks.ok()) return marks.status();
   // Again: a commit that the dead had accepted, and told nobody of, may have been finished by
   // others. From here on the mark is in the way of anyone who would use the folder.
   may_go = still();
   if (!may_go.ok() || !*may_go) {
-    if (sys::unlink(MarkOf(folder).c_str()) != 0) return ErrnoStatus(errno, MarkOf(folder));
+    if (sys::unlinkat(marks->get(), NameOf(folder).c_str(), 0) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("can not remove ", MarkOf(folder)));
+    }
     return may_go.ok() ? became : may_go.status();
   }
   EPOCH_POINT("checkpoint.before_remove");
   // The lock's file last: as long as anything is here, whoever finds it meets the lock or the mark.
-  const Fd opened(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  const Fd parent(sys::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!parent.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", directory_));
+  const Fd opened(sys::openat(parent.get(), NameOf(folder).c_str(),
+                              O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
   if (!opened.ok() && errno == ENOENT) return absl::OkStatus();
   if (!opened.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
   const absl::StatusOr<std::vector<std::string>> names = NamesIn(opened.get(), path);
   if (!names.ok()) return names.status();
   for (const std::string& name : *names) {
     if (name == kRanksFile) continue;
-    absl::Status s = RemoveTree(opened.get(), name, absl::StrCat(path, "/", name));
+    absl::Status s = RemoveTree(opened.get(), name, absl::StrCat(path, "/", name), kMostLevels);
     if (!s.ok()) return s;
     EPOCH_POINT("checkpoint.removed_some");
   }
-  if (absl::Status s = RemoveTree(AT_FDCWD, path, path); !s.ok()) return s;
+  if (absl::Status s = EmptyFolder(opened.get(), path); !s.ok()) return s;
+  if (absl::Status s = RemoveFolder(parent.get(), NameOf(folder), path); !s.ok()) return s;
   return journal::SyncDirectory(directory_);
 }
 
@@ -323,16 +354,25 @@ void Folders::SweepNew() const {
   if (!names.ok()) return;
   for (const std::string& name : *names) {
     if (!name.starts_with(kNewPrefix)) continue;
-    const std::string path = absl::StrCat(directory_, "/", name);
-    const std::string ranks = absl::StrCat(path, "/", std::string(kRanksFile));
+    const Fd folder(
+        sys::openat(fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    struct stat info {};
+    if (!folder.ok() || sys::fstat(folder.get(), &info) != 0 || !detail::IsOurs(info)) continue;
+    const std::string ranks(kRanksFile);
     constexpr int kFlags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-    Fd lock(sys::open(ranks.c_str(), kFlags));
+    Fd lock(sys::openat(folder.get(), ranks.c_str(), kFlags));
     // A power loss may have taken back its name, or the lock's, and left a rank's folder in it.
-    if (!lock.ok() && sys::rmdir(path.c_str()) != 0 && errno == ENOTEMPTY) {
-      lock = Fd(sys::open(ranks.c_str(), kFlags | O_CREAT, 0600));
+    if (!lock.ok() && sys::unlinkat(fd.get(), name.c_str(), AT_REMOVEDIR) != 0 &&
+        errno == ENOTEMPTY) {
+      lock = Fd(sys::openat(folder.get(), ranks.c_str(), kFlags | O_CREAT, 0600));
     }
     if (!lock.ok() || seam::SetByteLock(lock.get(), ByteLock::kExclusive, 0) != 0) continue;
-    RemoveTree(AT_FDCWD, path, path).IgnoreError();
+    // With the lock: by now its maker may have given it its name, and be done with it.
+    if (!detail::IsNamed(fd.get(), name, info)) continue;
+    const std::string path = absl::StrCat(directory_, "/", name);
+    if (EmptyFolder(folder.get(), path).ok()) {
+      RemoveFolder(fd.get(), name, path).IgnoreError();
+    }
   }
 }
 

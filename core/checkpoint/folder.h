@@ -23,7 +23,7 @@ namespace epoch::checkpoint {
 absl::StatusOr<std::vector<std::string>> NamesIn(int directory, const std::string& path);
 
 // Makes a folder, if it is not there. The caller syncs its parent.
-absl::Status MakeFolder(const std::string& path, unsigned mode);
+absl::Status MakeFolder(const std::string& path, const detail::Access& access);
 
 // The absolute path. NotFound, or InvalidArgument if it is no directory.
 absl::StatusOr<std::string> ResolveDirectory(const std::string& directory);
@@ -68,7 +68,7 @@ class Folders {
   absl::Status Remove(const FolderName& folder,
                       const std::function<absl::StatusOr<bool>()>& still) const;
 
-  // Removes folders that were never given their name, by makers that are gone.
+  // Removes folders that were never given their name, by makers that are gone, of the same user.
   void SweepNew() const;
 
   // While it lives, no other process prunes or cleans up. FailedPrecondition if one does.
@@ -78,7 +78,8 @@ class Folders {
   // The lock on a new folder. AlreadyExists if it is there; NotFound if a clean-up came between.
   absl::StatusOr<detail::Fd> MakeLocked(const FolderName& folder, unsigned mode) const;
   std::string MarkOf(const FolderName& folder) const;
-  absl::Status Mark(const FolderName& folder) const;
+  // The folder of marks, with that one in it, durably.
+  absl::StatusOr<detail::Fd> Mark(const FolderName& folder, const detail::Access& access) const;
 
   std::string directory_;
 };

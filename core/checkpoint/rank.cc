@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/inspect/region_status.h"
+#include "core/journal/disk.h"
 #include "core/journal/journal.h"
 #include "core/journal/segment.h"
 #include "epoch/detail/check.h"
@@ -109,7 +110,8 @@ absl::StatusOr<std::shared_ptr<RankState>> RankState::Join(const std::string& di
                                                    kMaxWorld));
   }
   journal::Install();
-  if (absl::Status s = MakeFolder(directory, options.mode); !s.ok()) return s;
+  if (absl::Status s = MakeFolder(directory, {.mode = options.mode, .group = {}}); !s.ok())
+    return s;
   absl::StatusOr<std::string> resolved = ResolveDirectory(directory);
   if (!resolved.ok()) return resolved.status();
   const Fd fd(sys::open(resolved->c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -260,7 +262,8 @@ absl::StatusOr<std::unique_ptr<StepState>> StepState::Begin(std::shared_ptr<Rank
   EPOCH_POINT("checkpoint.folder_locked");
   const std::string path = folders.PathOf(folder);
   state->directory_ = absl::StrCat(path, "/", RankFolder(rank->options().rank));
-  if (absl::Status s = MakeFolder(state->directory_, mode); !s.ok()) return s;
+  if (absl::Status s = MakeFolder(state->directory_, {.mode = mode, .group = {}}); !s.ok())
+    return s;
   // Whoever made the folders may have died before it synced their names.
   for (const std::string& names : {path, detail::ParentOf(path)}) {
     if (absl::Status s = journal::SyncDirectory(names); !s.ok()) return s;
@@ -286,8 +289,8 @@ absl::Status StepState::Ready(std::string_view name) {
       MakeReady(opened_.get(), file, absl::StrCat(directory_, "/", file));
   if (!ready.ok()) return ready.status();
   EPOCH_POINT("checkpoint.shard_synced");
-  if (sys::fsync(opened_.get()) != 0) {
-    return ErrnoStatus(errno, absl::StrCat("can not sync ", directory_));
+  if (const int error = journal::SyncAll(opened_.get()); error != 0) {
+    return ErrnoStatus(error, absl::StrCat("can not sync ", directory_));
   }
   EPOCH_POINT("checkpoint.ready");
   ready->shard.rank = rank_->options().rank;

@@ -16,6 +16,7 @@
 #include "core/checkpoint/folder.h"
 #include "core/checkpoint/format.h"
 #include "core/journal/disk.h"
+#include "epoch/detail/blame.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/seam.h"
 
@@ -35,8 +36,8 @@ std::int64_t Nanos(const timespec& t) { return std::int64_t{t.tv_sec} * 1'000'00
 
 absl::Status Sync(int fd, const std::string& path) {
   const int fault = EPOCH_FAULT("checkpoint.sync");
-  if (fault == 0 && sys::fdatasync(fd) == 0) return absl::OkStatus();
-  const int error = fault != 0 ? fault : errno;
+  const int error = fault != 0 ? fault : journal::SyncData(fd);
+  if (error == 0) return absl::OkStatus();
   // The kernel may have dropped what it could not write; a second sync would succeed all the same.
   return absl::InternalError(absl::StrCat(path, ": can not be made durable: ", std::strerror(error),
                                           "; write the shard anew, to a new file"));
@@ -152,14 +153,14 @@ absl::StatusOr<Measured> Measure(int fd, const std::string& path) {
   }
   XXH3_128bits_reset(state.get());
   Measured measured;
-  for (;;) {
+  for (detail::Retries retries;;) {
     const int fault = EPOCH_FAULT("checkpoint.read");
     const ssize_t got = fault != 0 ? -1
                                    : sys::pread(fd, buffer.data(), buffer.size(),
                                                 static_cast<off_t>(measured.bytes));
     if (got < 0) {
       const int error = fault != 0 ? fault : errno;
-      if (error == EINTR) continue;
+      if (retries.Again(error)) continue;
       return absl::InternalError(absl::StrCat(path, ": read error at offset ", measured.bytes, ": ",
                                               std::strerror(error)));
     }

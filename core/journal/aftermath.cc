@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/journal/spare.h"
+#include "epoch/detail/blame.h"
 #include "epoch/detail/seam.h"
 
 namespace epoch::journal {
@@ -51,11 +52,9 @@ Aftermath::News Aftermath::Continue(WriteQueue& queue) {
       queued_ = Queued::kSync;
       return News::kNone;
     }
-    if (const News news = Named(sys::fsync(names_.get()) == 0 ? 0 : errno); news == News::kFailed) {
-      return news;
-    }
-    Sweep(queue);
-    return News::kNamed;
+    const News news = Named(SyncAll(names_.get()));
+    if (step_ == Step::kSweep) Sweep(queue);
+    return news;
   }
   if (step_ == Step::kSweep) Sweep(queue);
   return News::kNone;
@@ -64,13 +63,22 @@ Aftermath::News Aftermath::Continue(WriteQueue& queue) {
 // One by one, through the queue: to free a large file takes milliseconds.
 void Aftermath::Sweep(WriteQueue& queue) {
   while (!retired_.empty() && StillThere()) {
-    if (queue.SubmitUnlink(retired_.back().c_str(), kTag)) {
+    if (queue.SubmitUnlink(names_.get(), retired_.back().c_str(), kTag)) {
       queued_ = Queued::kUnlink;
       return;
     }
-    Removed(sys::unlink(retired_.back().c_str()) == 0 ? 0 : errno);
+    Removed(RemoveOldest());
   }
   retired_.clear();
+  End();
+}
+
+int Aftermath::RemoveOldest() {
+  return sys::unlinkat(names_.get(), retired_.back().c_str(), 0) == 0 ? 0 : errno;
+}
+
+void Aftermath::End() {
+  names_ = ForkSafeFd();
   step_ = Step::kOver;
 }
 
@@ -85,16 +93,17 @@ void Aftermath::Removed(int error) {
 
 Aftermath::News Aftermath::Finished(int result) {
   const bool again = std::exchange(again_, false);
-  const bool failed = result < 0 && !IsTransient(-result);
+  const bool failed =
+      result < 0 && detail::BlameFor(-result, detail::Attempt::kSync) == detail::Blame::kDevices;
   switch (std::exchange(queued_, Queued::kNothing)) {
     case Queued::kSync:
       if (again) return failed ? News::kFailed : News::kNone;
       // Otherwise it was the queue's trouble, not the device's.
-      if (result < 0 && !failed) return Named(sys::fsync(names_.get()) == 0 ? 0 : errno);
+      if (result < 0 && !failed) return Named(SyncAll(names_.get()));
       return Named(-result);
     case Queued::kUnlink:
       if (result == -EINVAL) {  // an older kernel's queue
-        Removed(sys::unlink(retired_.back().c_str()) == 0 ? 0 : errno);
+        Removed(RemoveOldest());
       } else {
         Removed(-result);
       }
@@ -105,20 +114,22 @@ Aftermath::News Aftermath::Finished(int result) {
 }
 
 Aftermath::News Aftermath::Named(int error) {
-  names_ = ForkSafeFd();
-  const int fault = EPOCH_FAULT("aftermath.named");
-  if (error != 0 || fault != 0) {
-    step_ = Step::kOver;
-    return News::kFailed;
+  if (const int fault = EPOCH_FAULT("aftermath.named"); fault != 0) error = fault;
+  if (error != 0) {
+    End();
+    // Otherwise it is this process that can not: whoever attaches next makes the name durable.
+    return detail::BlameFor(error, detail::Attempt::kSync) == detail::Blame::kDevices
+               ? News::kFailed
+               : News::kNone;
   }
   if (!StillThere()) {
-    step_ = Step::kOver;
+    End();
     return News::kNone;
   }
   // Not the current one's, which is another name of a file that is being written: on ext4 the next
   // commit would wait until all that is removed here is.
-  SweepSpares(directory_, journal_, number_ - 1);
-  retired_ = RetiredSegments(directory_, journal_, number_, base_epoch_, kept_);
+  SweepSpares(names_.get(), journal_, number_ - 1);
+  retired_ = RetiredSegments(names_.get(), directory_, journal_, number_, base_epoch_, kept_);
   std::reverse(retired_.begin(), retired_.end());
   return News::kNamed;
 }

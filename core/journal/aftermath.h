@@ -55,10 +55,14 @@ class Aftermath {
   News Named(int error);
   void Sweep(WriteQueue& queue);
   void Removed(int error);
-  // Whether the segment has its name, in what the directory is by now. It has not if others went on
-  // and retired it, which then sweep; or if somebody has put another journal there, or an older
-  // copy of this one, in which nothing must be touched.
-  bool StillThere() const { return next_ != FileId{} && next_ == FileId::At(next_path_); }
+  int RemoveOldest();  // 0, or an errno
+  // Whether the segment has its name in that directory. It has not if others went on and retired
+  // it, which then sweep; or if somebody has put another journal there, or an older copy of this
+  // one, in which nothing must be touched.
+  bool StillThere() const {
+    return next_ != FileId{} && next_ == FileId::In(names_.get(), detail::NameIn(next_path_));
+  }
+  void End();
 
   const Retention kept_;
   Step step_ = Step::kOver;
@@ -67,14 +71,15 @@ class Aftermath {
   std::string directory_;
   Id journal_{};
   OpenSegment old_;
-  ForkSafeFd names_;                 // the directory
+  ForkSafeFd names_;                 // the directory, which is synced and swept through this
   AlignedBuffer seal_{kBlockBytes};  // empty if there is no memory: then nothing is sealed
   std::uint64_t seal_block_ = 0;
   std::uint64_t number_ = 0;
   std::string next_path_;
   FileId next_;
   Epoch base_epoch_ = 0;
-  std::vector<std::string> retired_;  // to be removed, the oldest last; which may be in the queue
+  // Names to be removed, the oldest last; which may be in the queue.
+  std::vector<std::string> retired_;
 };
 
 }  // namespace epoch::journal

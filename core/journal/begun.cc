@@ -73,9 +73,9 @@ absl::StatusOr<bool> NameBegun(const std::string& directory, const OpenSegment& 
   if (!fd.ok()) return fd.status();
   segment.fd = *std::move(fd);
   // What was found in it may not have reached the disk yet; a segment that has its name is whole.
-  if (sys::fdatasync(segment.fd.get()) != 0) {
+  if (const int error = SyncData(segment.fd.get()); error != 0) {
     return absl::InternalError(absl::StrCat(found.path, ": sync failed before recovery: ",
-                                            std::strerror(errno), "; nothing was changed"));
+                                            std::strerror(error), "; nothing was changed"));
   }
   const absl::Status named = PublishSegment(directory, segment);
   if (!named.ok() && !absl::IsAlreadyExists(named)) return named;

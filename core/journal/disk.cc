@@ -2,12 +2,15 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "epoch/detail/blame.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/seam.h"
 #include "epoch/detail/system_calls.h"
@@ -39,8 +42,10 @@ AlignedBuffer::AlignedBuffer(std::size_t size) {
   size_ = size;
 }
 
-absl::StatusOr<Fd> OpenToRead(const std::string& path) {
-  Fd fd(sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+absl::StatusOr<Fd> OpenToRead(const std::string& path, int at) {
+  constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  Fd fd(at == AT_FDCWD ? sys::open(path.c_str(), kFlags)
+                       : sys::openat(at, detail::NameIn(path).c_str(), kFlags));
   if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
   return fd;
 }
@@ -56,24 +61,25 @@ absl::StatusOr<Fd> OpenDirect(const std::string& path, int flags, bool& direct) 
   return fd;
 }
 
-absl::StatusOr<Fd> OpenUnnamedDirect(const std::string& directory, unsigned mode, bool& direct) {
+absl::StatusOr<Fd> OpenUnnamedDirect(const std::string& directory, const detail::Access& access,
+                                     bool& direct) {
   direct = true;
-  absl::StatusOr<Fd> fd = detail::OpenUnnamed(directory, mode, O_DIRECT);
+  absl::StatusOr<Fd> fd = detail::OpenUnnamed(directory, access, O_DIRECT);
   if (absl::IsInvalidArgument(fd.status())) {
     direct = false;
-    fd = detail::OpenUnnamed(directory, mode);
+    fd = detail::OpenUnnamed(directory, access);
   }
   return fd;
 }
 
 absl::Status ReadExactly(int fd, std::byte* to, std::size_t size, std::uint64_t offset,
                          const std::string& path) {
-  while (size > 0) {
+  for (detail::Retries retries; size > 0;) {
     const int fault = EPOCH_FAULT("journal.read");
     const ssize_t got = fault != 0 ? -1 : sys::pread(fd, to, size, static_cast<off_t>(offset));
     if (got < 0) {
       const int error = fault != 0 ? fault : errno;
-      if (error == EINTR) continue;
+      if (retries.Again(error)) continue;
       return absl::InternalError(absl::StrCat(path, ": read error at offset ", offset, ": ",
                                               std::strerror(error),
                                               "; nothing was changed, nothing was cut"));
@@ -88,65 +94,110 @@ absl::Status ReadExactly(int fd, std::byte* to, std::size_t size, std::uint64_t 
   return absl::OkStatus();
 }
 
-absl::Status WriteFully(int fd, const std::byte* from, std::size_t size, std::uint64_t offset,
-                        const std::string& path) {
-  while (size > 0) {
-    const int fault = EPOCH_FAULT("journal.prepare");
-    const ssize_t put = fault != 0 ? -1 : sys::pwrite(fd, from, size, static_cast<off_t>(offset));
-    if (put < 0) {
-      const int error = fault != 0 ? fault : errno;
-      if (error == EINTR) continue;
-      return ErrnoStatus(error, absl::StrCat("can not write ", path));
-    }
-    from += put;
-    offset += static_cast<std::uint64_t>(put);
-    size -= static_cast<std::size_t>(put);
-  }
-  return absl::OkStatus();
-}
-
-bool IsTransient(int error) {
-  return error == EINTR || error == EAGAIN || error == ENOMEM || error == ECANCELED ||
-         error == EINVAL || error == EOPNOTSUPP;  // the last two: of io_uring, not of the device
-}
-
 namespace {
 
-int WritePiece(int fd, const std::byte* from, std::size_t size, std::uint64_t offset) {
-  for (;;) {
-    iovec piece{.iov_base = const_cast<std::byte*>(from), .iov_len = size};
-    const int fault = EPOCH_FAULT("journal.write");
-    const ssize_t put =
-        fault != 0 ? -1 : sys::pwritev2(fd, &piece, 1, static_cast<off_t>(offset), RWF_DSYNC);
-    if (put == static_cast<ssize_t>(size)) return 0;
-    if (put >= 0) continue;  // short: the whole batch again
-    const int error = fault != 0 ? fault : errno;
-    if (error == EINTR || error == EAGAIN || error == ENOMEM) {
-      sys::sched_yield();
-      continue;
+// One call takes less than 2 GiB.
+constexpr std::size_t kMostOfOneCallBytes = std::size_t{256} << 20;
+
+// The one rule of how what a write did not do is done: it goes on with the rest, in whole blocks,
+// as direct writes must, until all is written or the error shows that stopped it. 0, or that errno.
+// `write` is the call, which returns -1 and an errno. `in_parts`: set if a call did only a part.
+template <typename Write>
+int WriteAll(const std::byte* from, std::size_t size, std::uint64_t offset, bool& in_parts,
+             Write&& write) {
+  // Where a file may become no larger, a direct write is cut in the middle of a block, and refused
+  // for that.
+  const auto reason = [&](int error) {
+    struct rlimit limit {};
+    const bool at_limit = error == EINVAL && sys::getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+                          limit.rlim_cur != RLIM_INFINITY && offset + size > limit.rlim_cur;
+    return at_limit ? EFBIG : error;
+  };
+  int idle = 0;
+  for (detail::Retries retries; size > 0;) {
+    const std::size_t piece = std::min(size, kMostOfOneCallBytes);
+    ssize_t put = write(from, piece, offset);
+    if (put < 0) {
+      if (retries.Again(errno)) continue;
+      return reason(errno);
     }
-    if (error == EOPNOTSUPP || error == ENOSYS) {  // no RWF_DSYNC: write, then sync
-      const ssize_t plain = sys::pwrite(fd, from, size, static_cast<off_t>(offset));
-      if (plain >= 0 && plain != static_cast<ssize_t>(size)) continue;
-      if (plain < 0 && errno == EINTR) continue;
-      if (plain < 0) return errno;
-      return sys::fdatasync(fd) == 0 ? 0 : errno;
+    auto done = static_cast<std::size_t>(put);
+    if (done < piece) {
+      in_parts = true;
+      if (done != 0 && done < kBlockBytes) {
+        // Not one block. From its beginning the same would come out: what stops it shows behind.
+        put = write(from + done, piece - done, offset + done);
+        if (put < 0 && !retries.Again(errno)) return reason(errno);
+        if (put > 0) done += static_cast<std::size_t>(put);
+      }
+      if (done < piece) done -= done % kBlockBytes;
+      // A call that does nothing, and says nothing: a filter's answer, say.
+      if (done == 0 && ++idle == 3) return ECANCELED;
     }
-    return error;
+    if (done == 0) continue;
+    retries.Progress();
+    idle = 0;
+    from += done;
+    offset += done;
+    size -= done;
   }
+  return 0;
 }
 
 }  // namespace
 
+absl::Status WriteFully(int fd, const std::byte* from, std::size_t size, std::uint64_t offset,
+                        const std::string& path) {
+  bool in_parts = false;
+  const int error = WriteAll(from, size, offset, in_parts,
+                             [fd](const std::byte* bytes, std::size_t count, std::uint64_t at) {
+                               const int fault = EPOCH_FAULT("journal.prepare");
+                               if (fault == 0) {
+                                 return sys::pwrite(fd, bytes, count, static_cast<off_t>(at));
+                               }
+                               errno = fault;
+                               return ssize_t{-1};
+                             });
+  return error == 0 ? absl::OkStatus() : ErrnoStatus(error, absl::StrCat("can not write ", path));
+}
+
 int WriteDurably(int fd, const std::byte* from, std::size_t size, std::uint64_t offset) {
-  constexpr std::size_t kPieceBytes = std::size_t{256} << 20;  // one call takes less than 2 GiB
-  while (size > kPieceBytes) {
-    if (const int error = WritePiece(fd, from, kPieceBytes, offset); error != 0) return error;
-    from += kPieceBytes;
-    offset += kPieceBytes;
-    size -= kPieceBytes;
+  bool plain = false;  // there is no RWF_DSYNC to be had
+  // A sync of the file vouches for all that the call did not: of a part that it did, no filesystem
+  // says whether that is stable.
+  bool sync_after = false;
+  const auto write = [&](const std::byte* bytes, std::size_t count, std::uint64_t at) {
+    iovec piece{.iov_base = const_cast<std::byte*>(bytes), .iov_len = count};
+    const int fault = EPOCH_FAULT("journal.write");
+    if (fault != 0) {
+      errno = fault;
+      return ssize_t{-1};
+    }
+    if (!plain) {
+      const ssize_t put = sys::pwritev2(fd, &piece, 1, static_cast<off_t>(at), RWF_DSYNC);
+      if (put >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS)) return put;
+      plain = sync_after = true;
+    }
+    return sys::pwrite(fd, bytes, count, static_cast<off_t>(at));
+  };
+  const int error = WriteAll(from, size, offset, sync_after, write);
+  return error != 0 || !sync_after ? error : SyncData(fd);
+}
+
+int SyncData(int fd) {
+  return detail::Retried([fd] { return sys::fdatasync(fd); });
+}
+
+int SyncAll(int fd) {
+  return detail::Retried([fd] { return sys::fsync(fd); });
+}
+
+int Reserve(int fd, std::uint64_t bytes) {
+  for (detail::Retries retries;;) {
+    const int error = sys::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+    if (error == EOPNOTSUPP || error == EINVAL || error == ENOSYS) return 0;
+    if (error == 0 || !retries.Again(error)) return error;
   }
-  return WritePiece(fd, from, size, offset);
 }
 
 }  // namespace epoch::journal

@@ -2,6 +2,8 @@
 #ifndef EPOCH_CORE_JOURNAL_DISK_H_
 #define EPOCH_CORE_JOURNAL_DISK_H_
 
+#include <fcntl.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -35,12 +37,12 @@ class AlignedBuffer {
   std::size_t size_ = 0;
 };
 
-// Opens what may be anything, to look at it.
-absl::StatusOr<detail::Fd> OpenToRead(const std::string& path);
+// Opens what may be anything, to look at it. `at`: what has that name in a directory that is open.
+absl::StatusOr<detail::Fd> OpenToRead(const std::string& path, int at = AT_FDCWD);
 // Opens with O_DIRECT if the filesystem has it, else buffered; `direct` tells which.
 absl::StatusOr<detail::Fd> OpenDirect(const std::string& path, int flags, bool& direct);
-absl::StatusOr<detail::Fd> OpenUnnamedDirect(const std::string& directory, unsigned mode,
-                                             bool& direct);
+absl::StatusOr<detail::Fd> OpenUnnamedDirect(const std::string& directory,
+                                             const detail::Access& access, bool& direct);
 
 // Reads exactly `size` bytes, aligned. A read error is never taken for the end of the log.
 absl::Status ReadExactly(int fd, std::byte* to, std::size_t size, std::uint64_t offset,
@@ -49,13 +51,19 @@ absl::Status ReadExactly(int fd, std::byte* to, std::size_t size, std::uint64_t 
 absl::Status WriteFully(int fd, const std::byte* from, std::size_t size, std::uint64_t offset,
                         const std::string& path);
 
-// Writes `size` bytes at `offset`; returns when they are on stable storage. 0, or the errno of a
-// device that failed. Interruptions and short results are tried again, whole: the place is written
-// once only, so the same bytes may land there twice.
+// Writes `size` bytes at `offset`; returns when they are on stable storage. 0, or an errno, of
+// which detail::BlameFor(..., Attempt::kWrite) says whose it is. It may be called again then: the
+// place is written once only, so the same bytes may land there twice.
 int WriteDurably(int fd, const std::byte* from, std::size_t size, std::uint64_t offset);
 
-// Whether a write that failed so may be tried again: the device has not failed.
-bool IsTransient(int error);
+// Makes what was written to a file before durable. 0, or an errno (Attempt::kSync).
+int SyncData(int fd);
+// The same of all that there is to know of it: a new file's size, a directory's names.
+int SyncAll(int fd);
+
+// Reserves a file's space. 0, or an errno. A filesystem that can not (ext2, ext3) is none: what is
+// reserved here is written at once anyway.
+int Reserve(int fd, std::uint64_t bytes);
 
 }  // namespace epoch::journal
 

@@ -131,26 +131,34 @@ void FillSeed(Seed& seed, const std::string& directory, const SegmentHeader& hea
 }
 
 // A directory under construction. Its flock says that its maker lives; what the dead left behind
-// under the same prefix is removed by the next maker, or restorer.
+// under the same prefix is removed by the next maker, or restorer, of the same user.
+//
+// Others may write to the parent and put something else under any name in it. So what is looked at
+// is opened, following no link, and what is done is done through that.
 class NewDirectory {
  public:
-  static absl::StatusOr<NewDirectory> Make(const std::string& final_path) {
+  static absl::StatusOr<NewDirectory> Make(const std::string& final_path,
+                                           const detail::Access& access) {
     const std::string parent = detail::ParentOf(final_path);
     const std::string prefix = PrefixFor(final_path);
-    Sweep(parent, prefix);
+    const std::string what = absl::StrCat("can not create journal ", final_path);
+    NewDirectory made;
+    made.parent_ = OpenParent(parent);
+    if (!made.parent_.ok()) return ErrnoStatus(errno, what);
+    Sweep(made.parent_.get(), prefix);
     for (int attempt = 0; attempt < 100; ++attempt) {
-      NewDirectory made;
-      made.path_ = absl::StrCat(parent, "/", prefix, "XXXXXX");
-      if (sys::mkdtemp(made.path_.data()) == nullptr) {
-        const int error = errno;
-        made.path_.clear();
-        return ErrnoStatus(error, absl::StrCat("can not create journal ", final_path));
-      }
-      made.lock_ = Fd(sys::open(made.path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-      struct stat info {};
+      std::string path = absl::StrCat(parent, "/", prefix, "XXXXXX");
+      if (sys::mkdtemp(path.data()) == nullptr) return ErrnoStatus(errno, what);
+      const std::string name = detail::NameIn(path);
+      made.folder_ = Fd(sys::openat(made.parent_.get(), name.c_str(), kToLookAt));
       // Another maker's sweep may have come between; then there is nothing left to link into.
-      if (made.lock_.ok() && sys::flock(made.lock_.get(), LOCK_EX | LOCK_NB) == 0 &&
-          sys::fstat(made.lock_.get(), &info) == 0 && info.st_nlink > 0) {
+      if (made.folder_.ok() && sys::flock(made.folder_.get(), LOCK_EX | LOCK_NB) == 0 &&
+          sys::fstat(made.folder_.get(), &made.info_) == 0 && made.info_.st_nlink > 0) {
+        made.name_ = name;
+        made.path_ = path;
+        if (absl::Status s = detail::SetFolderAccess(made.folder_.get(), access, path); !s.ok()) {
+          return s;
+        }
         return made;
       }
     }
@@ -160,57 +168,79 @@ class NewDirectory {
   NewDirectory(NewDirectory&&) = default;
   NewDirectory& operator=(NewDirectory&&) = delete;
   ~NewDirectory() {
-    if (!path_.empty() && lock_.ok()) RemoveWithFiles(path_);
+    if (!name_.empty() && folder_.ok()) Remove(parent_.get(), name_, folder_.get(), info_);
   }
 
   const std::string& path() const { return path_; }
 
   // Removes what dead makers of that directory have left.
   static void SweepFor(const std::string& final_path) {
-    Sweep(detail::ParentOf(final_path), PrefixFor(final_path));
+    const Fd parent = OpenParent(detail::ParentOf(final_path));
+    if (parent.ok()) Sweep(parent.get(), PrefixFor(final_path));
   }
 
   absl::Status RenameTo(const std::string& final_path) {
-    if (sys::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, final_path.c_str(), RENAME_NOREPLACE) !=
-        0) {
+    const std::string wanted = detail::NameIn(final_path);
+    if (sys::renameat2(parent_.get(), name_.c_str(), parent_.get(), wanted.c_str(),
+                       RENAME_NOREPLACE) != 0) {
       return ErrnoStatus(errno, absl::StrCat("can not create journal ", final_path));
     }
-    path_.clear();
-    return absl::OkStatus();
+    name_.clear();
+    if (detail::IsNamed(parent_.get(), wanted, info_)) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        absl::StrCat(final_path,
+                     ": somebody else put another directory in its place while it was made: "
+                     "choose a parent that only you may write to"));
   }
 
  private:
+  static constexpr int kToLookAt = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW;
+
   NewDirectory() = default;
 
-  static void RemoveWithFiles(const std::string& path) {
-    if (sys::DIR* dir = sys::opendir(path.c_str()); dir != nullptr) {
-      while (const dirent* entry = sys::readdir(dir)) {
-        if (absl::EndsWith(entry->d_name, ".segment"))
-          sys::unlinkat(sys::dirfd(dir), entry->d_name, 0);
-      }
-      sys::closedir(dir);
-    }
-    sys::rmdir(path.c_str());
+  static Fd OpenParent(const std::string& parent) {
+    return Fd(sys::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   }
 
-  static std::string PrefixFor(const std::string& final_path) {
-    return absl::StrCat(".", final_path.substr(final_path.rfind('/') + 1), ".new-");
-  }
-
-  static void Sweep(const std::string& parent, const std::string& prefix) {
-    sys::DIR* dir = sys::opendir(parent.c_str());
+  // Calls `act(name)` for each name in an open directory.
+  template <typename Act>
+  static void ForEachName(int directory, Act&& act) {
+    Fd own(sys::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    sys::DIR* const dir = own.ok() ? sys::fdopendir(own.get()) : nullptr;
     if (dir == nullptr) return;
-    while (const dirent* entry = sys::readdir(dir)) {
-      if (!absl::StartsWith(entry->d_name, prefix)) continue;
-      const std::string path = absl::StrCat(parent, "/", entry->d_name);
-      const Fd lock(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-      if (lock.ok() && sys::flock(lock.get(), LOCK_EX | LOCK_NB) == 0) RemoveWithFiles(path);
-    }
+    own.Release();
+    while (const dirent* entry = sys::readdir(dir)) act(std::string(entry->d_name));
     sys::closedir(dir);
   }
 
-  std::string path_;
-  Fd lock_;
+  static void Remove(int parent, const std::string& name, int folder, const struct stat& info) {
+    ForEachName(folder, [folder](const std::string& file) {
+      if (absl::EndsWith(file, ".segment")) sys::unlinkat(folder, file.c_str(), 0);
+    });
+    if (detail::IsNamed(parent, name, info)) sys::unlinkat(parent, name.c_str(), AT_REMOVEDIR);
+  }
+
+  static std::string PrefixFor(const std::string& final_path) {
+    return absl::StrCat(".", detail::NameIn(final_path), ".new-");
+  }
+
+  static void Sweep(int parent, const std::string& prefix) {
+    ForEachName(parent, [&](const std::string& name) {
+      if (!absl::StartsWith(name, prefix)) return;
+      const Fd folder(sys::openat(parent, name.c_str(), kToLookAt));
+      struct stat info {};
+      if (!folder.ok() || sys::fstat(folder.get(), &info) != 0 || !detail::IsOurs(info)) return;
+      // With the lock: by now its maker may have given it its name, and gone; then it is a journal.
+      if (sys::flock(folder.get(), LOCK_EX | LOCK_NB) == 0 && detail::IsNamed(parent, name, info)) {
+        EPOCH_POINT("sweep.checked");
+        Remove(parent, name, folder.get(), info);
+      }
+    });
+  }
+
+  Fd parent_, folder_;
+  struct stat info_ {};
+  std::string name_, path_;
 };
 
 // What stands under the region's name: nothing, or a file that may be replaced.
@@ -259,12 +289,16 @@ absl::StatusOr<Occupant> CheckReplaceable(const std::string& region_path,
 // Makes room for the new region: only if the file under its name is still the one that was judged.
 // Restorers exclude each other by the journal's lock; somebody else may have put another there.
 absl::Status Evict(const std::string& region_path, const Occupant& occupant) {
-  struct stat now {};
-  if (!occupant.there || sys::lstat(region_path.c_str(), &now) != 0) return absl::OkStatus();
-  if (now.st_dev != occupant.device || now.st_ino != occupant.inode) {
+  if (!occupant.there) return absl::OkStatus();
+  const std::string name = detail::NameIn(region_path);
+  const Fd parent(
+      sys::open(detail::ParentOf(region_path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const FileId now = parent.ok() ? FileId::In(parent.get(), name) : FileId{};
+  if (now == FileId{}) return absl::OkStatus();  // gone; or its name will turn out to be taken
+  if (now != FileId{occupant.device, occupant.inode}) {
     return absl::AlreadyExistsError(absl::StrCat("region ", region_path, " exists"));
   }
-  if (sys::unlink(region_path.c_str()) != 0 && errno != ENOENT) {
+  if (sys::unlinkat(parent.get(), name.c_str(), 0) != 0 && errno != ENOENT) {
     return ErrnoStatus(errno, absl::StrCat("can not replace ", region_path));
   }
   return absl::OkStatus();
@@ -289,6 +323,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
   }
   auto seed = std::make_unique<Seed>();
   FillSeed(*seed, directory, header);
+  const detail::Access access{.mode = options.mode & 0777, .group = {}};
 
   const absl::StatusOr<bool> there = DirectoryIsThere(directory);
   if (!there.ok()) return there.status();
@@ -316,7 +351,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
                        "journal, create the region explicitly; otherwise its files are "
                        "gone"));
     }
-    absl::StatusOr<OpenSegment> made = MakeSegment(directory, options.mode & 0777, header, {});
+    absl::StatusOr<OpenSegment> made = MakeSegment(directory, access, header, {});
     if (!made.ok()) return made.status();
     seed->made = *std::move(made);
     seed->publish = [](Seed& self) -> absl::Status {
@@ -336,15 +371,11 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
     return seed;
   }
 
-  absl::StatusOr<NewDirectory> fresh = NewDirectory::Make(directory);
+  // Others who may use the region must reach the journal, too.
+  absl::StatusOr<NewDirectory> fresh = NewDirectory::Make(directory, access);
   if (!fresh.ok()) return fresh.status();
-  // Others who may use the region must reach the journal: read permission gives search permission.
-  const unsigned mode = options.mode & 0777;
-  if (sys::chmod(fresh->path().c_str(), 0700 | mode | ((mode & 0444) >> 2)) != 0) {
-    return ErrnoStatus(errno, directory);
-  }
   EPOCH_POINT("journal_create.directory");
-  absl::StatusOr<OpenSegment> made = MakeSegment(fresh->path(), mode, header, {});
+  absl::StatusOr<OpenSegment> made = MakeSegment(fresh->path(), access, header, {});
   if (!made.ok()) return made.status();
   if (absl::Status s = PublishSegment(fresh->path(), *made); !s.ok()) return s;
   seed->made = *std::move(made);
@@ -386,9 +417,9 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   if (!newest.ok()) return newest.status();
   // What a dead process wrote may sit in the page cache or the disk's: first it must be stable,
   // then what is read is what a second recovery would read.
-  if (sys::fdatasync(newest->fd.get()) != 0) {
+  if (const int error = SyncData(newest->fd.get()); error != 0) {
     return absl::InternalError(absl::StrCat(newest->path, ": sync failed before recovery: ",
-                                            std::strerror(errno), "; nothing was changed"));
+                                            std::strerror(error), "; nothing was changed"));
   }
   // So must its name be, and the directory's own: their maker may have died, or failed, before.
   for (const std::string& names : {directory, detail::ParentOf(directory)}) {
@@ -438,12 +469,13 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   header.retain_segments = scan->header.retain_segments;
   header.retain_epochs = scan->header.retain_epochs;
   if (header.segment > kMaxSegment) return absl::OutOfRangeError("segment numbers are used up");
-  const unsigned mode = ModeOf(newest->fd.get());
+  const detail::Access access = detail::Access::Of(newest->fd.get());
   EPOCH_POINT("restore.scanned");
-  absl::StatusOr<OpenSegment> made = MakeSegment(directory, mode, header, scan->state);
+  absl::StatusOr<OpenSegment> made = MakeSegment(directory, access, header, scan->state);
   if (!made.ok()) return made.status();
   auto seed = std::make_unique<Seed>();
   FillSeed(*seed, directory, header);
+  seed->access = access;
   seed->state = std::move(scan->state);
   seed->made = *std::move(made);
   seed->replaced = *std::move(newest);
@@ -452,10 +484,12 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
     if (absl::Status s = PublishSegment(self.directory, self.made); !s.ok()) return s;
     EPOCH_POINT("restore.published");
     NewDirectory::SweepFor(self.directory);
-    if (idle) SweepIdle(self.directory, self.journal, from, self.segment);
-    SweepSpares(self.directory, self.journal, kMaxSegment);
-    SweepSegments(self.directory, self.journal, self.segment, self.epoch,
-                  {self.retain_segments, self.retain_epochs});
+    if (const absl::StatusOr<Fd> names = OpenDirectoryOf(self.made); names.ok()) {
+      if (idle) SweepIdle(names->get(), self.directory, self.journal, from, self.segment);
+      SweepSpares(names->get(), self.journal, kMaxSegment);
+      SweepSegments(names->get(), self.directory, self.journal, self.segment, self.epoch,
+                    {self.retain_segments, self.retain_epochs});
+    }
     return Evict(region_path, replaced);
   };
   return seed;

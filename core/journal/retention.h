@@ -23,19 +23,20 @@ struct Retention {
   }
 };
 
-// The files of that journal's segments that need not be kept, the oldest first, in which order they
-// have to be removed: what stays hangs together then. `newest` is one whose directory entry is
-// durable, and begins at `base_epoch`; that it is in this directory is the caller's to make sure
-// of. With a rule on epochs, reads the headers of those that go, and of one more.
-std::vector<std::string> RetiredSegments(const std::string& directory, const Id& journal,
+// The names of that journal's segments that need not be kept, the oldest first, in which order they
+// have to be removed: what stays hangs together then. They are looked for, and to be removed, in
+// the directory that is open as `at`, and was found as `directory`. `newest` is one whose directory
+// entry is durable, and begins at `base_epoch`; that it is in this directory is the caller's to
+// make sure of. With a rule on epochs, reads the headers of those that go, and of one more.
+std::vector<std::string> RetiredSegments(int at, const std::string& directory, const Id& journal,
                                          std::uint64_t newest, Epoch base_epoch,
                                          const Retention& kept);
 // Removes the segments behind `from` and before `newest`, which takes over from `from`: nothing was
 // written to them. `newest` has its name durably.
-void SweepIdle(const std::string& directory, const Id& journal, std::uint64_t from,
+void SweepIdle(int at, const std::string& directory, const Id& journal, std::uint64_t from,
                std::uint64_t newest);
 // Removes those that are retired.
-void SweepSegments(const std::string& directory, const Id& journal, std::uint64_t newest,
+void SweepSegments(int at, const std::string& directory, const Id& journal, std::uint64_t newest,
                    Epoch base_epoch, const Retention& kept);
 
 }  // namespace epoch::journal

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/bell.h"
+#include "epoch/detail/blame.h"
 #include "epoch/detail/digest.h"
 #include "epoch/detail/slots.h"
 
@@ -47,6 +48,11 @@ absl::Status Poison(const detail::RegionView& view, const std::string& path,
 constexpr char kRemoved[] =
     "the journal was removed while the region was in use, so nothing that is committed would be "
     "found again; save the state (epochctl get), then remove the region (epochctl rm)";
+// Whether names may be lost, and whether a file can not get one, because the device failed. Of any
+// other trouble, which is this process's, a name is only not known to be durable: whoever attaches
+// next makes it so.
+bool SyncFailed(const absl::Status& s) { return detail::IsDevices(s, detail::Attempt::kSync); }
+bool NameFailed(const absl::Status& s) { return detail::IsDevices(s, detail::Attempt::kName); }
 constexpr char kUnnamed[] = "can not sync its directory, so its name may not be durable";
 
 }  // namespace
@@ -97,7 +103,7 @@ absl::StatusOr<OpenSegment> AttachDurably(const detail::Mapping& mapping) {
   }
   // Its maker may have died, or failed, before.
   const absl::Status synced = SyncDirectory(directory);
-  if (absl::IsInternal(synced)) {
+  if (SyncFailed(synced)) {
     // Nothing of the caller's is lost: it has not begun.
     return absl::InternalError(std::string(Poison(view, newest->path, kUnnamed).message()));
   }
@@ -176,7 +182,9 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
   absl::StatusOr<OpenSegment> made = FromSpare(directory_, header, base);
   const bool spare_failed = absl::IsUnknown(made.status());
   const bool named = made.ok() && view_.control->named_segment.Load() >= BySpare(number);
-  if (!made.ok()) made = MakeSegment(directory_, ModeOf(segment_.fd.get()), header, base);
+  if (!made.ok()) {
+    made = MakeSegment(directory_, detail::Access::Of(segment_.fd.get()), header, base);
+  }
   if (!made.ok()) return made.status();
   if (named) {
     left_ = Left{std::move(segment_), last, header.previous_chain};
@@ -188,13 +196,17 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
   // process's segment but for its spare's.
   if (view_.control->named_segment.Load() < ByItself(segment_.number)) {
     const absl::Status synced = SyncDirectory(directory_);
-    if (absl::IsInternal(synced)) return Poison(view_, segment_.path, kUnnamed);
+    if (SyncFailed(synced)) return Poison(view_, segment_.path, kUnnamed);
     if (!synced.ok()) return synced;
     Raise(*view_.control, ByItself(segment_.number));
   }
-  const absl::Status published = PublishSegment(directory_, *made);
-  if (absl::IsInternal(published))
-    return Poison(view_, made->path, std::string(published.message()));
+  const absl::Status published = NameSegment(*made);
+  if (NameFailed(published)) return Poison(view_, made->path, std::string(published.message()));
+  if (published.ok()) {
+    const absl::Status synced = SyncDirectory(directory_);
+    if (SyncFailed(synced)) return Poison(view_, made->path, std::string(synced.message()));
+    if (!synced.ok()) return synced;
+  }
   if (absl::IsAlreadyExists(published) && spare_failed) {
     // Its beginning may have been acknowledged in.
     return Poison(view_, made->path, "its beginning could not be written");
@@ -217,7 +229,7 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
 
 absl::StatusOr<bool> CurrentSegment::Name(const BatchBuilder& builder) {
   const absl::Status named = NameSegment(segment_);
-  if (absl::IsInternal(named)) return Poison(view_, segment_.path, std::string(named.message()));
+  if (NameFailed(named)) return Poison(view_, segment_.path, std::string(named.message()));
   if (absl::IsNotFound(named)) {
     // It was removed meanwhile, all names of it: this process has slept for long.
     if (absl::Status s = Attach(); !s.ok()) return s;
@@ -313,10 +325,9 @@ void CurrentSegment::Finish(WriteQueue& queue) {
 }
 
 void CurrentSegment::SweepLast() {
-  if (view_.control->named_segment.Load() >= ByItself(segment_.number) &&
-      SameFile(segment_.fd.get(), segment_.path)) {
-    SweepSpares(directory_, super_.journal, segment_.number);
-  }
+  if (view_.control->named_segment.Load() < ByItself(segment_.number)) return;
+  const absl::StatusOr<detail::Fd> directory = OpenDirectoryOf(segment_);
+  if (directory.ok()) SweepSpares(directory->get(), super_.journal, segment_.number);
 }
 
 void CurrentSegment::Leak() {

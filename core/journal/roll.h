@@ -48,6 +48,7 @@ class CurrentSegment {
   // False in a fork child, which needs a description, and a lock, of its own.
   bool attached() const { return segment_.fd.ok(); }
   int fd() const { return segment_.fd.get(); }
+  const std::string& path() const { return segment_.path; }
   std::uint64_t number() const { return segment_.number; }
   bool direct() const { return segment_.direct; }
 

@@ -14,6 +14,7 @@
 #include "absl/strings/str_format.h"
 #include "core/journal/filesystem.h"
 #include "epoch/detail/bell.h"
+#include "epoch/detail/blame.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/seam.h"
 
@@ -51,8 +52,17 @@ absl::Status NoSegments(const std::string& directory) {
 }
 
 // One pass. `retired`: a file disappeared meanwhile, so a newer one may have been missed.
-absl::StatusOr<std::vector<SegmentFile>> ListOnce(const std::string& directory, bool& retired) {
-  const std::unique_ptr<sys::DIR, DirectoryCloser> dir(sys::opendir(directory.c_str()));
+absl::StatusOr<std::vector<SegmentFile>> ListOnce(int at, const std::string& directory,
+                                                  bool& retired) {
+  std::unique_ptr<sys::DIR, DirectoryCloser> dir;
+  if (at == AT_FDCWD) {
+    dir.reset(sys::opendir(directory.c_str()));
+  } else {
+    // By a descriptor of its own: closedir closes it, and reading moves its offset.
+    Fd own(sys::openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (own.ok()) dir.reset(sys::fdopendir(own.get()));
+    if (dir != nullptr) own.Release();
+  }
   if (dir == nullptr) return ErrnoStatus(errno, absl::StrCat("can not read journal ", directory));
   std::vector<SegmentFile> files;
   std::string prefix;
@@ -73,7 +83,7 @@ absl::StatusOr<std::vector<SegmentFile>> ListOnce(const std::string& directory, 
     }
     const std::string path = absl::StrCat(directory, "/", name);
     struct stat info {};
-    if (sys::lstat(path.c_str(), &info) != 0) {
+    if (sys::fstatat(sys::dirfd(dir.get()), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
       if (errno == ENOENT) {
         retired = true;
         continue;
@@ -108,16 +118,26 @@ FileId FileId::At(const std::string& path) {
   return sys::stat(path.c_str(), &info) == 0 ? FileId{info.st_dev, info.st_ino} : FileId{};
 }
 
+FileId FileId::In(int directory, const std::string& name) {
+  struct stat info {};
+  const int found = sys::fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW);
+  return found == 0 ? FileId{info.st_dev, info.st_ino} : FileId{};
+}
+
 bool SameFile(int fd, const std::string& path) {
   const FileId open = FileId::Of(fd);
   return open != FileId{} && open == FileId::At(path);
 }
 
 absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directory) {
+  return ListSegmentsIn(AT_FDCWD, directory);
+}
+
+absl::StatusOr<std::vector<SegmentFile>> ListSegmentsIn(int at, const std::string& directory) {
   constexpr int kMostPasses = 1000;  // each one failed means that somebody rolled
   for (int pass = 1;; ++pass) {
     bool retired = false;
-    absl::StatusOr<std::vector<SegmentFile>> files = ListOnce(directory, retired);
+    absl::StatusOr<std::vector<SegmentFile>> files = ListOnce(at, directory, retired);
     if (!files.ok() || !retired || pass == kMostPasses) return files;
   }
 }
@@ -199,21 +219,19 @@ absl::Status LockShared(const OpenSegment& segment) {
   return e == 0 ? absl::OkStatus() : ErrnoStatus(e, absl::StrCat("can not lock ", segment.path));
 }
 
-absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, unsigned mode,
+absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, const detail::Access& access,
                                         const SegmentHeader& header,
                                         std::span<const std::byte> base) {
   OpenSegment segment;
   segment.number = header.segment;
   segment.path = SegmentPath(directory, header.journal, header.segment);
-  absl::StatusOr<Fd> fd = OpenUnnamedDirect(directory, mode, segment.direct);
+  absl::StatusOr<Fd> fd = OpenUnnamedDirect(directory, access, segment.direct);
   if (!fd.ok()) return fd.status();
   segment.fd = *std::move(fd);
   if (absl::Status s = CheckFilesystem(segment.fd.get(), directory); !s.ok()) return s;
   const int file = segment.fd.get();
   int error = EPOCH_FAULT("journal.allocate");
-  if (error == 0) {
-    error = sys::posix_fallocate(file, 0, static_cast<off_t>(header.capacity_blocks * kBlockBytes));
-  }
+  if (error == 0) error = Reserve(file, header.capacity_blocks * kBlockBytes);
   if (error != 0) {
     return ErrnoStatus(error, absl::StrCat("no room for journal segment ", segment.path, " (",
                                            header.capacity_blocks * kBlockBytes, " bytes)"));
@@ -231,23 +249,37 @@ absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, unsigned m
     at += part;
   }
   if (absl::Status s = WriteBeginning(segment, header, base); !s.ok()) return s;
-  if (sys::fsync(file) != 0) return ErrnoStatus(errno, absl::StrCat("can not sync ", segment.path));
+  if (error = SyncAll(file); error != 0) {
+    return ErrnoStatus(error, absl::StrCat("can not sync ", segment.path));
+  }
   EPOCH_POINT("segment.synced");
   // Before it has a name: nobody can restore from it until this process lets go of it.
   if (absl::Status s = LockShared(segment); !s.ok()) return s;
   return segment;
 }
 
-unsigned ModeOf(int fd) {
-  struct stat info {};
-  return sys::fstat(fd, &info) == 0 ? info.st_mode & 0777 : 0600;
-}
-
 absl::Status SyncDirectory(const std::string& directory) {
   const Fd fd(sys::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Without its errno: whatever is in the way of opening it, nothing was synced that failed.
+  if (!fd.ok()) {
+    return detail::StatusFor(errno,
+                             absl::StrCat("can not open ", directory, ": ", std::strerror(errno)));
+  }
+  const int error = SyncAll(fd.get());
+  if (error == 0) return absl::OkStatus();
+  return ErrnoStatus(error, absl::StrCat("can not sync ", directory));
+}
+
+absl::StatusOr<Fd> OpenDirectoryOf(const OpenSegment& segment) {
+  const std::string directory = detail::ParentOf(segment.path);
+  Fd fd(sys::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", directory));
-  if (sys::fsync(fd.get()) == 0) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("can not sync ", directory, ": ", std::strerror(errno)));
+  const FileId wanted = FileId::Of(segment.fd.get());
+  if (wanted == FileId{} || wanted != FileId::In(fd.get(), detail::NameIn(segment.path))) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        segment.path, " is not there any more: another journal may lie in ", directory));
+  }
+  return fd;
 }
 
 absl::Status NameSegment(const OpenSegment& segment) {
@@ -260,7 +292,7 @@ absl::Status NameSegment(const OpenSegment& segment) {
 absl::Status PublishSegment(const std::string& directory, const OpenSegment& segment) {
   if (absl::Status s = NameSegment(segment); !s.ok()) return s;
   const absl::Status synced = SyncDirectory(directory);
-  // Whatever the error: never to be taken for one that may be tried again.
+  // Whatever the error: never to be taken for one that says that nothing was done.
   return synced.ok() ? synced : absl::InternalError(std::string(synced.message()));
 }
 

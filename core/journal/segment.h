@@ -40,6 +40,7 @@ struct FileId {
 
   static FileId Of(int fd);
   static FileId At(const std::string& path);
+  static FileId In(int directory, const std::string& name);  // follows no link
   friend bool operator==(const FileId&, const FileId&) = default;
 };
 // Whether what is open is what has that name.
@@ -48,6 +49,8 @@ bool SameFile(int fd, const std::string& path);
 // All segment files, by number. NotFound if there is no such directory; DataLoss if two journals
 // are mixed in it.
 absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directory);
+// The same of a directory that is open, and was found as `directory`.
+absl::StatusOr<std::vector<SegmentFile>> ListSegmentsIn(int at, const std::string& directory);
 
 // Reads and checks block 0. DataLoss (damaged, foreign), Unimplemented (another format version).
 absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path);
@@ -81,7 +84,7 @@ struct OpenSegment {
 
 // Makes a complete segment (header, base state, zeros), synced, with a shared lock, and no name
 // yet. ResourceExhausted when there is no room; then nothing is left behind.
-absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, unsigned mode,
+absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, const detail::Access& access,
                                         const SegmentHeader& header,
                                         std::span<const std::byte> base);
 // Its steps. The header and the base, durably; the lock that says: somebody works here.
@@ -94,12 +97,13 @@ absl::Status NameSegment(const OpenSegment& segment);
 // And makes the name durable. Internal: that failed.
 absl::Status PublishSegment(const std::string& directory, const OpenSegment& segment);
 
-// The permissions of an open file, for one that is to be its like.
-unsigned ModeOf(int fd);
-
-// Makes the names in it durable. Internal: the sync failed, and one that succeeds later proves
-// nothing. Others: it was not tried.
+// Makes the names in it durable. Where the device failed (detail::IsDevices(..., kSync)) one that
+// succeeds later proves nothing; any other error is this process's, and the sync is for another.
 absl::Status SyncDirectory(const std::string& directory);
+
+// The directory in which that segment has its name: what is done through the descriptor is done
+// there, whatever stands under the path meanwhile. FailedPrecondition if it is not in it.
+absl::StatusOr<detail::Fd> OpenDirectoryOf(const OpenSegment& segment);
 
 // Whether no newer one has a name, and this one has its own.
 bool IsNewest(const std::string& directory, const OpenSegment& segment);

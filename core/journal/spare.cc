@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "epoch/detail/blame.h"
 #include "epoch/detail/files.h"
 #include "epoch/detail/seam.h"
 
@@ -49,39 +50,40 @@ absl::StatusOr<OpenSegment> FromSpare(const std::string& directory, const Segmen
   segment.fd = *std::move(fd);
   EPOCH_POINT("spare.opened");
   if (absl::Status s = WriteBeginning(segment, header, base); !s.ok()) {
-    return absl::IsResourceExhausted(s) ? s : absl::UnknownError(std::string(s.message()));
+    const bool failed = detail::IsDevices(s, detail::Attempt::kWrite);
+    return failed ? absl::UnknownError(std::string(s.message())) : s;
   }
   if (absl::Status s = LockShared(segment); !s.ok()) return s;
   return segment;
 }
 
-void SweepSpares(const std::string& directory, const Id& journal, std::uint64_t number) {
-  sys::DIR* const dir = sys::opendir(directory.c_str());
+void SweepSpares(int directory, const Id& journal, std::uint64_t number) {
+  detail::Fd own(sys::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  sys::DIR* const dir = own.ok() ? sys::fdopendir(own.get()) : nullptr;
   if (dir == nullptr) return;
+  own.Release();
   while (const dirent* entry = sys::readdir(dir)) {
     const std::string name = entry->d_name;
     std::uint64_t of = 0;
     // "epoch-XXXXXXXX-NNNNNNNN.spare"
     if (name.size() == 29 && absl::StartsWith(name, "epoch-") && absl::EndsWith(name, ".spare") &&
         absl::SimpleAtoi(name.substr(15, 8), &of) && of <= number &&
-        absl::StrCat(directory, "/", name) == SparePath(directory, journal, of)) {
+        absl::StrCat("/", name) == SparePath("", journal, of)) {
       sys::unlinkat(sys::dirfd(dir), entry->d_name, 0);
     }
   }
   sys::closedir(dir);
 }
 
-void Spare::Begin(const std::string& directory, unsigned mode, std::uint64_t capacity_blocks) {
+void Spare::Begin(const std::string& directory, const detail::Access& access,
+                  std::uint64_t capacity_blocks) {
   step_ = Step::kOver;  // whatever fails: then there is none
   bool direct = false;
-  absl::StatusOr<detail::Fd> fd = OpenUnnamedDirect(directory, mode, direct);
+  absl::StatusOr<detail::Fd> fd = OpenUnnamedDirect(directory, access, direct);
   if (!fd.ok()) return;
   end_ = capacity_blocks * kBlockBytes;
   at_ = 0;
-  if (EPOCH_FAULT("spare.allocate") != 0 ||
-      sys::posix_fallocate(fd->get(), 0, static_cast<off_t>(end_)) != 0) {
-    return;
-  }
+  if (EPOCH_FAULT("spare.allocate") != 0 || Reserve(fd->get(), end_) != 0) return;
   if (zeros_.data() == nullptr) zeros_ = AlignedBuffer(kMostPieceBytes);
   if (zeros_.data() == nullptr) return;
   fd_ = *std::move(fd);
@@ -97,7 +99,7 @@ void Spare::Prepare(const std::string& directory, const Id& journal, const OpenS
     fd_ = ForkSafeFd();
     step_ = Step::kOver;
     if (sys::access(path_.c_str(), F_OK) == 0) return;  // somebody else's
-    Begin(directory, ModeOf(current.fd.get()), capacity_blocks);
+    Begin(directory, detail::Access::Of(current.fd.get()), capacity_blocks);
   }
   switch (step_) {
     case Step::kZeros: {
@@ -143,7 +145,11 @@ Spare::News Spare::Finished(int result) {
       fd_ = ForkSafeFd();
       if (const int fault = EPOCH_FAULT("spare.named"); fault != 0) result = -fault;
       if (result == 0) return News::kNamed;
-      return result < 0 && IsTransient(-result) ? News::kNone : News::kFailed;
+      // Of its own trouble, or the queue's, the device knows nothing: then the name is not known to
+      // be durable, and that is all.
+      return detail::BlameFor(-result, detail::Attempt::kSync) == detail::Blame::kDevices
+                 ? News::kFailed
+                 : News::kNone;
     default:
       break;
   }

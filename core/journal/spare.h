@@ -34,8 +34,8 @@ std::string SegmentOfSpare(const std::string& spare);
 absl::StatusOr<OpenSegment> FromSpare(const std::string& directory, const SegmentHeader& header,
                                       std::span<const std::byte> base);
 
-// Removes that journal's spares of segments up to `number`.
-void SweepSpares(const std::string& directory, const Id& journal, std::uint64_t number);
+// Removes that journal's spares of segments up to `number` from its directory, which is open.
+void SweepSpares(int directory, const Id& journal, std::uint64_t number);
 
 // Thread safety: external.
 class Spare {
@@ -63,7 +63,8 @@ class Spare {
  private:
   enum class Step { kNone, kZeros, kSync, kName, kOver };
 
-  void Begin(const std::string& directory, unsigned mode, std::uint64_t capacity_blocks);
+  void Begin(const std::string& directory, const detail::Access& access,
+             std::uint64_t capacity_blocks);
 
   Step step_ = Step::kNone;
   bool busy_ = false;  // a piece of work is in the queue

@@ -6,6 +6,8 @@
 
 #include <cerrno>
 
+#include "epoch/detail/blame.h"
+
 namespace epoch::journal {
 
 WriteQueue::~WriteQueue() {
@@ -17,8 +19,16 @@ WriteQueue::~WriteQueue() {
 bool WriteQueue::Ready() {
   if (state_ == State::kUntried) {
     int error = EPOCH_FAULT("uring.setup");
-    if (error == 0) error = -io_uring_queue_init(kDepth, &ring_, 0);
+    if (error == 0) {
+      const sys::StandardNumbersHeld held;
+      error = -io_uring_queue_init(kDepth, &ring_, 0);
+    }
     made_ = error == 0;
+    // Another thread was in between, and the ring can not be moved: it is done without.
+    if (made_ && ring_.ring_fd <= STDERR_FILENO) {
+      io_uring_queue_exit(&ring_);
+      made_ = false;
+    }
     state_ = made_ ? State::kReady : State::kRefused;
   }
   return state_ == State::kReady;
@@ -26,10 +36,11 @@ bool WriteQueue::Ready() {
 
 bool WriteQueue::Send() {
   int sent = 0;
+  detail::Retries retries;
   do {
     const int fault = EPOCH_FAULT("uring.submit");
     sent = fault != 0 ? -fault : io_uring_submit(&ring_);
-  } while (sent == -EINTR);
+  } while (sent == -EINTR && retries.Again(EINTR));
   if (sent == 1) {
     ++in_flight_;
     return true;
@@ -58,10 +69,10 @@ bool WriteQueue::SubmitSync(int fd, std::uint64_t tag) {
   return Send();
 }
 
-bool WriteQueue::SubmitUnlink(const char* path, std::uint64_t tag) {
+bool WriteQueue::SubmitUnlink(int directory, const char* name, std::uint64_t tag) {
   io_uring_sqe* const sqe = Ready() && in_flight_ < kDepth ? io_uring_get_sqe(&ring_) : nullptr;
   if (sqe == nullptr) return false;
-  io_uring_prep_unlink(sqe, path, 0);
+  io_uring_prep_unlinkat(sqe, directory, name, 0);
   io_uring_sqe_set_data64(sqe, tag);
   return Send();
 }

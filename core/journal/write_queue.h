@@ -51,8 +51,8 @@ class WriteQueue {
   void Refuse() { state_ = State::kRefused; }
   // A sync of what was done to that file, or directory, before.
   bool SubmitSync(int fd, std::uint64_t tag);
-  // Removes a name; `path` must stay as it is until Reap returned its tag.
-  bool SubmitUnlink(const char* path, std::uint64_t tag);
+  // Removes a name from a directory; both must stay as they are until Reap returned its tag.
+  bool SubmitUnlink(int directory, const char* name, std::uint64_t tag);
 
   // One that is done, if there is one, or `wait`ing for it if any is in flight.
   std::optional<Done> Reap(bool wait);

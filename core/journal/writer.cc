@@ -29,6 +29,7 @@
 #include "core/journal/segment.h"
 #include "core/journal/write_queue.h"
 #include "epoch/detail/bell.h"
+#include "epoch/detail/blame.h"
 #include "epoch/detail/mapping.h"
 #include "epoch/detail/slots.h"
 
@@ -133,7 +134,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       const BatchReading& newest = look->ring.At(0);
       const BatchW w = look->ring.NewestW();
       if (w.state == BatchState::kFrozen && IsMine(newest.w) && !IsUnderWay(newest.w)) {
-        if (!Send(look->ring)) return;
+        if (newest.w == unfinished_ || !Send(look->ring)) return;
         continue;
       }
       const absl::StatusOr<StateWord> accepted = Accepted();
@@ -596,12 +597,21 @@ class Port final : public JournalPort, public detail::ForkAware {
     const int error = WriteDurably(segment_.fd(), buffer_.data(), image->blocks * kBlockBytes,
                                    image->first_block * kBlockBytes);
     EPOCH_POINT("journal.written");
-    // A later success would prove nothing: the pages that failed may be marked clean.
-    if (error != 0) {
+    if (error != 0 && detail::BlameFor(error, detail::Attempt::kWrite) == detail::Blame::kDevices) {
+      // A later success would prove nothing: the pages that failed may be marked clean.
       if (absl::Status s = WriteFailed(words, batch.w, end.segment); !s.ok()) return s;
       return false;
     }
+    if (error != 0) {
+      // This process's trouble: the batch stays Frozen, for whoever can write it, and is then
+      // written whole.
+      const absl::Status refused =
+          detail::ErrnoStatus(error, absl::StrCat("can not write ", segment_.path()));
+      NoteRoom(refused, ring, offset);
+      return refused;
+    }
     NoteLatency(started_ns);
+    if (noted_no_room_) NoteRoom(absl::OkStatus(), ring, offset);
     if (segment_.unnamed()) {
       const absl::StatusOr<bool> named = segment_.Name(builder_);
       NoteRoom(named.status(), ring, offset);
@@ -640,14 +650,16 @@ class Port final : public JournalPort, public detail::ForkAware {
     return why;
   }
 
-  // Whether there was room for the next segment, for all to see.
-  void NoteRoom(const absl::Status& rolled, const RingReading& ring, int offset) {
+  // Whether there was room on the disk, for all to see.
+  void NoteRoom(const absl::Status& done, const RingReading& ring, int offset) {
     seam::Atomic<std::uint32_t>& stalled = view_.control->journal_stall_errno;
-    if (rolled.ok()) {
+    if (done.ok()) {
       stalled.Store(0, kRelaxed);
-    } else if (absl::IsResourceExhausted(rolled) &&
+      noted_no_room_ = false;
+    } else if (detail::IsNoRoom(done) &&
                ring.WordsAt(*view_.control, offset).w.Load() == ring.At(offset).w) {
       stalled.Store(ENOSPC, kRelaxed);  // and no other had more luck meanwhile
+      noted_no_room_ = true;
     }
   }
 
@@ -760,9 +772,16 @@ class Port final : public JournalPort, public detail::ForkAware {
       return MarkWritten(*words, write.w);
     }
     if (result == -EINVAL || result == -EOPNOTSUPP) queue_.Refuse();
-    // Not done, or not all of it: Flush writes it whole, as it is still this process's batch.
-    if (result >= 0 || IsTransient(-result)) return false;
-    WriteFailed(*words, write.w, write.segment).IgnoreError();
+    const detail::Blame blame = result >= 0
+                                    ? detail::Blame::kCallers  // a part: something was in the way
+                                    : detail::BlameFor(-result, detail::Attempt::kWrite);
+    if (blame == detail::Blame::kDevices) {
+      WriteFailed(*words, write.w, write.segment).IgnoreError();
+    } else if (blame == detail::Blame::kCallers) {
+      // It is still this process's batch. The queue would only say the same again: Flush writes it,
+      // goes on where a call does a part, and is told why not if not.
+      unfinished_ = write.w;
+    }
     return false;
   }
 
@@ -801,7 +820,9 @@ class Port final : public JournalPort, public detail::ForkAware {
   std::vector<Piece> pieces_;
   std::vector<std::uint64_t> mine_;  // W of the batches that this process froze last
   std::array<Patience, detail::kBatchRingSlots> patience_{};
-  std::uint64_t rested_on_ = 0;  // W of the batch that was the newest when this was last looked at
+  bool noted_no_room_ = false;    // by this process, for all to see
+  std::uint64_t unfinished_ = 0;  // W of a batch that the queue could not write
+  std::uint64_t rested_on_ = 0;   // W of the batch that was the newest when this was last looked at
   std::int64_t resting_since_ns_ = 0;
 };
 

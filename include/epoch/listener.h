@@ -7,6 +7,10 @@
 //
 // Thread safety: fd() and Drain() may be used by any thread; Stop and destruction belong to the
 // participant's. The validator runs in the listener's thread.
+//
+// Signals: the thread blocks all of them, but those that a fault in itself raises, so that none is
+// delivered there that the program blocks, or waits for, elsewhere. A validator that starts another
+// program gives it a signal mask of its own.
 #ifndef EPOCH_LISTENER_H_
 #define EPOCH_LISTENER_H_
 
@@ -36,10 +40,11 @@ class Listener {
   ~Listener() { Stop(); }
 
   // An eventfd, for epoll and its kin: readable when an epoch was committed, or this participant
-  // was expelled, since the last Drain(). Non-blocking. Closed with the listener.
-  int fd() const { return state_->fd.get(); }
+  // was expelled, since the last Drain(). Non-blocking. Closed with the listener: -1 after Stop().
+  int fd() const { return state_ == nullptr ? -1 : state_->fd.get(); }
   // Makes the descriptor unreadable again. Look at the region after that, not before.
   void Drain() const {
+    if (state_ == nullptr) return;
     std::uint64_t count = 0;
     [[maybe_unused]] const ssize_t got = sys::read(fd(), &count, sizeof count);
   }

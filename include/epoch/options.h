@@ -21,7 +21,11 @@ struct RegionOptions {
   std::uint32_t participants = 64;        // slots, at most 4,096
   std::uint32_t versions = 128;           // cells, 4 to 8,191: one per state that may be in use at
                                           // once (head, pinned, drafted, waiting for the disk)
-  unsigned mode = 0600;                   // permission bits of the region and the journal files
+  // Permission bits of the region and the journal's files, whatever the umask is. Their group is as
+  // the system has it: a setgid folder's, or the process's. A restore leaves this as it is to give
+  // the region mode and group of the journal's newest file; what is made in a journal has those
+  // always. Who may not give a file that group gives its own no more than all others have.
+  unsigned mode = 0600;
 
   // A directory makes the region durable. Needs the compiled part (core/journal/journal.h). When a
   // region is opened: where its journal is, if that is not where it was when the region was made

@@ -4,6 +4,11 @@
 // Thread safety: a Participant, its Pins and its Drafts belong to one thread at a time. Threads of
 // one process that act on their own join on their own.
 // After fork() the child's copy is dead: every call reports it; join anew in the child.
+// Descriptors: all that Epoch keeps are 3 or above, and closed by exec. Whoever closes those of
+// others (closefrom(3), as programs do that turn into daemons) does it before a join. Afterwards it
+// takes away the locks by which this participant is known to live: others expel it and take its
+// slot, its own calls find that out or fail, and what is opened next may get the number of one, and
+// be locked or written to in its place.
 // Progress: Pin is wait-free except while a fence drains; a commit in a volatile region is
 // lock-free; one in a durable region blocks on the disk, and helps whoever holds it up.
 #ifndef EPOCH_PARTICIPANT_H_

@@ -1,4 +1,7 @@
-// Failing system calls, and other processes that come between two steps.
+// Failing system calls, other processes that come between two steps, and other users.
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "checkpoint_test.h"
 #include "core/checkpoint/folder.h"
 #include "support/trap.h"
@@ -102,6 +105,101 @@ TEST_F(CheckpointFault, AJournalThatFailsAWriteMakesNoCheckpointAndIsRestored) {
   rank_.reset();
   ASSERT_OK(MakeStep(30));
   ExpectLatest(30, 1);
+}
+
+// --- whose the files are -------------------------------------------------------------------------
+
+constexpr gid_t kSomeGroup = 54321;
+constexpr uid_t kSomebody = 65534;
+
+struct stat StatOf(const std::string& path) {
+  struct stat info {};
+  EXPECT_EQ(lstat(path.c_str(), &info), 0) << path;
+  return info;
+}
+
+// All that Epoch made: the shards are the program's.
+void ForEachMade(const std::string& directory,
+                 const std::function<void(const std::string&, const struct stat&)>& look) {
+  look(directory, StatOf(directory));
+  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
+    if (entry.path().filename() != "model.bin") look(entry.path(), StatOf(entry.path()));
+  }
+}
+
+TEST_F(CheckpointFault, PermissionsAreSetWholeWhateverTheUmask) {
+  for (const mode_t mask : {0u, 022u, 077u}) {
+    SCOPED_TRACE(mask);
+    const mode_t before = umask(mask);
+    CheckpointOptions options = Options(0, 1);
+    options.mode = 0660;
+    absl::StatusOr<CheckpointRank> rank = CheckpointRank::Join(directory(), options);
+    ASSERT_OK(rank);
+    for (const std::uint64_t step : {10u, 20u}) ASSERT_OK(MakeOne(*rank, 0, step));
+    ASSERT_OK(checkpoints().Prune());
+    umask(before);
+    std::size_t seen = 0;
+    ForEachMade(directory(), [&](const std::string& path, const struct stat& info) {
+      ++seen;
+      EXPECT_EQ(info.st_mode & 07777u, S_ISDIR(info.st_mode) ? 0770u : 0660u) << path;
+    });
+    EXPECT_GE(seen, 8u);
+    rank = absl::UnknownError("gone");
+    fs::remove_all(directory());
+    ASSERT_OK(Region::Unlink(region()));
+  }
+}
+
+TEST_F(CheckpointFault, AGroupThatAParentGivesIsKept) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs another group";
+  ASSERT_EQ(chown(scratch_.path().c_str(), 0, kSomeGroup), 0);
+  ASSERT_EQ(chmod(scratch_.path().c_str(), 02770), 0);
+  CheckpointOptions options = Options(0, 1);
+  options.mode = 0660;
+  absl::StatusOr<CheckpointRank> rank = CheckpointRank::Join(directory(), options);
+  ASSERT_OK(rank);
+  for (const std::uint64_t step : {10u, 20u}) ASSERT_OK(MakeOne(*rank, 0, step));
+  ASSERT_OK(checkpoints().Prune());
+  ForEachMade(directory(), [&](const std::string& path, const struct stat& info) {
+    EXPECT_EQ(info.st_gid, kSomeGroup) << path;
+    EXPECT_EQ(info.st_mode & 07777u, S_ISDIR(info.st_mode) ? 02770u : 0660u) << path;
+  });
+}
+
+TEST_F(CheckpointFault, AnotherUsersUnfinishedFolderStays) {
+  ASSERT_OK(MakeStep(10));
+  for (const std::string name : {".new-aaaaaa", ".new-bbbbbb"}) {
+    fs::create_directories(directory() + "/" + name + "/rank-00000");
+    WriteText(directory() + "/" + name + "/ranks", "");
+  }
+  fs::create_directory_symlink(scratch_.path(), directory() + "/.new-cccccc");
+  const bool second_user = geteuid() == 0;
+  if (second_user) {
+    ASSERT_EQ(chown((directory() + "/.new-bbbbbb").c_str(), kSomebody, kSomebody), 0);
+  }
+  ASSERT_OK(checkpoints().CleanUp());
+  EXPECT_FALSE(fs::exists(directory() + "/.new-aaaaaa"));
+  EXPECT_EQ(fs::exists(directory() + "/.new-bbbbbb"), second_user);
+  EXPECT_TRUE(fs::is_symlink(directory() + "/.new-cccccc"));
+  ExpectLatest(10, 1);
+}
+
+// However deep somebody makes it, to remove it takes a bounded number of descriptors.
+TEST_F(CheckpointFault, AFolderOfFoldersIsRemovedToABoundedDepth) {
+  ASSERT_OK(MakeStep(10));
+  const std::string left = directory() + "/.new-aaaaaa";
+  fs::create_directory(left);
+  WriteText(left + "/ranks", "");
+  std::string deep = left;
+  for (int level = 0; level < 60; ++level) deep += "/d";
+  fs::create_directories(deep);
+  ASSERT_OK(checkpoints().CleanUp());
+  EXPECT_FALSE(fs::exists(left));
+  fs::create_directories(deep + deep.substr(left.size()));
+  WriteText(left + "/ranks", "");
+  ASSERT_OK(checkpoints().CleanUp());
+  EXPECT_TRUE(fs::exists(deep));
+  ExpectLatest(10, 1);
 }
 
 }  // namespace

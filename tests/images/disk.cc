@@ -61,18 +61,25 @@ void Disk::Record(Entry entry) {
   log_->push_back(std::move(entry));
 }
 
-Tree::Place Disk::NodeAt(std::string_view path) const {
+Tree::Place Disk::NodeAt(std::string_view path, int at) const {
   if (path.starts_with(kFdPrefix)) {
     const int fd = std::atoi(path.data() + kFdPrefix.size());
     return {.node = NodeOf(fd), .parent = -1, .name = {}};
   }
-  return tree_.Find(path);
+  if (at == AT_FDCWD || path.starts_with('/')) return tree_.Find(path);
+  const int parent = NodeOf(at);
+  if (path == ".") return {.node = parent, .parent = -1, .name = {}};
+  const auto& names = tree_.at(parent).names;
+  const auto found = names.find(std::string(path));
+  return {.node = found == names.end() ? -1 : found->second,
+          .parent = parent,
+          .name = std::string(path)};
 }
 
 int Disk::NewFd(int node) {
   descriptions_.push_back({node, 1});
   const int process = Fibers::active() == nullptr ? -1 : Fibers::active()->current();
-  fds_.push_back({static_cast<int>(descriptions_.size()) - 1, process, {}});
+  fds_.push_back({static_cast<int>(descriptions_.size()) - 1, process});
   return kFirstFd + static_cast<int>(fds_.size()) - 1;
 }
 
@@ -101,9 +108,9 @@ void Disk::CloseAllOf(int process) {
   }
 }
 
-int Disk::Open(const char* path, int flags, unsigned) {
+int Disk::Open(const char* path, int flags, unsigned, int at) {
   Step();
-  const Tree::Place place = NodeAt(path);
+  const Tree::Place place = NodeAt(path, at);
   if (place.node < 0) return Fail(ENOENT);
   const bool shm = tree_.at(place.node).shm;
   if ((flags & O_TMPFILE) == O_TMPFILE) {
@@ -169,6 +176,14 @@ Disk::Begun Disk::Begin(int fd, const void* from, std::size_t size, std::int64_t
       tree_.Write(node, at, bytes);
       *done = true;
       return {done, fibers->random().OneIn(2) ? -EINTR : -EAGAIN};
+    }
+    if (bytes.size() < size) {
+      // A part, of which nobody says that it is stable.
+      Record(
+          {.kind = Entry::kWrite, .node = node, .offset = at, .bytes{bytes.begin(), bytes.end()}});
+      tree_.Write(node, at, bytes);
+      *done = true;
+      return {done, static_cast<ssize_t>(bytes.size())};
     }
   }
   ++descriptions_[static_cast<std::size_t>(description)].references;
@@ -275,9 +290,9 @@ int Disk::Link(const char* from, const char* to) {
   return 0;
 }
 
-int Disk::Unlink(const std::string& path, bool directory) {
+int Disk::Unlink(const std::string& path, bool directory, int at) {
   Step();
-  const Tree::Place place = tree_.Find(path);
+  const Tree::Place place = NodeAt(path, at);
   if (place.node < 0) return Fail(ENOENT);
   if (tree_.at(place.node).directory != directory) return Fail(directory ? ENOTDIR : EISDIR);
   if (directory && !tree_.at(place.node).names.empty()) return Fail(ENOTEMPTY);
@@ -286,10 +301,10 @@ int Disk::Unlink(const std::string& path, bool directory) {
   return 0;
 }
 
-int Disk::Rename(const char* from, const char* to) {
+int Disk::Rename(const char* from, const char* to, int from_at, int to_at) {
   Step();
-  const Tree::Place source = tree_.Find(from);
-  const Tree::Place place = tree_.Find(to);
+  const Tree::Place source = NodeAt(from, from_at);
+  const Tree::Place place = NodeAt(to, to_at);
   if (source.node < 0 || place.parent < 0) return Fail(ENOENT);
   if (place.node >= 0) return Fail(EEXIST);  // always RENAME_NOREPLACE
   if (source.parent != place.parent) return Fail(EXDEV);
@@ -308,8 +323,8 @@ int Disk::MakeDirectory(const char* path) {
   return 0;
 }
 
-int Disk::Stat(const char* path, struct stat* info) {
-  const Tree::Place place = NodeAt(path);
+int Disk::Stat(const char* path, struct stat* info, int at) {
+  const Tree::Place place = NodeAt(path, at);
   if (place.node < 0) return Fail(ENOENT);
   const Node& node = tree_.at(place.node);
   *info = {};
@@ -371,31 +386,17 @@ int Disk::Flock(int fd, bool wait) {
   }
 }
 
-std::byte* Disk::MemoryOf(const char* path) {
-  const Tree::Place place = NodeAt(path);
-  return place.node < 0 ? nullptr : tree_.at(place.node).memory;
-}
+std::byte* Disk::MemoryOf(int fd) { return tree_.at(NodeOf(fd)).memory; }
 
 Disk::Listing* Disk::OpenDirectory(const char* path) {
-  Step();
-  const Tree::Place place = tree_.Find(path);
-  if (place.node < 0 || !tree_.at(place.node).directory) {
-    errno = ENOENT;
-    return nullptr;
-  }
-  auto* listing = new Listing;
-  listing->path = path;
-  for (const auto& [name, node] : tree_.at(place.node).names) listing->names.push_back(name);
+  const int fd = Open(path, O_DIRECTORY, 0);
+  return fd < 0 ? nullptr : OpenDirectory(fd);
+}
+
+Disk::Listing* Disk::OpenDirectory(int fd) {
+  auto* listing = new Listing{.fd = fd};
+  for (const auto& [name, node] : tree_.at(NodeOf(fd)).names) listing->names.push_back(name);
   return listing;
-}
-
-int Disk::RegisterListing(Listing* listing) {
-  fds_.push_back({-1, -1, listing->path});
-  return kFirstFd + static_cast<int>(fds_.size()) - 1;
-}
-
-std::string Disk::PathOfListing(int fd) const {
-  return fds_[static_cast<std::size_t>(fd - kFirstFd)].listing;
 }
 
 }  // namespace epoch::images

@@ -8,6 +8,7 @@
 #define EPOCH_TESTS_IMAGES_DISK_H_
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -69,7 +70,8 @@ class Disk {
   // All descriptors, locks and shared memory are gone; of the tree that holds them, too.
   void Reset();
 
-  int Open(const char* path, int flags, unsigned mode);
+  // Relative paths, which are names, are looked up in the directory `at`.
+  int Open(const char* path, int flags, unsigned mode, int at = AT_FDCWD);
   int Close(int fd);
   ssize_t Read(int fd, void* to, std::size_t size, std::int64_t offset);
   ssize_t Write(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable);
@@ -84,10 +86,10 @@ class Disk {
   static void Await(const Begun& begun);
   int Allocate(int fd, std::int64_t size);
   int Link(const char* from, const char* to);
-  int Unlink(const std::string& path, bool directory);
-  int Rename(const char* from, const char* to);
+  int Unlink(const std::string& path, bool directory, int at = AT_FDCWD);
+  int Rename(const char* from, const char* to, int from_at = AT_FDCWD, int to_at = AT_FDCWD);
   int MakeDirectory(const char* path);
-  int Stat(const char* path, struct stat* info);
+  int Stat(const char* path, struct stat* info, int at = AT_FDCWD);
   int StatFd(int fd, struct stat* info);
   int StatX(int at, const char* path, unsigned mask, struct statx* info);
   bool InMemory(int fd);
@@ -95,18 +97,17 @@ class Disk {
   int LockByte(int fd, bool exclusive, bool release, std::int64_t byte);
   bool ByteHeld(int fd, std::int64_t byte);
   int Flock(int fd, bool wait);
-  std::byte* MemoryOf(const char* path);
+  std::byte* MemoryOf(int fd);
   Random& random() { return random_; }
 
   struct Listing {
-    std::string path;
-    std::vector<std::string> names;
+    int fd;
+    std::vector<std::string> names{};
     std::size_t at = 0;
     dirent entry{};
   };
   Listing* OpenDirectory(const char* path);
-  int RegisterListing(Listing* listing);
-  std::string PathOfListing(int fd) const;
+  Listing* OpenDirectory(int fd);
 
  private:
   struct Description {
@@ -116,7 +117,6 @@ class Disk {
   struct Descriptor {
     int description;  // -1: closed
     int process;
-    std::string listing;
   };
   struct Lock {
     int node;
@@ -127,7 +127,7 @@ class Disk {
   static void Step();
   static std::int64_t Latency();
   static int Fail(int error);
-  Tree::Place NodeAt(std::string_view path) const;
+  Tree::Place NodeAt(std::string_view path, int at = AT_FDCWD) const;
   int NewFd(int node);
   int Describe(int fd) const;
   int NodeOf(int fd) const { return descriptions_[static_cast<std::size_t>(Describe(fd))].node; }

@@ -10,6 +10,7 @@
 #include <linux/magic.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/uio.h>
@@ -116,6 +117,9 @@ inline images::Disk& TheDisk() { return *images::Disk::active(); }
 inline int open(const char* path, int flags, unsigned mode = 0) {
   return TheDisk().Open(path, flags, mode);
 }
+inline int openat(int at, const char* path, int flags, unsigned mode = 0) {
+  return TheDisk().Open(path, flags, mode, at);
+}
 inline int close(int fd) { return images::Disk::active() == nullptr ? 0 : TheDisk().Close(fd); }
 inline int dup3(int, int, int) {
   errno = ENOSYS;
@@ -126,11 +130,14 @@ inline int access(const char* path, int) {
   errno = ENOENT;
   return -1;
 }
-inline int chmod(const char*, unsigned) { return 0; }
 inline int fchmod(int, unsigned) { return 0; }
+inline int fchown(int, uid_t, gid_t) { return 0; }
 inline int stat(const char* path, struct stat* info) { return TheDisk().Stat(path, info); }
 inline int lstat(const char* path, struct stat* info) { return TheDisk().Stat(path, info); }
 inline int fstat(int fd, struct stat* info) { return TheDisk().StatFd(fd, info); }
+inline int fstatat(int at, const char* path, struct stat* info, int) {
+  return TheDisk().Stat(path, info, at);
+}
 inline int statx(int at, const char* path, int, unsigned mask, struct statx* info) {
   return TheDisk().StatX(at, path, mask, info);
 }
@@ -144,11 +151,15 @@ inline int linkat(int, const char* from, int, const char* to, int) {
 }
 inline int unlink(const char* path) { return TheDisk().Unlink(path, false); }
 inline int rmdir(const char* path) { return TheDisk().Unlink(path, true); }
-inline int unlinkat(int directory, const char* name, int) {
-  return TheDisk().Unlink(TheDisk().PathOfListing(directory) + "/" + name, false);
+inline int unlinkat(int directory, const char* name, int flags) {
+  return TheDisk().Unlink(name, (flags & AT_REMOVEDIR) != 0, directory);
 }
-inline int renameat2(int, const char* from, int, const char* to, unsigned) {
-  return TheDisk().Rename(from, to);
+inline int renameat2(int from_at, const char* from, int to_at, const char* to, unsigned) {
+  return TheDisk().Rename(from, to, from_at, to_at);
+}
+inline int getrlimit(int, struct rlimit* limit) {
+  *limit = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+  return 0;
 }
 inline char* mkdtemp(char* path) {
   const std::size_t length = std::strlen(path);
@@ -181,6 +192,7 @@ inline int posix_fallocate(int fd, std::int64_t, std::int64_t size) {
 }
 inline int flock(int fd, int operation) { return TheDisk().Flock(fd, (operation & LOCK_NB) == 0); }
 inline DIR* opendir(const char* path) { return TheDisk().OpenDirectory(path); }
+inline DIR* fdopendir(int fd) { return TheDisk().OpenDirectory(fd); }
 inline const dirent* readdir(DIR* directory) {
   if (directory->at == directory->names.size()) return nullptr;
   const std::string& name = directory->names[directory->at++];
@@ -188,10 +200,11 @@ inline const dirent* readdir(DIR* directory) {
   return &directory->entry;
 }
 inline int closedir(DIR* directory) {
+  close(directory->fd);
   delete directory;
   return 0;
 }
-inline int dirfd(DIR* directory) { return TheDisk().RegisterListing(directory); }
+inline int dirfd(DIR* directory) { return directory->fd; }
 inline int getpid() {
   auto* fibers = images::Fibers::active();
   return 1000 + (fibers == nullptr ? 0 : fibers->current());
@@ -232,9 +245,9 @@ class WriteQueue {
     writes_.push_back({TheDisk().BeginSync(fd), tag});
     return true;
   }
-  bool SubmitUnlink(const char* path, std::uint64_t tag) {
+  bool SubmitUnlink(int directory, const char* name, std::uint64_t tag) {
     if (refused_ || writes_.size() == kDepth) return false;
-    const int result = unlink(path) == 0 ? 0 : -errno;
+    const int result = unlinkat(directory, name, 0) == 0 ? 0 : -errno;
     writes_.push_back({{std::make_shared<bool>(true), result}, tag});
     return true;
   }
@@ -265,7 +278,7 @@ class WriteQueue {
 class MappedFile {
  public:
   MappedFile() = default;
-  MappedFile(const char* path, bool) : memory_(TheDisk().MemoryOf(path)) {
+  MappedFile(int fd, bool) : memory_(TheDisk().MemoryOf(fd)) {
     if (memory_ == nullptr) throw boost::interprocess::interprocess_exception("no memory");
   }
   std::byte* data() const { return memory_; }

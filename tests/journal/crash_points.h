@@ -78,17 +78,12 @@ inline std::vector<CrashPoint> ProposePoints() {
 
 // Making a durable region where nothing is yet.
 inline std::vector<CrashPoint> CreatePoints() {
-  return {{{"journal_create.directory", 1}},
-          {{"journal.allocate", 1}},
-          {{"journal.prepare", 1}},
-          {{"segment.synced", 1}},
-          {{"segment.before_link", 1}},
-          {{"segment.linked", 1}},
-          {{"journal_create.before_rename", 1}},
-          {{"journal_create.renamed", 1}},
-          {{"create.allocate", 1}},
-          {{"create.before_link", 1}},
-          {{"create.linked", 1}},
+  return {{{"sweep.checked", 1}},          {{"journal_create.directory", 1}},
+          {{"journal.allocate", 1}},       {{"journal.prepare", 1}},
+          {{"segment.synced", 1}},         {{"segment.before_link", 1}},
+          {{"segment.linked", 1}},         {{"journal_create.before_rename", 1}},
+          {{"journal_create.renamed", 1}}, {{"create.allocate", 1}},
+          {{"create.before_link", 1}},     {{"create.linked", 1}},
           {{"attach.locked", 1}}};
 }
 

@@ -206,7 +206,15 @@ TEST_P(StoppedCommitting, OthersTakeOverAndTheResumedOneDoesNoHarm) {
   ExpectRestores(WithHistory(), last);
 }
 
-using KilledCreating = CrashTest;
+// An earlier maker was killed, too.
+class KilledCreating : public CrashTest {
+ protected:
+  void SetUp() override {
+    const std::string left = scratch_ / ".journal.new-aaaaaa";
+    ASSERT_TRUE(std::filesystem::create_directory(left));
+    WriteText(left + "/epoch-12345678-00000001.segment", "rubbish");
+  }
+};
 INSTANTIATE_TEST_SUITE_P(At, KilledCreating, testing::ValuesIn(Cases(CreatePoints())), ParamName);
 
 TEST_P(KilledCreating, TheNextOneMakesTheRegion) {

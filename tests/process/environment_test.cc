@@ -212,5 +212,38 @@ TEST_F(EnvironmentTest, fork_child_that_may_not_open_the_region_touches_no_forei
   EXPECT_EQ(*region().Reap(), 0u) << "the parent lives";
 }
 
+// args: region. Reads its signals from where it blocked them, as with a signalfd.
+ROLE(BlocksAndListens) {
+  auto region = Region::Open(self.args.at(0));
+  ROLE_CHECK(region.ok());
+  auto me = Participant::Join(*region);
+  ROLE_CHECK(me.ok());
+  sigset_t before, mine, after;
+  sigemptyset(&mine);
+  for (const int signal : {SIGTERM, SIGUSR1, SIGALRM}) sigaddset(&mine, signal);
+  auto listener = me->Listen();  // when it is not blocked yet
+  ROLE_CHECK(listener.ok());
+  ROLE_CHECK(pthread_sigmask(SIG_BLOCK, &mine, &before) == 0);
+  for (const int signal : {SIGTERM, SIGUSR1, SIGALRM}) {
+    ROLE_CHECK(kill(getpid(), signal) == 0);  // to the process: whoever does not block it has it
+    int got = 0;
+    ROLE_CHECK(sigwait(&mine, &got) == 0 && got == signal);
+  }
+  listener->Stop();
+  // What the caller blocks is its own affair.
+  listener = me->Listen();
+  ROLE_CHECK(pthread_sigmask(SIG_SETMASK, &before, &after) == 0);
+  ROLE_CHECK(sigismember(&after, SIGTERM) == 1 && sigismember(&after, SIGINT) == 0);
+  self.wire.Say("fine");
+  return 0;
+}
+
+TEST_F(EnvironmentTest, a_listener_takes_no_signal_of_its_program) {
+  ASSERT_NO_FATAL_FAILURE(CreateRegion());
+  Child child("BlocksAndListens", {name()});
+  EXPECT_EQ(child.Hear(), "fine");
+  EXPECT_EQ(child.Wait(), 0);
+}
+
 }  // namespace
 }  // namespace epoch::test

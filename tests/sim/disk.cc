@@ -268,9 +268,10 @@ Disk::Begun Disk::Begin(int fd, const void* from, std::size_t size, std::int64_t
     engine_.TakeDiskFault(Mask(kWriteFails) | Mask(kWriteIsShort) | Mask(kWriteInterrupted), what);
   }
   engine_.Trace("write fd %d offset %ld bytes %zu%s%s", fd, offset, size, durable ? " durable" : "",
-                what == kWriteFails     ? ": EIO"
-                : what == kWriteIsShort ? ": short"
-                                        : "");
+                what == kWriteFails         ? ": EIO"
+                : what == kWriteIsShort     ? ": short"
+                : what == kWriteInterrupted ? ": refused"
+                                            : "");
   Random& random = engine_.random();
   switch (what) {
     case kWriteFails:
@@ -287,7 +288,16 @@ Disk::Begun Disk::Begin(int fd, const void* from, std::size_t size, std::int64_t
       Land(*flight, false, [] { return true; });
       return Begun::Over(static_cast<ssize_t>(flight->bytes.size()));
     case kWriteInterrupted:
-      return Begun::Over(random.OneIn(2) ? -EINTR : -EAGAIN);
+      switch (random.Below(4)) {
+        case 0:
+          return Begun::Over(-EINTR);
+        case 1:
+          return Begun::Over(-EAGAIN);
+        case 2:
+          return Begun::Over(-EFBIG);
+        default:
+          return Begun::Over(-ENOSPC);
+      }
     default:
       break;
   }
@@ -424,8 +434,10 @@ int Disk::Unlink(const std::string& path, bool directory, int at) {
   return result < 0 ? Fail(-result) : 0;
 }
 
-Disk::Begun Disk::BeginUnlink(const std::string& path) {
+Disk::Begun Disk::BeginUnlink(const std::string& name, int at) {
   engine_.Step();
+  // The queue holds the directory, whatever becomes of the descriptor.
+  const std::string path = PathOf(NodeOf(DescriptionOf(at).inode)) + "/" + name;
   // An older kernel does not know how.
   if (engine_.random().OneIn(16)) return Begun::Over(-EINVAL);
   Begun begun = Begun::Over(0);
@@ -452,12 +464,12 @@ int Disk::Remove(const std::string& path, bool directory, int at, bool by_itself
   return 0;
 }
 
-int Disk::Rename(const char* from, const char* to) {
+int Disk::Rename(const char* from, const char* to, int from_at, int to_at) {
   engine_.Step();
   Inode *from_parent = nullptr, *to_parent = nullptr;
   std::string from_name, to_name;
-  Inode* node = NodeAt(from, &from_name, &from_parent);
-  Inode* there = NodeAt(to, &to_name, &to_parent);
+  Inode* node = NodeAt(from, &from_name, &from_parent, from_at);
+  Inode* there = NodeAt(to, &to_name, &to_parent, to_at);
   if (node == nullptr || to_parent == nullptr) return Fail(ENOENT);
   if (there != nullptr) return Fail(EEXIST);  // always RENAME_NOREPLACE
   if (from_parent != to_parent) return Fail(EXDEV);
@@ -489,9 +501,9 @@ void Disk::Fill(const Inode& node, struct stat* info) const {
   info->st_blocks = (info->st_size + 511) / 512;
 }
 
-int Disk::Stat(const char* path, struct stat* info) {
+int Disk::Stat(const char* path, struct stat* info, int at) {
   engine_.Step();
-  const Inode* node = NodeAt(path);
+  const Inode* node = NodeAt(path, nullptr, nullptr, at);
   if (node == nullptr) return Fail(ENOENT);
   Fill(*node, info);
   return 0;
@@ -578,10 +590,9 @@ int Disk::Flock(int fd, bool wait) {
   }
 }
 
-std::byte* Disk::MemoryOf(const char* path) {
+std::byte* Disk::MemoryOf(int fd) {
   engine_.Step();
-  Inode* node = NodeAt(path);
-  return node == nullptr ? nullptr : node->memory;
+  return NodeOf(DescriptionOf(fd).inode).memory;
 }
 
 int Disk::MakeEvent() {

@@ -34,7 +34,7 @@ inline constexpr std::size_t kSector = 512;
 enum DiskFault : std::uint64_t {
   kWriteFails,        // a durable write: EIO, some of its sectors have landed
   kWriteIsShort,      // a durable write does a part
-  kWriteInterrupted,  // EINTR, or EAGAIN
+  kWriteInterrupted,  // EINTR, EAGAIN; or EFBIG, ENOSPC: the trouble of who writes
   kSyncFails,         // fsync: EIO, and what it did not write is no longer dirty
   kNoSpace,           // allocation: ENOSPC
   kReadFails,         // EIO
@@ -91,15 +91,15 @@ class Disk {
   };
   Begun Begin(int fd, const void* from, std::size_t size, std::int64_t offset, bool durable);
   Begun BeginSync(int fd);
-  Begun BeginUnlink(const std::string& path);
+  Begun BeginUnlink(const std::string& name, int at);
   void Await(const Begun& begun) { engine_.BlockUntil(*begun.done); }
   int Sync(int fd);
   int Allocate(int fd, std::int64_t size);  // returns an errno
   int Link(const char* from, const char* to);
   int Unlink(const std::string& path, bool directory, int at = AT_FDCWD);
-  int Rename(const char* from, const char* to);
+  int Rename(const char* from, const char* to, int from_at = AT_FDCWD, int to_at = AT_FDCWD);
   int MakeDirectory(const char* path);
-  int Stat(const char* path, struct stat* info);
+  int Stat(const char* path, struct stat* info, int at = AT_FDCWD);
   int StatFd(int fd, struct stat* info);
   // What the name leads to, or the descriptor if it is empty; its number, device and links. No
   // scheduling point: what it finds is no word of the protocol's.
@@ -110,7 +110,7 @@ class Disk {
   int LockByte(int fd, bool exclusive, bool release, std::int64_t byte);
   bool ByteHeld(int fd, std::int64_t byte);
   // Memory of a /dev/shm file; nullptr if it is none.
-  std::byte* MemoryOf(const char* path);
+  std::byte* MemoryOf(int fd);
 
   struct Listing {
     int fd;

@@ -10,6 +10,7 @@
 #include <linux/magic.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/uio.h>
@@ -273,11 +274,14 @@ inline int access(const char* path, int) {
   errno = ENOENT;
   return -1;
 }
-inline int chmod(const char*, unsigned) { return 0; }
 inline int fchmod(int, unsigned) { return 0; }
+inline int fchown(int, uid_t, gid_t) { return 0; }
 inline int stat(const char* path, struct stat* info) { return TheDisk().Stat(path, info); }
 inline int lstat(const char* path, struct stat* info) { return TheDisk().Stat(path, info); }
 inline int fstat(int fd, struct stat* info) { return TheDisk().StatFd(fd, info); }
+inline int fstatat(int at, const char* path, struct stat* info, int) {
+  return TheDisk().Stat(path, info, at);
+}
 inline int statx(int at, const char* path, int, unsigned mask, struct statx* info) {
   return TheDisk().StatX(at, path, mask, info);
 }
@@ -294,8 +298,12 @@ inline int rmdir(const char* path) { return TheDisk().Unlink(path, true); }
 inline int unlinkat(int directory, const char* name, int flags) {
   return TheDisk().Unlink(name, (flags & AT_REMOVEDIR) != 0, directory);
 }
-inline int renameat2(int, const char* from, int, const char* to, unsigned) {
-  return TheDisk().Rename(from, to);
+inline int renameat2(int from_at, const char* from, int to_at, const char* to, unsigned) {
+  return TheDisk().Rename(from, to, from_at, to_at);
+}
+inline int getrlimit(int, struct rlimit* limit) {
+  *limit = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+  return 0;
 }
 inline char* mkdtemp(char* path) {
   static constexpr char kLetters[] = "abcdefghijklmnopqrstuvwxyz";
@@ -385,9 +393,9 @@ class WriteQueue {
     writes_.push_back({TheDisk().BeginSync(fd), tag, nullptr, {}});
     return true;
   }
-  bool SubmitUnlink(const char* path, std::uint64_t tag) {
+  bool SubmitUnlink(int directory, const char* name, std::uint64_t tag) {
     if (refused_ || writes_.size() == kDepth) return false;
-    writes_.push_back({TheDisk().BeginUnlink(path), tag, nullptr, {}});
+    writes_.push_back({TheDisk().BeginUnlink(name, directory), tag, nullptr, {}});
     return true;
   }
   std::optional<Done> Reap(bool wait) {
@@ -422,7 +430,7 @@ class WriteQueue {
 class MappedFile {
  public:
   MappedFile() = default;
-  MappedFile(const char* path, bool) : memory_(TheDisk().MemoryOf(path)) {
+  MappedFile(int fd, bool) : memory_(TheDisk().MemoryOf(fd)) {
     if (memory_ == nullptr) throw boost::interprocess::interprocess_exception("no memory");
   }
   std::byte* data() const { return memory_; }

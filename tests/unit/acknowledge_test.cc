@@ -201,6 +201,22 @@ TEST_F(AcknowledgeTest, by_hand_only_what_is_acknowledged_counts) {
   EXPECT_THAT(region().Stragglers(1), IsEmpty());
 }
 
+TEST_F(AcknowledgeTest, a_listener_that_was_stopped_has_no_descriptor) {
+  Participant self = Joined("self");
+  auto listener = self.Listen();
+  ASSERT_OK(listener);
+  EXPECT_GE(listener->fd(), 3);
+  listener->Stop();
+  EXPECT_EQ(listener->fd(), -1);
+  listener->Drain();
+  listener->Stop();
+  auto again = self.Listen();
+  ASSERT_OK(again);
+  Listener moved = *std::move(again);
+  EXPECT_EQ(again->fd(), -1);
+  EXPECT_GE(moved.fd(), 3);
+}
+
 TEST_F(AcknowledgeTest, stragglers_are_shown_with_their_condition) {
   Participant self = Joined("self");
   ASSERT_OK(self.Commit("x"));

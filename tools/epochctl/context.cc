@@ -162,7 +162,10 @@ void GeometryOptions::AddTo(CLI::App* verb, bool new_journal) {
   add("--participants", participants, "slots, 1 to 4096", "64", "N");
   add("--versions", versions, "states that may be in use at once, 4 to 8191", "128", "N");
   add("--segment-bytes", segment_bytes, "size of a journal file", "16MiB", "SIZE");
-  verb->add_option("--mode", mode, "permission bits, octal (default 0600)")->type_name("MODE");
+  verb->add_option("--mode", mode,
+                   fmt::format("permission bits, octal (default {})",
+                               new_journal ? "0600" : "as the journal's newest file"))
+      ->type_name("MODE");
   if (new_journal) {
     add("--history", history, "what the journal keeps: all or latest", "all", "KIND");
     add("--retain-segments", retain_segments, "keep so many journal files besides the newest",

@@ -111,15 +111,19 @@ absl::StatusOr<OwnedJournal> OwnJournal(const std::string& path) {
 }
 
 absl::Status RemoveJournal(const OwnedJournal& owned) {
-  const auto files = journal::ListSegments(owned.directory);
+  // In the directory that the locked segment lies in, whatever stands under its path by now.
+  const auto directory = journal::OpenDirectoryOf(owned.newest);
+  if (!directory.ok()) return directory.status();
+  const auto files = journal::ListSegmentsIn(directory->get(), owned.directory);
   if (!files.ok()) return files.status();
   for (const journal::SegmentFile& file : *files) {  // oldest first: what is left stays whole
-    if (unlink(file.path.c_str()) != 0 && errno != ENOENT) {
+    if (unlinkat(directory->get(), detail::NameIn(file.path).c_str(), 0) != 0 && errno != ENOENT) {
       return detail::ErrnoStatus(errno, "can not remove " + file.path);
     }
   }
-  journal::SweepSpares(owned.directory, owned.journal, journal::kMaxSegment);
+  journal::SweepSpares(directory->get(), owned.journal, journal::kMaxSegment);
   // Something else may lie there, too; then the directory stays.
+  if (!journal::SameFile(directory->get(), owned.directory)) return absl::OkStatus();
   if (rmdir(owned.directory.c_str()) != 0 && errno != ENOTEMPTY && errno != EEXIST &&
       errno != EBUSY) {
     return detail::ErrnoStatus(errno, "can not remove " + owned.directory);

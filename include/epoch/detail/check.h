@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 
 // Stays on in release builds: a broken invariant of this process must not reach shared memory.
@@ -23,9 +24,18 @@
 
 namespace epoch::detail {
 
-// `what` failed with `error`: the status code that fits, and the kernel's words.
-inline absl::Status ErrnoStatus(int error, const std::string& what) {
-  const std::string message = absl::StrCat(what, ": ", std::strerror(error));
+// The errno that a status came from, which its code does not tell; 0: from none.
+inline constexpr char kErrnoUrl[] = "epoch/errno";
+inline int ErrnoOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(kErrnoUrl);
+  return payload.has_value() ? std::atoi(std::string(*payload).c_str()) : 0;
+}
+inline absl::Status WithErrno(absl::Status status, int error) {
+  status.SetPayload(kErrnoUrl, absl::Cord(absl::StrCat(error)));
+  return status;
+}
+
+inline absl::Status StatusFor(int error, const std::string& message) {
   switch (error) {
     case ENOENT:
     case ENOTDIR:
@@ -51,6 +61,11 @@ inline absl::Status ErrnoStatus(int error, const std::string& what) {
     default:
       return absl::InternalError(message);
   }
+}
+
+// `what` failed with `error`: the status code that fits, and the kernel's words.
+inline absl::Status ErrnoStatus(int error, const std::string& what) {
+  return WithErrno(StatusFor(error, absl::StrCat(what, ": ", std::strerror(error))), error);
 }
 
 }  // namespace epoch::detail

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -77,8 +78,63 @@ inline std::string ParentOf(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
+inline std::string NameIn(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+// Who may use what Epoch makes. Set whole once it is open, so that the umask does not matter.
+struct Access {
+  unsigned mode = 0600;          // permission bits of a file; a folder's follow
+  std::optional<gid_t> group{};  // none: as the system has it, which heeds a setgid folder
+
+  // Of what is there, for one that is to be its like.
+  static Access Of(const struct stat& info) {
+    return {.mode = (info.st_mode & 0777u) | 0600u, .group = info.st_gid};
+  }
+  static Access Of(int fd) {
+    struct stat info {};
+    return sys::fstat(fd, &info) == 0 ? Of(info) : Access{};
+  }
+  // Read permission gives search permission.
+  unsigned FolderMode() const { return 0700u | (mode & 0777u) | ((mode & 0444u) >> 2); }
+};
+
+// Whether it is this user's. A sweep touches nothing else: rubbish of another user is that user's
+// to remove, however dead its maker is, since who sweeps with more rights must not lend them.
+inline bool IsOurs(const struct stat& info) { return info.st_uid == sys::geteuid(); }
+
+// The bits that it may have once it has its group. Who may not give it that, as no member of it,
+// gives the members of another group no more than all others have.
+inline unsigned GiveGroup(int fd, const Access& access, unsigned mode) {
+  if (!access.group.has_value() || sys::fchown(fd, static_cast<uid_t>(-1), *access.group) == 0) {
+    return mode;
+  }
+  return (mode & ~0070u) | (mode & 0070u & ((mode & 0007u) << 3));
+}
+
+// Of a file that this process has just made.
+inline absl::Status SetAccess(int fd, const Access& access, const std::string& path) {
+  if (sys::fchmod(fd, GiveGroup(fd, access, access.mode & 0777u)) == 0) return absl::OkStatus();
+  return ErrnoStatus(errno, absl::StrCat("can not set the permissions of ", path));
+}
+
+// Of a folder that this process has just made. What lies in it goes on to get its parent's group
+// where that is so (setgid).
+inline absl::Status SetFolderAccess(int fd, const Access& access, const std::string& path) {
+  struct stat info {};
+  if (sys::fstat(fd, &info) == 0) {
+    if (!IsOurs(info)) {
+      return absl::PermissionDeniedError(
+          absl::StrCat(path, ": another user put a folder in its place while it was made"));
+    }
+    const unsigned wanted = GiveGroup(fd, access, access.FolderMode()) | (info.st_mode & S_ISGID);
+    // Not twice: the system takes setgid away from a folder of a group that the caller is not in.
+    if ((info.st_mode & 07777u) == wanted || sys::fchmod(fd, wanted) == 0) return absl::OkStatus();
+  }
+  return ErrnoStatus(errno, absl::StrCat("can not set the permissions of ", path));
+}
+
 // A file in `directory` that has no name yet: if this process dies, it is gone.
-inline absl::StatusOr<Fd> OpenUnnamed(const std::string& directory, unsigned mode, int flags = 0) {
+inline absl::StatusOr<Fd> OpenUnnamed(const std::string& directory, const Access& access,
+                                      int flags = 0) {
   Fd fd(sys::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC | flags, 0600));
   if (!fd.ok()) {
     if (errno == EOPNOTSUPP || errno == EISDIR) {
@@ -89,7 +145,10 @@ inline absl::StatusOr<Fd> OpenUnnamed(const std::string& directory, unsigned mod
     }
     return ErrnoStatus(errno, absl::StrCat("can not create a file in ", directory));
   }
-  if (sys::fchmod(fd.get(), mode) != 0) return ErrnoStatus(errno, "fchmod");
+  if (absl::Status s = SetAccess(fd.get(), access, absl::StrCat("a file in ", directory));
+      !s.ok()) {
+    return s;
+  }
   return fd;
 }
 
@@ -121,6 +180,29 @@ inline const char* KindOfFile(mode_t mode) {
     default:
       return "a device";
   }
+}
+
+// Opens a file, which is made if it is not there: whole, so nobody finds one that is not yet as
+// `access` says. Follows no link.
+inline absl::StatusOr<Fd> OpenOrMake(const std::string& path, const Access& access) {
+  constexpr int kMostRounds = 100;  // each one failed means that another took its name away
+  for (int round = 1;; ++round) {
+    Fd fd(sys::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (fd.ok()) return fd;
+    if (errno != ENOENT) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+    absl::StatusOr<Fd> made = OpenUnnamed(ParentOf(path), access);
+    if (!made.ok()) return made.status();
+    const absl::Status linked = LinkUnnamed(made->get(), path);
+    if (linked.ok()) return made;
+    if (!absl::IsAlreadyExists(linked) || round == kMostRounds) return linked;
+  }
+}
+
+// Whether `at` has that very file, or folder, under `name`.
+inline bool IsNamed(int at, const std::string& name, const struct stat& info) {
+  struct stat named {};
+  return sys::fstatat(at, name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+         named.st_dev == info.st_dev && named.st_ino == info.st_ino;
 }
 
 inline constexpr std::string_view kRegionDirectory = "/dev/shm";

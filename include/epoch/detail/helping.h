@@ -115,7 +115,8 @@ class Helping : public Member {
     bool busy = false;    // another writes
   };
   // Writes a batch of the journal, or sees who does. `nanos`: lowered to when help is due. What is
-  // accepted behind `wanted` is left to those who wait for it. Unavailable: nobody writes.
+  // accepted behind `wanted` is left to those who wait for it. Unavailable: nobody writes, or this
+  // process can not.
   Flushing FlushOnce(std::int64_t& nanos, Epoch wanted = kMaxEpoch) {
     Flushing flushing;
     unsent_ = 0;
@@ -128,8 +129,12 @@ class Helping : public Member {
       return flushing;
     }
     absl::StatusOr<JournalPort::Outcome> flushed = port->Flush(claim_.slot, wanted);
-    if (absl::IsResourceExhausted(flushed.status())) {
+    if (IsNoRoom(flushed.status())) {
       flushing.stalled = std::string(flushed.status().message());
+    } else if (absl::IsResourceExhausted(flushed.status())) {
+      flushing.status = absl::UnavailableError(
+          absl::StrCat("this process can not write the journal (",
+                       std::string(flushed.status().message()), "), and others may"));
     } else if (!flushed.ok()) {
       flushing.status = flushed.status();
     } else if (flushed->progress == JournalPort::Progress::kMoved) {

@@ -8,12 +8,14 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "epoch/detail/bell.h"
+#include "epoch/detail/files.h"
 #include "epoch/detail/layout.h"
 #include "epoch/options.h"
 
@@ -43,6 +45,7 @@ struct JournalSeed {
   std::uint64_t chain = 0;
   std::uint64_t token = 0;
   std::vector<std::byte> state;
+  std::optional<Access> access;  // of the journal that it is made from
 };
 
 // One process's access to the journal of one region. Thread safety: all functions.
@@ -61,8 +64,9 @@ class JournalPort {
   virtual ~JournalPort() = default;
   // Writes at most one batch, and waits until it is on disk. Freezes one, of all that is accepted,
   // if `wanted` is in none yet; writes one of others when its own writer is dead or slow. Errors:
-  // DataLoss (poisoned), ResourceExhausted (no room for the next segment; what is accepted stays
-  // pending), FailedPrecondition (the region has been restored elsewhere; this mapping is history).
+  // DataLoss (poisoned), FailedPrecondition (the region has been restored elsewhere; this mapping
+  // is history). Any other is this process's: it has no room (ResourceExhausted) or no right to
+  // write; what is accepted stays pending, for a process that can write it.
   virtual absl::StatusOr<Outcome> Flush(std::uint32_t slot, Epoch wanted) = 0;
   // Hands what is accepted to the disk, if that needs no waiting. Never blocks on the disk.
   virtual void Start(std::uint32_t slot) = 0;

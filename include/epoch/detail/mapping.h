@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "epoch/detail/blame.h"
 #include "epoch/detail/files.h"
 #include "epoch/detail/fork.h"
 #include "epoch/detail/journal_hook.h"
@@ -56,17 +57,23 @@ class Mapping final : public ForkAware {
       return absl::InvalidArgumentError(absl::StrCat(
           "journal path is longer than ", kJournalPathBytes - 1, " bytes: ", seed.directory));
     }
-    absl::StatusOr<Fd> fd = OpenUnnamed(ParentOf(path), options.mode & 0777);
+    Access access{.mode = options.mode, .group = {}};
+    if (seed.access.has_value()) {
+      access.group = seed.access->group;
+      if (options.mode == RegionOptions{}.mode) access.mode = seed.access->mode;
+    }
+    absl::StatusOr<Fd> fd = OpenUnnamed(ParentOf(path), access);
     if (!fd.ok()) return fd.status();
     if (absl::Status s = RefuseNetworkFilesystem(fd->get(), path); !s.ok()) return s;
     // Real blocks, so that no later store can fail for lack of space (SIGBUS).
     int error = 0;
+    Retries retries;
     do {  // tmpfs gives up at any signal
       error = EPOCH_FAULT("create.allocate");
       if (error == 0) {
         error = sys::posix_fallocate(fd->get(), 0, static_cast<off_t>(geometry->total_bytes));
       }
-    } while (error == EINTR);
+    } while (retries.Again(error));
     if (error != 0) {
       return ErrnoStatus(error, absl::StrCat("can not allocate ", geometry->total_bytes,
                                              " bytes for region ", path));
@@ -387,9 +394,13 @@ class Mapping final : public ForkAware {
   friend struct MappingTestPeer;
 
   static absl::StatusOr<sys::MappedFile> Map(int fd, const std::string& path, bool writable) {
+    // By descriptor, not by name: the name may meanwhile belong to another file. And by one of its
+    // own: a fork child keeps the mapping, and with it the description, whose locks would outlive
+    // the parent.
+    const Fd own(ReopenFd(fd, writable ? O_RDWR : O_RDONLY));
+    if (!own.ok()) return ErrnoStatus(errno, absl::StrCat("can not reopen ", path));
     try {
-      // By descriptor, not by name: the name may meanwhile belong to another file.
-      return sys::MappedFile(FdPath(fd).data(), writable);
+      return sys::MappedFile(own.get(), writable);
     } catch (const boost::interprocess::interprocess_exception& e) {
       return absl::ResourceExhaustedError(absl::StrCat("can not map ", path, ": ", e.what()));
     }

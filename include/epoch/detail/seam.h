@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -27,6 +28,7 @@
 #include <mutex>
 #include <thread>
 #include <type_traits>
+#include <utility>
 
 #if defined(__SANITIZE_THREAD__)
 #define EPOCH_THREAD_SANITIZER
@@ -63,8 +65,37 @@ class Atomic {
   std::atomic<T> value_;
 };
 
-// Threads within this process, and what they share.
-using Thread = std::thread;
+// Threads within this process, and what they share. A thread of Epoch takes none of the program's
+// signals: whoever blocks one, to read it from a signalfd, does so in the threads that it knows of.
+// Only what a thread brings upon itself is not blocked.
+class Thread : public std::thread {
+ public:
+  Thread() = default;
+  template <typename Fn>
+  requires(!std::is_same_v<std::remove_cvref_t<Fn>, Thread>) explicit Thread(Fn&& fn) {
+    const SignalsBlocked blocked;  // which a new thread inherits
+    static_cast<std::thread&>(*this) = std::thread(std::forward<Fn>(fn));
+  }
+
+ private:
+  class SignalsBlocked {
+   public:
+    SignalsBlocked() noexcept {
+      sigset_t all;
+      sigfillset(&all);
+      for (const int own : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS, SIGTRAP, SIGABRT}) {
+        sigdelset(&all, own);
+      }
+      pthread_sigmask(SIG_SETMASK, &all, &before_);
+    }
+    SignalsBlocked(const SignalsBlocked&) = delete;
+    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+   private:
+    sigset_t before_;
+  };
+};
 using Mutex = std::mutex;
 using RecursiveMutex = std::recursive_mutex;
 

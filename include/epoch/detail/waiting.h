@@ -130,10 +130,9 @@ class Waiting : public Helping {
         Flushing flushing = FlushOnce(nanos, epoch);
         if (!flushing.status.ok() && HeadEpoch() >= epoch) return absl::OkStatus();
         if (absl::IsUnavailable(flushing.status)) {
-          return absl::UnavailableError(
-              absl::StrCat("epoch ", epoch,
-                           " is accepted, but nobody writes the journal now: "
-                           "its outcome is pending"));
+          return absl::UnavailableError(absl::StrCat("epoch ", epoch, " is accepted, but ",
+                                                     std::string(flushing.status.message()),
+                                                     ": its outcome is pending"));
         }
         if (!flushing.status.ok()) return flushing.status;
         if (!flushing.stalled.empty()) stalled = absl::StrCat(" (", flushing.stalled, ")");
