@@ -49,6 +49,7 @@ class CurrentSegment {
   bool attached() const { return segment_.fd.ok(); }
   int fd() const { return segment_.fd.get(); }
   std::uint64_t number() const { return segment_.number; }
+  const OpenSegment& file() const { return segment_; }
   bool direct() const { return segment_.direct; }
 
   // To the newest segment. DataLoss: the one that this process has been at has no name any more,
