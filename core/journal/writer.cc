@@ -432,6 +432,10 @@ class Port final : public JournalPort, public detail::ForkAware {
       if (words.w.Load() != ring.At(0).w) return absl::OkStatus();  // stale
       return Scribbled(words, ring.At(0).w);
     }
+    // A wrong end would be handed on.
+    if (from.segment == segment_.number() && !segment_.unnamed()) {
+      if (const auto right = EndIsRight(ring, -1); !right.ok() || !*right) return right.status();
+    }
     const std::uint64_t blocks = BatchBuilder::BlocksOf(pieces_);
     BatchE end{from.segment, from.end_block + blocks};
     if (end.end_block > capacity_blocks_ - kSealBlocks) {
