@@ -503,6 +503,7 @@ class Participant {
           core_->refusal() != detail::Refusal::kExpectedDiffers) {
         return ticket;
       }
+      if (absl::Status s = core_->MayGoOn(limit); !s.ok()) return s;
     }
   }
 

@@ -163,6 +163,17 @@ class ParticipantCore final : public Pinning {
     return Refused(accepted.refusal, accepted.at);
   }
 
+  // Whether whoever has lost a race may try again.
+  absl::Status MayGoOn(Limit& limit) {
+    constexpr const char* kOthersFirst = "others were faster each time; nothing was changed";
+    std::int64_t due_ns = INT64_MAX;
+    if (limit.Interrupted(due_ns)) return WasInterrupted(kOthersFirst);
+    if (limit.deadline_ns != INT64_MAX && limit.deadline_ns <= seam::MonotonicNanos()) {
+      return Because(Cause::kTimedOut, absl::DeadlineExceededError(kOthersFirst));
+    }
+    return absl::OkStatus();
+  }
+
   // Until fewer than `window` epochs are accepted and not durable yet.
   absl::Status AwaitWindow(Limit& limit) {
     const Epoch tail = StateWord::Unpack(view_.control->tail.Load()).epoch;

@@ -65,6 +65,14 @@ class Waiting : public Helping {
           return WaitsForItself("; nothing was changed");
         }
       }
+      std::int64_t due_ns = INT64_MAX;
+      if (limit.Interrupted(due_ns)) {
+        if (own == nullptr) return WasInterrupted("a vote is undecided; nothing was changed");
+        // Whatever it says: it is decided afterwards, and the next turn draws the consequences.
+        DecideAborted(*own, own->ballot.Load(std::memory_order_relaxed), AbortCause::kWithdrawn,
+                      claim_.slot);
+        continue;
+      }
       if (!standing.waits()) {
         // Something was finished, so look again. Words that never settle are damage.
         constexpr int kMostTurns = 1'000'000;
@@ -74,16 +82,7 @@ class Waiting : public Helping {
         continue;
       }
       turns = 0;
-      std::int64_t nanos = slices.Next();
-      if (limit.Interrupted(nanos)) {
-        if (own == nullptr) {
-          return WasInterrupted("a vote is undecided; nothing was changed");
-        }
-        // Whatever it says: it is decided afterwards, and the next turn draws the consequences.
-        DecideAborted(*own, own->ballot.Load(std::memory_order_relaxed), AbortCause::kWithdrawn,
-                      claim_.slot);
-        continue;
-      }
+      std::int64_t nanos = std::min(slices.Next(), due_ns);
       if (standing.found == Standing::Found::kDisk && view_.durable) {
         Flushing flushing = FlushOnce(nanos);
         if (!flushing.status.ok()) {
@@ -154,6 +153,7 @@ class Waiting : public Helping {
             {.cause = Cause::kPoisoned, .outcome = Outcome::kUnchanged, .actual = head.epoch});
       }
       std::int64_t nanos = slices.Next();
+      const bool interrupted = limit.Interrupted(nanos);
       bool idle = true;
       const std::uint64_t tail_word = view_.control->tail.Load();
       if (standing.waits()) {
@@ -167,7 +167,7 @@ class Waiting : public Helping {
         if (!flushing.status.ok() && HeadEpoch() >= epoch) return absl::OkStatus();
         if (!flushing.status.ok()) return flushing.status;
         if (!flushing.stalled.empty()) stalled = absl::StrCat(" (", flushing.stalled, ")");
-        if (flushing.moved && nanos > 0) {
+        if (flushing.moved && nanos > 0 && !interrupted) {
           slices = Slices(deadline_ns, first_ns);
           continue;
         }
@@ -180,7 +180,6 @@ class Waiting : public Helping {
                                watch.StoodStill(head.Pack()) / 4}));
         }
       }
-      const bool interrupted = limit.Interrupted(nanos);
       if (nanos <= 0 || interrupted) {
         if (HeadEpoch() >= epoch) return absl::OkStatus();
         const std::string where =
