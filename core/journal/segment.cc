@@ -16,6 +16,7 @@
 #include "epoch/detail/bell.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/seam.h"
+#include "epoch/details.h"
 
 namespace epoch::journal {
 
@@ -332,9 +333,11 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
           ") than this region's (", detail::HexOf(journal), "): has it been put in its place?"));
     }
     if (header->incarnation != incarnation) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          directory, ": superseded: the journal was restored into incarnation ",
-          detail::HexOf(header->incarnation), "; this region is history, open the new one"));
+      return detail::Because(
+          Cause::kSuperseded,
+          absl::FailedPreconditionError(absl::StrCat(
+              directory, ": superseded: the journal was restored into incarnation ",
+              detail::HexOf(header->incarnation), "; this region is history, open the new one")));
     }
     const absl::StatusOr<detail::FileIdentity> file =
         detail::IdentityOf(segment.fd.get(), segment.path);

@@ -32,6 +32,7 @@
 #include "epoch/detail/bell.h"
 #include "epoch/detail/mapping.h"
 #include "epoch/detail/slots.h"
+#include "epoch/details.h"
 
 namespace epoch::journal {
 namespace {
@@ -359,8 +360,10 @@ class Port final : public JournalPort, public detail::ForkAware {
     if (BatchReading::Of(words) != batch) return false;
     if (BatchE::Unpack(batch.e).segment < segment_.number()) {
       // Still frozen for a segment that is not the newest: no process of this region does that.
-      return absl::FailedPreconditionError(
-          absl::StrCat(directory_, ": superseded: the journal went on without this region"));
+      return detail::Because(
+          Cause::kSuperseded,
+          absl::FailedPreconditionError(
+              absl::StrCat(directory_, ": superseded: the journal went on without this region")));
     }
     return Scribbled(words, batch.w);
   }

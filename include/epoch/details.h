@@ -63,6 +63,7 @@ enum class Cause : std::uint8_t {
   kInvalid = 27,         // an argument
   kNotWritten = 28,      // an update's function returned OK and left its draft untouched
   kNoChange = 29,        // NoChange(): no error, if an update's function returns it
+  kJournalAway = 30,     // the journal is not where it was: moved, replaced, unmounted
 };
 
 // What became of the transition that the call was about.
@@ -164,8 +165,9 @@ class DetailsReader {
     const auto which = Number<std::uint8_t>();
     if (version != kDetailsVersion || outcome > 2 || which > 7) return std::nullopt;
     // One that a later build has given a number.
-    details.cause = cause <= static_cast<std::uint8_t>(Cause::kNoChange) ? static_cast<Cause>(cause)
-                                                                         : Cause::kOther;
+    details.cause = cause <= static_cast<std::uint8_t>(Cause::kJournalAway)
+                        ? static_cast<Cause>(cause)
+                        : Cause::kOther;
     details.outcome = static_cast<Outcome>(outcome);
     std::optional<Epoch>* const epochs[] = {&details.expected, &details.actual, &details.accepted};
     for (unsigned i = 0; i < 3; ++i) {

@@ -255,8 +255,8 @@ absl::Status AtARoll(World& w, int error, const CommitOptions& options = {}) {
 const Row kDurableRows[] = {
     {"permission at a roll", StatusCode::kUnavailable, Cause::kOther, Outcome::kPending, nullptr,
      [](World& w) { return AtARoll(w, EACCES); }},
-    {"not found at a roll", StatusCode::kUnavailable, Cause::kOther, Outcome::kPending, nullptr,
-     [](World& w) { return AtARoll(w, ENOENT); }},
+    {"not found at a roll", StatusCode::kUnavailable, Cause::kJournalAway, Outcome::kPending,
+     nullptr, [](World& w) { return AtARoll(w, ENOENT); }},
     {"internal at a roll", StatusCode::kUnavailable, Cause::kOther, Outcome::kPending, nullptr,
      [](World& w) { return AtARoll(w, ENXIO); }},
     {"full disk at a roll, in time", StatusCode::kDeadlineExceeded, Cause::kTimedOut,

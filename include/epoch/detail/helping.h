@@ -171,7 +171,8 @@ class Helping : public Member {
   // What a port's error means for this participant. Unavailable is kept for: nobody writes.
   absl::Status WhyNotFlushed(const absl::Status& status) const {
     const bool poisoned = StateWord::Unpack(view_.control->head.Load()).phase == Phase::kPoisoned;
-    const Cause cause = absl::IsFailedPrecondition(status) ? Cause::kSuperseded
+    if (Details(status).cause != Cause::kNone) return status;
+    const Cause cause = absl::IsFailedPrecondition(status) ? Cause::kJournalAway
                         : !absl::IsDataLoss(status)        ? Cause::kOther
                         : poisoned                         ? Cause::kPoisoned
                                                            : Cause::kDamaged;
