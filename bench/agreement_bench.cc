@@ -23,7 +23,7 @@ constexpr std::size_t kStateBytes = 64;
 std::vector<std::byte> Content() { return std::vector<std::byte>(kStateBytes, std::byte{7}); }
 
 CommitOptions Voted(bool fence = false) {
-  return {.agreement = Agreement::kAllVoters, .fence = fence};
+  return {.agreement = Agreement::kAllVoters, .min_voters = 0, .fence = fence};
 }
 
 // --- a voter that spins --------------------------------------------------------------------------

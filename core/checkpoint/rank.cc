@@ -45,6 +45,7 @@ RegionOptions GeometryFor(const Folders& folders, const CheckpointOptions& optio
   region.journal = folders.ManifestsPath();
   region.segment_bytes = std::max(kSegmentBytes, 2 * region.state_bytes + kSegmentBytes);
   region.restore_timeout = options.restore_timeout;
+  region.interrupted = options.interrupted;
   return region;
 }
 
@@ -149,13 +150,13 @@ absl::Status RankState::EnsureJoined() {
   return self_.Rejoin();
 }
 
-absl::StatusOr<Epoch> RankState::Agree(std::uint64_t step, absl::Duration timeout) {
+absl::StatusOr<Epoch> RankState::Agree(std::uint64_t step, const WaitOptions& wait) {
   if (self_.status().ok() && session_.has_value()) {
     return *std::exchange(session_, std::nullopt);
   }
   session_.reset();
   if (absl::Status s = EnsureJoined(); !s.ok()) return s;
-  absl::StatusOr<Epoch> met = Meet(step, timeout);
+  absl::StatusOr<Epoch> met = Meet(step, wait);
   // Something had gone wrong, or this is the start: the place to look for what the dead left.
   if (met.ok() && options_.rank == 0) {
     Checkpoints(detail::ParentOf(folders_.ManifestsPath())).CleanUp().IgnoreError();
@@ -163,9 +164,9 @@ absl::StatusOr<Epoch> RankState::Agree(std::uint64_t step, absl::Duration timeou
   return met;
 }
 
-absl::StatusOr<Epoch> RankState::Meet(std::uint64_t step, absl::Duration timeout) {
-  const std::int64_t deadline_ns = detail::DeadlineAfter(timeout);
-  absl::Duration left = timeout;
+absl::StatusOr<Epoch> RankState::Meet(std::uint64_t step, const WaitOptions& wait) {
+  detail::Limit limit = detail::Limit::Of(wait);
+  WaitOptions left = wait;
   for (;;) {
     const Part part{.kind = Kind::kMeeting,
                     .rank = options_.rank,
@@ -192,24 +193,30 @@ absl::StatusOr<Epoch> RankState::Meet(std::uint64_t step, absl::Duration timeout
       // look.
       return met;
     }
-    const std::int64_t now_ns = seam::MonotonicNanos();
-    if (now_ns >= deadline_ns) return met;
-    left = absl::Nanoseconds(deadline_ns - now_ns);
+    std::int64_t left_ns = limit.deadline_ns - seam::MonotonicNanos();
+    if (left_ns <= 0) return met;
+    left.timeout = absl::Nanoseconds(left_ns);
+    // Turns that are over at once, one after the other, ask nobody by themselves.
+    if (limit.Interrupted(left_ns)) {
+      return detail::WasInterrupted(
+          absl::StrCat(folders_.ManifestsPath(), ", step ", step, ": no meeting was held"));
+    }
   }
 }
 
-absl::StatusOr<Epoch> RankState::Collect(const Part& part, absl::Duration timeout) {
+absl::StatusOr<Epoch> RankState::Collect(const Part& part, const WaitOptions& wait) {
   const absl::StatusOr<std::vector<std::byte>> bytes = Encode(part);
   if (!bytes.ok()) return bytes.status();
   CollectiveOptions options;
-  options.timeout = timeout;
+  options.timeout = wait.timeout;
+  options.interrupted = wait.interrupted;
   options.contributions = options_.world;
   EPOCH_POINT("checkpoint.before_collective");
   const absl::StatusOr<Epoch> made = self_.CommitCollective(TagOf(part), *bytes, options);
   EPOCH_POINT("checkpoint.collected");
   if (made.ok()) return made;
-  return absl::Status(
-      made.status().code(),
+  return detail::Reworded(
+      made.status(),
       absl::StrCat(folders_.ManifestsPath(), ", step ", part.step, ", rank ", part.rank, " of ",
                    part.world, ": ", std::string(made.status().message())));
 }
@@ -237,13 +244,13 @@ absl::StatusOr<Epoch> RankState::FindCommitted(const Part& part) {
   return pin.epoch();
 }
 
-absl::StatusOr<Epoch> RankState::Commit(const Part& part, absl::Duration timeout) {
-  absl::StatusOr<Epoch> made = Collect(part, timeout);
+absl::StatusOr<Epoch> RankState::Commit(const Part& part, const WaitOptions& wait) {
+  absl::StatusOr<Epoch> made = Collect(part, wait);
   if (absl::IsAlreadyExists(made.status())) {
     // By an earlier call, which had given up on the journal when it was accepted already.
     const Epoch head = region_.epoch();
     made = FindCommitted(part);
-    if (!made.ok() && self_.Await(head + 1, Stage::kCommitted, timeout).ok()) {
+    if (!made.ok() && self_.Await(head + 1, Stage::kCommitted, wait).ok()) {
       made = FindCommitted(part);
     }
   }
@@ -324,7 +331,7 @@ absl::Status StepState::CheckFolder() const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Epoch> StepState::Commit(absl::Duration timeout) {
+absl::StatusOr<Epoch> StepState::Commit(const WaitOptions& wait) {
   if (committed_.has_value()) return *committed_;
   if (absl::Status s = CheckFolder(); !s.ok()) return s;
   Part part{.kind = Kind::kManifest,
@@ -335,7 +342,7 @@ absl::StatusOr<Epoch> StepState::Commit(absl::Duration timeout) {
             .shards = {},
             .metadata = metadata_};
   for (const ReadyShard& ready : ready_) part.shards.push_back(ready.shard);
-  const absl::StatusOr<Epoch> made = rank_->Commit(part, timeout);
+  const absl::StatusOr<Epoch> made = rank_->Commit(part, wait);
   if (made.ok()) committed_ = *made;
   return made;
 }
@@ -350,17 +357,34 @@ CheckpointStep::CheckpointStep(CheckpointStep&&) noexcept = default;
 CheckpointStep& CheckpointStep::operator=(CheckpointStep&&) noexcept = default;
 CheckpointStep::~CheckpointStep() = default;
 
-std::uint64_t CheckpointStep::step() const { return state_->step(); }
-const std::string& CheckpointStep::directory() const { return state_->directory(); }
+namespace {
+
+const std::string& NoPath() {
+  static const std::string none;
+  return none;
+}
+
+}  // namespace
+
+std::uint64_t CheckpointStep::step() const { return state_ == nullptr ? 0 : state_->step(); }
+const std::string& CheckpointStep::directory() const {
+  return state_ == nullptr ? NoPath() : state_->directory();
+}
 std::string CheckpointStep::PathOf(std::string_view name) const {
+  if (state_ == nullptr) return {};
   return absl::StrCat(state_->directory(), "/", std::string(name));
 }
-absl::Status CheckpointStep::Ready(std::string_view name) { return state_->Ready(name); }
-void CheckpointStep::SetMetadata(std::string metadata) {
-  state_->set_metadata(std::move(metadata));
+absl::Status CheckpointStep::Ready(std::string_view name) {
+  return state_ == nullptr ? detail::MovedFrom("step") : detail::Unchanged(state_->Ready(name));
 }
-absl::StatusOr<Epoch> CheckpointStep::Commit(absl::Duration timeout) {
-  return state_->Commit(timeout);
+void CheckpointStep::SetMetadata(std::string metadata) {
+  if (state_ != nullptr) state_->set_metadata(std::move(metadata));
+}
+absl::StatusOr<Epoch> CheckpointStep::Commit(const WaitOptions& wait) {
+  if (state_ == nullptr) return detail::MovedFrom("step");
+  absl::StatusOr<Epoch> made = state_->Commit(wait);
+  if (!made.ok()) return detail::Unchanged(made.status());
+  return made;
 }
 
 CheckpointRank::CheckpointRank(std::shared_ptr<checkpoint::RankState> state)
@@ -376,14 +400,17 @@ absl::StatusOr<CheckpointRank> CheckpointRank::Join(const std::string& directory
   return CheckpointRank(*std::move(state));
 }
 
-absl::StatusOr<CheckpointStep> CheckpointRank::Begin(std::uint64_t step, absl::Duration timeout) {
-  const absl::StatusOr<Epoch> attempt = state_->Agree(step, timeout);
-  if (!attempt.ok()) return attempt.status();
+absl::StatusOr<CheckpointStep> CheckpointRank::Begin(std::uint64_t step, const WaitOptions& wait) {
+  if (state_ == nullptr) return detail::MovedFrom("rank");
+  const absl::StatusOr<Epoch> attempt = state_->Agree(step, wait);
+  if (!attempt.ok()) return detail::Unchanged(attempt.status());
   auto begun = checkpoint::StepState::Begin(state_, {step, *attempt});
-  if (!begun.ok()) return begun.status();
+  if (!begun.ok()) return detail::Unchanged(begun.status());
   return CheckpointStep(*std::move(begun));
 }
 
-const std::string& CheckpointRank::region_path() const { return state_->region_path(); }
+const std::string& CheckpointRank::region_path() const {
+  return state_ == nullptr ? NoPath() : state_->region_path();
+}
 
 }  // namespace epoch

@@ -34,10 +34,10 @@ class RankState {
                                                          const CheckpointOptions& options);
 
   // The epoch that names the next attempt at `step`: the session's, or that of a new meeting.
-  absl::StatusOr<Epoch> Agree(std::uint64_t step, absl::Duration timeout);
+  absl::StatusOr<Epoch> Agree(std::uint64_t step, const WaitOptions& wait);
   // The collective commit of `part`, by all ranks of the session `part.attempt`. On success the
   // session goes on from its epoch.
-  absl::StatusOr<Epoch> Commit(const Part& part, absl::Duration timeout);
+  absl::StatusOr<Epoch> Commit(const Part& part, const WaitOptions& wait);
 
   const Folders& folders() const { return folders_; }
   const CheckpointOptions& options() const { return options_; }
@@ -50,9 +50,9 @@ class RankState {
         region_(std::move(region)),
         self_(std::move(self)) {}
 
-  absl::StatusOr<Epoch> Meet(std::uint64_t step, absl::Duration timeout);
+  absl::StatusOr<Epoch> Meet(std::uint64_t step, const WaitOptions& wait);
   absl::Status EnsureJoined();
-  absl::StatusOr<Epoch> Collect(const Part& part, absl::Duration timeout);
+  absl::StatusOr<Epoch> Collect(const Part& part, const WaitOptions& wait);
   // The committed epoch, if its state is of this world, attempt and step and carries this part.
   absl::StatusOr<Epoch> FindCommitted(const Part& part);
 
@@ -70,7 +70,7 @@ class StepState {
 
   absl::Status Ready(std::string_view name);
   void set_metadata(std::string metadata) { metadata_ = std::move(metadata); }
-  absl::StatusOr<Epoch> Commit(absl::Duration timeout);
+  absl::StatusOr<Epoch> Commit(const WaitOptions& wait);
 
   std::uint64_t step() const { return folder_.step; }
   const std::string& directory() const { return directory_; }

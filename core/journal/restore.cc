@@ -401,7 +401,8 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
         CheckReplaceable(region_path, header, std::nullopt, options.trust_other_owners).status());
   };
   const auto lock_newest = [&] {
-    return LockNewest(directory, options.restore_timeout, region_lives, options.trust_other_owners);
+    return LockNewest(directory, options.restore_timeout, region_lives, options.trust_other_owners,
+                      options.interrupted);
   };
   absl::StatusOr<OpenSegment> newest = lock_newest();
   if (absl::IsNotFound(newest.status()) || absl::IsInvalidArgument(newest.status())) {

@@ -61,6 +61,12 @@ struct BatchReading {
 
 // All batches of the ring as they stood at one moment.
 struct RingReading {
+  enum class Kind : std::uint8_t {
+    kWhole,
+    kMoving,   // others change it all the time; what was read may be of several moments
+    kDamaged,  // as it stood at one moment, and no process leaves it so
+  };
+  Kind kind;
   std::array<BatchReading, detail::kBatchRingSlots> slots;
   int newest;  // the slot of batch s: the highest with a tag of its own
 
@@ -96,9 +102,9 @@ inline RingReading ReadRing(Control& control) {
       ring.slots[i] = BatchReading::Of(control.ring[i]);
     }
     EPOCH_POINT("journal.ring_read");
-    bool sound = true;
-    for (std::size_t i = 0; sound && i < ring.slots.size(); ++i) {
-      sound = ring.slots[i] == BatchReading::Of(control.ring[i]);
+    bool still = true;
+    for (std::size_t i = 0; still && i < ring.slots.size(); ++i) {
+      still = ring.slots[i] == BatchReading::Of(control.ring[i]);
     }
     // The tags of consecutive batches are consecutive modulo 2^16.
     const auto tag = [&ring](int slot) {
@@ -108,13 +114,18 @@ inline RingReading ReadRing(Control& control) {
       const auto ahead = static_cast<std::uint16_t>(tag(i) - tag(ring.newest));
       if (static_cast<std::int16_t>(ahead) > 0) ring.newest = i;
     }
-    for (int back = 1; sound && back < detail::kBatchRingSlots; ++back) {
-      sound = tag(RingReading::Slot(ring.newest - back)) ==
-              static_cast<std::uint16_t>(tag(ring.newest) - back);
+    bool in_order = true;
+    for (int back = 1; in_order && back < detail::kBatchRingSlots; ++back) {
+      in_order = tag(RingReading::Slot(ring.newest - back)) ==
+                 static_cast<std::uint16_t>(tag(ring.newest) - back);
     }
-    // In a ring that was written over they may never be: then callers find out what is wrong.
+    // They are so at every moment: a new batch has its predecessor's tag in its slot until it gets
+    // its own. So one reading is enough to tell, and to try again would only take long.
+    ring.kind = !still     ? RingReading::Kind::kMoving
+                : in_order ? RingReading::Kind::kWhole
+                           : RingReading::Kind::kDamaged;
     constexpr int kMostAttempts = 1000;
-    if (sound || attempt >= kMostAttempts) return ring;
+    if (still || attempt >= kMostAttempts) return ring;
   }
 }
 

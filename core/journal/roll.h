@@ -50,6 +50,7 @@ class CurrentSegment {
   int fd() const { return segment_.fd.get(); }
   const std::string& path() const { return segment_.path; }
   std::uint64_t number() const { return segment_.number; }
+  const OpenSegment& file() const { return segment_; }
   bool direct() const { return segment_.direct; }
 
   // To the newest segment. NotFound: there is no journal where this process looks for it.

@@ -17,6 +17,7 @@
 #include "epoch/detail/blame.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/seam.h"
+#include "epoch/details.h"
 
 namespace epoch::journal {
 
@@ -364,9 +365,11 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
           ") than this region's (", detail::HexOf(journal), "): has it been put in its place?"));
     }
     if (header->incarnation != incarnation) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          directory, ": superseded: the journal was restored into incarnation ",
-          detail::HexOf(header->incarnation), "; this region is history, open the new one"));
+      return detail::Because(
+          Cause::kSuperseded,
+          absl::FailedPreconditionError(absl::StrCat(
+              directory, ": superseded: the journal was restored into incarnation ",
+              detail::HexOf(header->incarnation), "; this region is history, open the new one")));
     }
     const absl::StatusOr<detail::FileIdentity> file =
         detail::IdentityOf(segment.fd.get(), segment.path);
@@ -384,8 +387,10 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
 
 absl::StatusOr<OpenSegment> LockNewest(
     const std::string& directory, absl::Duration timeout,
-    const std::function<bool(const SegmentHeader&)>& region_lives, bool trusted) {
+    const std::function<bool(const SegmentHeader&)>& region_lives, bool trusted,
+    const std::function<bool()>& interrupted) {
   const std::int64_t give_up_ns = detail::DeadlineAfter(timeout);
+  detail::Limit limit(give_up_ns, &interrupted);
   std::int64_t pause_ns = 200'000;
   for (;;) {
     absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
@@ -425,7 +430,13 @@ absl::StatusOr<OpenSegment> LockNewest(
           absl::StrCat("journal ", directory, " is still attached to by ",
                        NameHolders(segment.fd.get()), ": end them, then try again"));
     }
-    seam::SleepFor(pause_ns);
+    std::int64_t nanos = pause_ns;
+    if (limit.Interrupted(nanos)) {
+      return absl::CancelledError(
+          absl::StrCat("interrupted: journal ", directory, " is still attached to by ",
+                       NameHolders(segment.fd.get()), "; nothing was changed"));
+    }
+    seam::SleepFor(nanos);
     pause_ns = std::min<std::int64_t>(pause_ns * 2, 20'000'000);
   }
 }

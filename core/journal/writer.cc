@@ -23,6 +23,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/journal/batch.h"
 #include "core/journal/disk.h"
+#include "core/journal/ends.h"
 #include "core/journal/format.h"
 #include "core/journal/ring.h"
 #include "core/journal/roll.h"
@@ -32,6 +33,7 @@
 #include "epoch/detail/blame.h"
 #include "epoch/detail/mapping.h"
 #include "epoch/detail/slots.h"
+#include "epoch/details.h"
 
 namespace epoch::journal {
 namespace {
@@ -59,6 +61,7 @@ class Port final : public JournalPort, public detail::ForkAware {
         directory_(mapping.journal_directory()),
         capacity_blocks_(super_.segment_bytes / kBlockBytes),
         builder_(view_, super_),
+        ends_(view_, super_, builder_),
         segment_(mapping, std::move(segment)),
         buffer_(64 * kBlockBytes) {
     Register();
@@ -83,11 +86,15 @@ class Port final : public JournalPort, public detail::ForkAware {
     }
     bool moved = false;
     // Each turn finishes a step that somebody began. Words that never add up to one are damage.
-    constexpr int kMostTurns = 100'000;
+    // Bounded so that a caller gets to look at its deadline.
+    constexpr int kMostTurns = 10'000;
     for (int turn = 0; turn < kMostTurns; ++turn) {
       moved |= ReapAll();
       absl::StatusOr<Look> look = LookAround();
       if (!look.ok()) return look.status();
+      if (look->moving) {
+        return moved ? Outcome{Progress::kMoved} : Outcome{Progress::kBusy, kMillisecond_ns};
+      }
       if (!look->settled) continue;
       if (moved) {
         Tend(slot, look->ring);
@@ -129,7 +136,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       ReapAll();
       if (!queue_.Ready()) return;
       const absl::StatusOr<Look> look = LookAround();
-      if (!look.ok()) return;  // Flush says what
+      if (!look.ok() || look->moving) return;  // Flush says what
       if (!look->settled) continue;
       const BatchReading& newest = look->ring.At(0);
       const BatchW w = look->ring.NewestW();
@@ -157,7 +164,9 @@ class Port final : public JournalPort, public detail::ForkAware {
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock() || !segment_.attached()) return;
     ReapAll();
-    Tend(slot, ReadRing(*view_.control));
+    const RingReading ring = ReadRing(*view_.control);
+    if (ring.kind != RingReading::Kind::kWhole) return;
+    Tend(slot, ring);
     WriteHint(slot, /*at_once=*/false);
   }
 
@@ -192,6 +201,7 @@ class Port final : public JournalPort, public detail::ForkAware {
 
   struct Look {
     bool settled = false;  // every batch that is frozen has its hint and its end
+    bool moving = false;   // others are so busy that it could not be read
     RingReading ring;
     StateWord head;
     int in_flight = 0;
@@ -207,6 +217,9 @@ class Port final : public JournalPort, public detail::ForkAware {
     if (look.head.phase == Phase::kPoisoned) return Poison();
     look.ring = ReadRing(*view_.control);
     const RingReading& ring = look.ring;
+    if (ring.kind == RingReading::Kind::kDamaged) return RingDamaged();
+    look.moving = ring.kind == RingReading::Kind::kMoving;
+    if (look.moving) return look;
     if (IsSuccessor(ring.At(1).w, ring.At(0).w)) {
       FreezeHint(ring);
       return look;
@@ -350,8 +363,10 @@ class Port final : public JournalPort, public detail::ForkAware {
     if (BatchReading::Of(words) != batch) return false;
     if (BatchE::Unpack(batch.e).segment < segment_.number()) {
       // Still frozen for a segment that is not the newest: no process of this region does that.
-      return absl::FailedPreconditionError(
-          absl::StrCat(directory_, ": superseded: the journal went on without this region"));
+      return detail::Because(
+          Cause::kSuperseded,
+          absl::FailedPreconditionError(
+              absl::StrCat(directory_, ": superseded: the journal went on without this region")));
     }
     return Scribbled(words, batch.w);
   }
@@ -423,6 +438,10 @@ class Port final : public JournalPort, public detail::ForkAware {
       if (words.w.Load() != ring.At(0).w) return absl::OkStatus();  // stale
       return Scribbled(words, ring.At(0).w);
     }
+    // A wrong end would be handed on.
+    if (from.segment == segment_.number() && !segment_.unnamed()) {
+      if (const auto right = EndIsRight(ring, -1); !right.ok() || !*right) return right.status();
+    }
     const std::uint64_t blocks = BatchBuilder::BlocksOf(pieces_);
     BatchE end{from.segment, from.end_block + blocks};
     if (end.end_block > capacity_blocks_ - kSealBlocks) {
@@ -445,7 +464,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       // To find out again that the journal has failed would wake up all who wait.
       if (StateWord::Unpack(view_.control->head.Load()).phase == Phase::kPoisoned) return;
       const absl::StatusOr<Look> look = LookAround();
-      if (!look.ok()) return;
+      if (!look.ok() || look->moving) return;
       if (!look->settled) continue;
       const RingReading& ring = look->ring;
       const BatchW newest = ring.NewestW();
@@ -535,6 +554,11 @@ class Port final : public JournalPort, public detail::ForkAware {
       why = Stale(ring, offset);
       return std::nullopt;
     }
+    // The base says where a segment's first batch goes; others go where the words say.
+    if (!opens) {
+      why = EndIsRight(ring, offset - 1);
+      if (!why.ok() || !*why) return std::nullopt;
+    }
     if (blocks * kBlockBytes > to.size()) {
       to = AlignedBuffer(blocks * kBlockBytes);
       if (to.data() == nullptr) {
@@ -557,7 +581,17 @@ class Port final : public JournalPort, public detail::ForkAware {
       why = Scribbled(words, batch.w);
       return std::nullopt;
     }
+    ends_.Remember(ring, offset);
     return image;
+  }
+
+  // Before anything is written behind a batch, or a segment is begun that says where it ended.
+  // False: look again.
+  absl::StatusOr<bool> EndIsRight(const RingReading& ring, int offset) {
+    const absl::StatusOr<Ends::Verdict> verdict = ends_.Check(ring, offset, segment_.file());
+    if (!verdict.ok()) return verdict.status();
+    if (*verdict == Ends::Verdict::kWrong) return RingDamaged();
+    return *verdict == Ends::Verdict::kRight;
   }
 
   // Writes the batch and waits for the disk. True: it is Written. False: look again. Errors:
@@ -568,6 +602,11 @@ class Port final : public JournalPort, public detail::ForkAware {
     if (end.segment < segment_.number()) return Stale(ring, offset);
     if (end.segment > segment_.number()) {
       if (!view_.ValidCell(BatchW::Unpack(ring.At(offset - 1).w).version)) return RingDamaged();
+      // (Behind by more than one, this process finds the segment made by another, or attaches
+      // anew.)
+      if (BatchE::Unpack(ring.At(offset - 1).e).segment == segment_.number()) {
+        if (const auto right = EndIsRight(ring, offset - 1); !right.ok() || !*right) return right;
+      }
       const absl::Status rolled = segment_.Roll(ring, offset, builder_);
       if (absl::IsNotFound(rolled)) {
         return Lost(ring.WordsAt(*view_.control, offset), batch.w, NotThere(rolled));
@@ -666,7 +705,9 @@ class Port final : public JournalPort, public detail::ForkAware {
   // The device failed. Unless it was late, on a segment that has been left behind: what it was
   // about is durable by another's write, and nothing that comes depends on that file.
   absl::Status WriteFailed(detail::BatchWords& words, std::uint64_t w, std::uint64_t segment) {
-    if (words.w.Load() != w && BatchE::Unpack(ReadRing(*view_.control).At(0).e).segment > segment) {
+    const RingReading ring = ReadRing(*view_.control);
+    if (words.w.Load() != w && ring.kind == RingReading::Kind::kWhole &&
+        BatchE::Unpack(ring.At(0).e).segment > segment) {
       return absl::OkStatus();
     }
     return Fail(words, w);
@@ -810,6 +851,7 @@ class Port final : public JournalPort, public detail::ForkAware {
   const std::string directory_;
   const std::uint64_t capacity_blocks_;
   const BatchBuilder builder_;
+  Ends ends_;
 
   mutable seam::Mutex mutex_;
   CurrentSegment segment_;

@@ -166,8 +166,10 @@ struct CheckpointOptions {
   // Expel a living process that has this rank already (a stopped one, say). Without this it is an
   // error that names it.
   bool take_over = false;
-  // How long to wait for processes that still hold the journal, should it have to be restored from.
+  // How long to wait for processes that still hold the journal, should it have to be restored from;
+  // and what ends that wait sooner (Cancelled).
   absl::Duration restore_timeout = absl::Seconds(10);
+  Interrupted interrupted{};
 };
 
 // How long Begin and Commit wait for the other ranks unless told otherwise.
@@ -178,8 +180,9 @@ class RankState;
 class StepState;
 }  // namespace checkpoint
 
-// One rank's attempt at one step. Move-only. Dropped without a commit, it is abandoned: its files
-// are removed by a later clean-up.
+// One rank's attempt at one step. Move-only: of one that was moved from, calls are
+// FailedPrecondition, and step, directory and paths 0 and empty. Dropped without a commit, it is
+// abandoned: its files are removed by a later clean-up.
 class CheckpointStep {
  public:
   CheckpointStep(CheckpointStep&&) noexcept;
@@ -207,8 +210,13 @@ class CheckpointStep {
   // (names who is missing; nothing is committed; may be called again), FailedPrecondition (no shard
   // is ready, one was changed since, a file is there that is not ready; expelled), OutOfRange
   // (names and metadata are too long), DataLoss, Unavailable (the journal failed: whether this
-  // became a checkpoint is known when it is open again).
-  absl::StatusOr<Epoch> Commit(absl::Duration timeout = kRankTimeout);
+  // became a checkpoint is known when it is open again), Cancelled (`interrupted` said so; nothing
+  // is committed, for all ranks, or the manifest is accepted and pending: Details() says which).
+  // Syncing and digesting shards cannot be interrupted.
+  absl::StatusOr<Epoch> Commit(absl::Duration timeout = kRankTimeout) {
+    return Commit(WaitOptions{.timeout = timeout});
+  }
+  absl::StatusOr<Epoch> Commit(const WaitOptions& wait);
 
  private:
   friend class CheckpointRank;
@@ -216,7 +224,7 @@ class CheckpointStep {
   std::unique_ptr<checkpoint::StepState> state_;
 };
 
-// One of the ranks that make checkpoints together.
+// One of the ranks that make checkpoints together. Move-only, like its steps.
 class CheckpointRank {
  public:
   // Opens the directory, making it if its parent is there, and takes part as that rank. Errors:
@@ -234,7 +242,11 @@ class CheckpointRank {
   // after a checkpoint that succeeded nobody waits. Errors: Aborted (a rank died or left, or has
   // begun another step), DeadlineExceeded (names who is missing), FailedPrecondition (expelled, and
   // another process has this rank; two ranks have one number; another world).
-  absl::StatusOr<CheckpointStep> Begin(std::uint64_t step, absl::Duration timeout = kRankTimeout);
+  // Cancelled: `interrupted` said so; the other ranks' meeting ends, too.
+  absl::StatusOr<CheckpointStep> Begin(std::uint64_t step, absl::Duration timeout = kRankTimeout) {
+    return Begin(step, WaitOptions{.timeout = timeout});
+  }
+  absl::StatusOr<CheckpointStep> Begin(std::uint64_t step, const WaitOptions& wait);
 
   // The region's file. To remove it loses nothing, once all ranks are gone.
   const std::string& region_path() const;

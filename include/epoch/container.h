@@ -126,9 +126,10 @@ inline absl::StatusOr<const std::byte*> CheckContainer(std::span<const std::byte
 }
 
 inline absl::Status ContainerTooLarge(std::size_t capacity) {
-  return absl::OutOfRangeError(
-      absl::StrCat("the container does not fit into a state of ", capacity,
-                   " bytes; nothing was changed: create the region with more state_bytes"));
+  return Because(Cause::kTooLarge,
+                 absl::OutOfRangeError(absl::StrCat(
+                     "the container does not fit into a state of ", capacity,
+                     " bytes; nothing was changed: create the region with more state_bytes")));
 }
 
 }  // namespace detail
@@ -162,11 +163,11 @@ absl::StatusOr<const Root*> Container(Pin&&) = delete;  // it would point to wha
 // Read-modify-write: calls `fn(Root&)` with a copy of the newest accepted container (with an empty
 // one if the state is empty), in the draft of its direct successor, and commits that. Called again
 // whenever another transition came first, so `fn` must depend on nothing but its argument. It
-// returns nothing or an absl::Status; an error ends the update with nothing changed. So does an
-// exception, which is passed on, unless it says that the memory is used up.
-// Root is constructible from a ContainerAllocator, or from a ContainerSegment::segment_manager*.
-// Errors: as Participant::Update and ContainerIn; OutOfRange (does not fit into the region's
-// state_bytes any more).
+// returns nothing or an absl::Status; an error ends the update with nothing changed, and NoChange()
+// with nothing to do (as Participant::Update). So does an exception, which is passed on, unless it
+// says that the memory is used up. Root is constructible from a ContainerAllocator, or from a
+// ContainerSegment::segment_manager*. Errors: as Participant::Update and ContainerIn; OutOfRange
+// (does not fit into the region's state_bytes any more).
 template <typename Root, typename Fn>
 requires std::invocable<Fn&, Root&> absl::StatusOr<Epoch> UpdateContainer(
     Participant& self, Fn&& fn, const CommitOptions& options = {}) {
@@ -194,7 +195,7 @@ requires std::invocable<Fn&, Root&> absl::StatusOr<Epoch> UpdateContainer(
             root = ::new (segment.allocate(sizeof(Root))) Root(segment.get_segment_manager());
           } else {
             auto old = ContainerIn<Root>(current.state);
-            if (!old.ok()) return old.status();
+            if (!old.ok()) return detail::Unchanged(old.status());
             const std::size_t size = current.state.size();
             if (size > capacity) return detail::ContainerTooLarge(next.capacity());
             std::memcpy(base, current.state.data(), size);

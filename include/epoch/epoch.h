@@ -3,6 +3,7 @@
 #define EPOCH_EPOCH_H_
 
 #include "epoch/collective.h"   // IWYU pragma: export
+#include "epoch/details.h"      // IWYU pragma: export
 #include "epoch/listener.h"     // IWYU pragma: export
 #include "epoch/options.h"      // IWYU pragma: export
 #include "epoch/participant.h"  // IWYU pragma: export

@@ -33,6 +33,7 @@ class Listener {
  public:
   Listener(Listener&&) noexcept = default;
   Listener& operator=(Listener&& other) noexcept {
+    if (this == &other) return *this;
     Stop();
     state_ = std::move(other.state_);
     return *this;
@@ -40,7 +41,8 @@ class Listener {
   ~Listener() { Stop(); }
 
   // An eventfd, for epoll and its kin: readable when an epoch was committed, or this participant
-  // was expelled, since the last Drain(). Non-blocking. Closed with the listener: -1 after Stop().
+  // was expelled, since the last Drain(). Non-blocking. Closed with the listener: -1 after Stop,
+  // and of a listener that was moved from.
   int fd() const { return state_ == nullptr ? -1 : state_->fd.get(); }
   // Makes the descriptor unreadable again. Look at the region after that, not before.
   void Drain() const {
@@ -85,7 +87,7 @@ class Listener {
   static absl::StatusOr<Listener> Start(detail::ParticipantCore& core) {
     if (absl::Status s = core.Ready(); !s.ok()) return s;
     if (core.listening()) {
-      return absl::FailedPreconditionError("this participant has a listener already");
+      return detail::Refuse(Cause::kBusy, "this participant has a listener already");
     }
     const int fd = sys::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0) return detail::ErrnoStatus(errno, "can not make an eventfd");

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -15,14 +16,24 @@ namespace epoch {
 
 using detail::History;
 
+// Asked about ten times a second by a call that waits, first when it has waited for a tenth: true
+// ends the wait, and the call returns Cancelled (or what it waited for, if that came first), with
+// the outcome in its Details. So a signal handler that sets a flag ends a wait within 200 ms. Not
+// asked while the disk is written to, a validator runs or the state is copied: that cannot be
+// interrupted. Called by the thread that waits. It may look at anything, but must call nothing of
+// its participant, and must not throw.
+using Interrupted = std::function<bool()>;
+
 struct RegionOptions {
-  // Geometry; used when the region is created, ignored when it is opened.
+  // Geometry; used when the region is created, ignored when it is opened. Memory is taken whole
+  // when the region is created: about state_bytes x versions, and 1 KiB for each participant.
   std::uint64_t state_bytes = 64 * 1024;  // largest state, bytes
   std::uint32_t participants = 64;        // slots, at most 4,096
   std::uint32_t versions = 128;           // cells, 4 to 8,191: one per state that may be in use at
                                           // once (head, pinned, drafted, waiting for the disk)
-  // Permission bits of the region and the journal's files, whatever the umask is. Their group is as
-  // the system has it: a setgid folder's, or the process's. A restore leaves this as it is to give
+  // Permission bits of the region and the journal's files, whatever the umask is. Whoever may not
+  // write to the region can only open it read_only: to join is to write. Their group is as the
+  // system has it: a setgid folder's, or the process's. A restore leaves this as it is to give
   // the region mode and group of the journal's newest file; what is made in a journal has those
   // always. Who may not give a file that group gives its own no more than all others have.
   unsigned mode = 0600;
@@ -43,6 +54,9 @@ struct RegionOptions {
   // Restore although a block behind the last good batch is damaged in a way that no crash explains:
   // an acknowledged epoch may be lost.
   bool ignore_block_damage = false;
+
+  // Ends the wait of `restore_timeout`: Cancelled, with nothing changed.
+  Interrupted interrupted{};
 
   bool read_only = false;  // map read-only: inspection; such a process can not join
 
@@ -66,8 +80,10 @@ struct JoinOptions {
 
 // Who has to agree before a transition counts.
 enum class Agreement : std::uint8_t {
-  kNone,       // nobody: the first one to propose e+1 has made it
-  kAllVoters,  // every participant that joined as a voter, is in, and is not parked
+  kNone,  // nobody: the first one to propose e+1 has made it
+  // Every participant that joined as a voter, is in, and is not parked. A voter that proposes
+  // agrees by that: its own validator is not asked.
+  kAllVoters,
 };
 
 // What becomes of those who have not answered, or not let go of an older epoch, in time.
@@ -80,14 +96,31 @@ struct CommitOptions {
   // Commit only as the direct successor of this epoch; otherwise succeed whatever is newest.
   std::optional<Epoch> expected = std::nullopt;
   Agreement agreement = Agreement::kNone;
+  // With kAllVoters: at least so many voters must have accepted, and still be in, when it is
+  // decided; FailedPrecondition otherwise, with nothing changed. A proposer that is a voter counts.
+  // The default is that somebody had a say: "all voters accepted" is true of none, and workers that
+  // are being restarted must not let a state pass unseen. A voter that is left alone by the deaths
+  // of the others can go on; ask for 2 if that is not wanted. 0: nobody need be in. Whoever waits
+  // for voters to come proposes again.
+  std::uint32_t min_voters = 1;
   // Visible only when no participant pins an earlier epoch.
   bool fence = false;
   Straggler on_straggler = Straggler::kAbort;
-  // How long to wait: for a vote or a fence, then `on_straggler` decides; and for the commit to
-  // become visible. When it passes in a durable region the state may already be accepted: the error
-  // says so.
+  // How long to wait: until it is accepted (for a vote or a fence, then `on_straggler` decides);
+  // and as long again until it is visible. When it passes in a durable region the state may already
+  // be accepted: the error says so.
   absl::Duration timeout = absl::InfiniteDuration();
   std::uint64_t token = 0;  // the application's own tag, kept in the version and the journal
+  // Ends the waits of the whole call. Behind the acceptance the transition stays accepted, and the
+  // error says so. One that is up for a vote is taken back if it is not decided yet (nothing
+  // changed).
+  Interrupted interrupted{};
+};
+
+// For calls that only wait.
+struct WaitOptions {
+  absl::Duration timeout = absl::InfiniteDuration();
+  Interrupted interrupted{};
 };
 
 struct CollectiveOptions {
@@ -97,6 +130,9 @@ struct CollectiveOptions {
   // Exactly so many contributions make it complete. 0: one of each voter that is in.
   std::uint32_t contributions = 0;
   bool fence = false;
+  // This participant withdraws, which ends it for all; once it is decided, only its own wait for
+  // the disk ends.
+  Interrupted interrupted{};
 };
 
 // Of one participant to one collective commit.

@@ -2,7 +2,8 @@
 // acknowledges what it has adopted.
 //
 // Thread safety: a Participant, its Pins and its Drafts belong to one thread at a time. Threads of
-// one process that act on their own join on their own.
+// one process that act on their own join on their own. Vote() alone may come from another thread.
+// A handle that was moved from reports that (FailedPrecondition) from every call; its Pin is empty.
 // After fork() the child's copy is dead: every call reports it; join anew in the child.
 // Descriptors: all that Epoch keeps are 3 or above, and closed by exec. Whoever closes those of
 // others (closefrom(3), as programs do that turn into daemons) does it before a join. Afterwards it
@@ -20,6 +21,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
@@ -28,6 +30,7 @@
 #include "absl/time/time.h"
 #include "epoch/detail/gathering.h"
 #include "epoch/detail/participant_core.h"
+#include "epoch/details.h"
 #include "epoch/listener.h"
 #include "epoch/options.h"
 #include "epoch/region.h"
@@ -36,7 +39,9 @@
 namespace epoch {
 
 // A hold on one (epoch, state) pair: while it lives, the bytes stay where they are, unchanged.
-// Empty (ok() is false) if the participant was expelled or belongs to a parent process.
+// Empty (ok() is false) if the participant was expelled, was moved from or belongs to a parent
+// process, or if the region is damaged: TryPin says which. The bytes are the region's file, mapped:
+// if somebody truncates that file, reading them is SIGBUS, as of any mapped file.
 class Pin {
  public:
   Pin() = default;
@@ -76,34 +81,53 @@ class Pin {
 };
 
 // A version under construction, in shared memory. Dropped unless it is committed.
+// One that was moved from, or committed, has no bytes and no room; to write it is
+// FailedPrecondition.
 class Draft {
  public:
   Draft(Draft&& other) noexcept
-      : core_(std::exchange(other.core_, nullptr)), cell_(other.cell_), size_(other.size_) {}
+      : core_(std::exchange(other.core_, nullptr)),
+        cell_(other.cell_),
+        size_(std::exchange(other.size_, 0)),
+        touched_(other.touched_) {}
   Draft& operator=(Draft&& other) noexcept {
     if (this != &other) {
       Drop();
       core_ = std::exchange(other.core_, nullptr);
       cell_ = other.cell_;
-      size_ = other.size_;
+      size_ = std::exchange(other.size_, 0);
+      touched_ = other.touched_;
     }
     return *this;
   }
   ~Draft() { Drop(); }
 
-  std::span<std::byte> bytes() { return {core_->PayloadOf(cell_), size_}; }
+  std::span<std::byte> bytes() {
+    if (core_ == nullptr) return {};
+    touched_ = true;
+    return {core_->PayloadOf(cell_), size_};
+  }
   std::size_t size() const { return size_; }
-  std::size_t capacity() const { return core_->state_bytes(); }
+  std::size_t capacity() const { return core_ == nullptr ? 0 : core_->state_bytes(); }
   // New bytes are what an earlier version left there: write them all. OutOfRange above capacity().
   absl::Status Resize(std::size_t size) {
+    if (core_ == nullptr) return detail::MovedFrom("draft");
     if (size > capacity()) return core_->TooLarge(size);
     size_ = size;
+    touched_ = true;
     return absl::OkStatus();
   }
+  // Resize and copy. Assign({}) makes the state empty.
   absl::Status Assign(std::span<const std::byte> bytes) {
     if (absl::Status s = Resize(bytes.size()); !s.ok()) return s;
     if (!bytes.empty()) std::memcpy(core_->PayloadOf(cell_), bytes.data(), bytes.size());
     return absl::OkStatus();
+  }
+  // Text, whatever can be a std::string_view. A template, so that {} is no text.
+  template <typename Text>
+  requires std::is_convertible_v<const Text&, std::string_view> absl::Status Assign(
+      const Text& text) {
+    return Assign(std::as_bytes(std::span(std::string_view(text))));
   }
 
  private:
@@ -117,6 +141,7 @@ class Draft {
   detail::ParticipantCore* core_ = nullptr;
   detail::DraftedCell cell_{};
   std::size_t size_ = 0;
+  bool touched_ = false;  // somebody said what the state is to be, if only that it is empty
 };
 
 // An accepted transition that may not be visible yet.
@@ -129,6 +154,10 @@ struct Current {
   Epoch epoch = 0;
   std::uint64_t token = 0;
   std::span<const std::byte> state;
+
+  std::string_view text() const {
+    return {reinterpret_cast<const char*>(state.data()), state.size()};
+  }
 };
 
 class Participant {
@@ -139,7 +168,7 @@ class Participant {
   // PermissionDenied (region opened read-only).
   static absl::StatusOr<Participant> Join(const Region& region, const JoinOptions& options = {}) {
     auto core = detail::ParticipantCore::Join(region.mapping(), options);
-    if (!core.ok()) return core.status();
+    if (!core.ok()) return detail::Unchanged(core.status());
     return Participant(*std::move(core));
   }
 
@@ -152,44 +181,61 @@ class Participant {
   // Wait-free (one CAS, two loads) except while a fence drains: then blocking.
   [[gnu::always_inline]] epoch::Pin Pin() {
     detail::ParticipantCore* const core = core_.get();
-    return epoch::Pin(core->Pin() ? core : nullptr);
+    return epoch::Pin(core != nullptr && core->Pin() ? core : nullptr);
   }
-  // As Pin, but never waits. Unavailable while a fence drains; FailedPrecondition as status().
+  // As Pin, but never waits, and says why there is none. Unavailable while a fence drains; DataLoss
+  // (the region is damaged); FailedPrecondition as status().
   absl::StatusOr<epoch::Pin> TryPin() {
-    if (core_->Pin(/*may_wait=*/false)) return epoch::Pin(core_.get());
-    if (absl::Status s = status(); !s.ok()) return s;
-    return absl::UnavailableError("a fence drains: try again");
+    detail::Limit not_at_all(INT64_MIN);
+    return PinWithin(not_at_all);
+  }
+  // The same, waiting for a fence as long as `wait` allows. DeadlineExceeded, Cancelled: a fence
+  // drains still.
+  absl::StatusOr<epoch::Pin> TryPin(const WaitOptions& wait) {
+    detail::Limit limit = detail::Limit::Of(wait);
+    return PinWithin(limit);
   }
 
-  // OK, or FailedPrecondition: expelled, or in a fork child.
-  absl::Status status() const { return core_->Status(); }
+  // OK, or FailedPrecondition: expelled, left, moved from, or in a fork child.
+  absl::Status status() const {
+    return core_ == nullptr ? detail::MovedFrom("participant") : core_->Status();
+  }
 
   // A draft of `size` bytes. Errors: OutOfRange, ResourceExhausted (no free version: names who
   // holds them), FailedPrecondition (expelled). In a durable region waits for versions that the
-  // disk still needs; DeadlineExceeded if it takes none for 10 s. (A commit that drafts by itself
-  // waits until its time-out at most.)
-  absl::StatusOr<Draft> NewDraft(std::size_t size) { return DraftUntil(size, INT64_MAX); }
-  absl::StatusOr<Draft> NewDraft(std::span<const std::byte> bytes) {
-    return DraftUntil(bytes, INT64_MAX);
+  // disk still needs; DeadlineExceeded if it takes none for 10 s, or as long as `wait` allows.
+  // (A commit that drafts by itself waits until its time-out at most.)
+  absl::StatusOr<Draft> NewDraft(std::size_t size, const WaitOptions& wait = {}) {
+    detail::Limit limit = detail::Limit::Of(wait);
+    return DraftWithin(size, limit);
+  }
+  absl::StatusOr<Draft> NewDraft(std::span<const std::byte> bytes, const WaitOptions& wait = {}) {
+    detail::Limit limit = detail::Limit::Of(wait);
+    return DraftWithin(bytes, limit);
   }
 
   // Makes the draft the next state and waits until it is visible (durable, in a durable region).
   // With agreement or a fence in `options` it counts only when the others have agreed and let go.
-  // Errors: Aborted (`expected` differs; or rejected: names the voter and its reason; nothing
-  // changed), DeadlineExceeded (accepted, not visible yet; or not agreed on in time, nothing
-  // changed: names the straggler), Unavailable (nobody writes the journal, or it is poisoned),
-  // ResourceExhausted (disk full; nothing changed), DataLoss (the journal failed meanwhile: outcome
-  // unknown until recovery), FailedPrecondition (expelled).
+  // Errors before it is accepted, with nothing changed: Aborted (`expected` differs; or rejected:
+  // names the voter and its reason), DeadlineExceeded (not agreed on in time: names the straggler),
+  // FailedPrecondition (expelled; too few voters), Unavailable (nobody writes the journal, or it is
+  // poisoned), ResourceExhausted (disk full), Cancelled (interrupted), and those of NewDraft.
+  // Errors behind it say that the epoch is accepted and its outcome pending, and must not be
+  // answered by another try: DeadlineExceeded, Cancelled, Unavailable (this process cannot get it
+  // to the disk: why), DataLoss (the journal failed meanwhile: unknown until recovery). To be
+  // expelled then changes nothing any more. Details() tells programs which it was.
   absl::StatusOr<Epoch> Commit(Draft&& draft, const CommitOptions& options = {}) {
-    absl::StatusOr<Ticket> ticket = Propose(std::move(draft), options);
-    if (!ticket.ok()) return ticket.status();
-    return Await(*ticket, options.timeout);
+    detail::Limit limit = detail::Limit::Of(options);
+    return Settled(Offer(std::move(draft), options, options.expected, limit), options.timeout,
+                   limit);
   }
   absl::StatusOr<Epoch> Commit(std::span<const std::byte> state,
                                const CommitOptions& options = {}) {
-    absl::StatusOr<Draft> draft = DraftUntil(state, detail::DeadlineAfter(options.timeout));
+    detail::Limit limit = detail::Limit::Of(options);
+    absl::StatusOr<Draft> draft = DraftWithin(state, limit);
     if (!draft.ok()) return draft.status();
-    return Commit(*std::move(draft), options);
+    return Settled(Offer(*std::move(draft), options, options.expected, limit), options.timeout,
+                   limit);
   }
   absl::StatusOr<Epoch> Commit(std::string_view text, const CommitOptions& options = {}) {
     return Commit(std::as_bytes(std::span(text)), options);
@@ -197,80 +243,56 @@ class Participant {
 
   // As Commit, without waiting: the transition is accepted (its number is certain), and becomes
   // visible later. Many may be under way at once. With agreement or a fence it blocks until that is
-  // decided.
+  // decided. Errors: those of Commit before it is accepted.
   absl::StatusOr<Ticket> Propose(Draft&& draft, const CommitOptions& options = {}) {
-    Draft mine = std::move(draft);
-    EPOCH_CHECK(mine.core_ == core_.get(), "a draft of another participant");
-    const bool voted = options.agreement != Agreement::kNone || options.fence;
-    absl::StatusOr<Epoch> accepted =
-        !voted ? core_->Accept(mine.cell_, mine.size_, options.token, options.expected,
-                               options.timeout)
-               : core_->Agree(mine.cell_, mine.size_, options.token, options.expected,
-                              {.deadline_ns = detail::DeadlineAfter(options.timeout),
-                               .voters = options.agreement == Agreement::kAllVoters,
-                               .fence = options.fence,
-                               .expel = options.on_straggler == Straggler::kExpel});
-    if (accepted.ok() || (voted && core_->draft_is_lost())) mine.core_ = nullptr;  // the region's
-    if (!accepted.ok()) return accepted.status();
-    return Ticket{*accepted};
+    detail::Limit limit = detail::Limit::Of(options);
+    return Offer(std::move(draft), options, options.expected, limit);
   }
 
   // Waits until the transition is visible, even if this participant was expelled meanwhile: what
-  // was accepted stays accepted. Errors: as Commit.
+  // was accepted stays accepted. Errors: as Commit behind the acceptance. It may be called again.
   absl::StatusOr<Epoch> Await(const Ticket& ticket,
                               absl::Duration timeout = absl::InfiniteDuration()) {
-    if (core_->HeadEpoch() >= ticket.epoch) return ticket.epoch;
-    absl::Status s = core_->AwaitCommitted(ticket.epoch, timeout, /*accepted=*/true);
-    if (!s.ok()) return s;
-    return ticket.epoch;
+    return Await(ticket, WaitOptions{.timeout = timeout});
+  }
+  absl::StatusOr<Epoch> Await(const Ticket& ticket, const WaitOptions& wait) {
+    detail::Limit limit(INT64_MAX, &wait.interrupted);
+    return Settled(ticket, wait.timeout, limit);
   }
 
   // Waits until the region has reached `epoch`. For kConverged this participant acknowledges, too,
-  // and holding a pin is FailedPrecondition: it would wait for itself. DeadlineExceeded names the
-  // stragglers. Returns the committed epoch, which may be later.
+  // and holding a pin is FailedPrecondition: it would wait for itself. DeadlineExceeded and
+  // Cancelled name the stragglers. An epoch that is accepted already, by whomever: errors as Commit
+  // behind the acceptance. Returns the committed epoch, which may be later.
   absl::StatusOr<Epoch> Await(Epoch epoch, Stage stage,
                               absl::Duration timeout = absl::InfiniteDuration()) {
-    absl::Status s = stage == Stage::kCommitted ? core_->AwaitCommitted(epoch, timeout)
-                                                : core_->AwaitConverged(epoch, timeout);
-    if (!s.ok()) return s;
+    return Await(epoch, stage, WaitOptions{.timeout = timeout});
+  }
+  absl::StatusOr<Epoch> Await(Epoch epoch, Stage stage, const WaitOptions& wait) {
+    if (core_ == nullptr) return status();
+    detail::Limit limit = detail::Limit::Of(wait);
+    absl::Status s = stage == Stage::kCommitted ? core_->AwaitEpoch(epoch, limit)
+                                                : core_->AwaitConverged(epoch, limit);
+    if (!s.ok()) return detail::Unchanged(s);
     return core_->HeadEpoch();
   }
 
   // Read-modify-write: calls `fn` with the newest accepted state and an empty draft, and commits
   // the draft as its direct successor, calling `fn` again whenever another transition came first.
   // `fn` may pin, but not update. What it is given stays valid until it returns.
-  // An error from `fn` ends it, with nothing changed. Lock-free until accepted; then as Commit.
+  // It says what the next state is by Resize, Assign or bytes() (Resize(0) and Assign({}): an empty
+  // one); to return OK without that is InvalidArgument, with nothing changed. NoChange() leaves
+  // everything as it is: the update succeeds and returns the epoch that `fn` was called with, when
+  // that is visible (as ever, what was accepted before it is then visible, too). Any other error
+  // from `fn` ends the update with nothing changed, and is handed on. Lock-free until accepted;
+  // then as Commit.
   absl::StatusOr<Epoch> Update(UpdateFunction fn, const CommitOptions& options = {}) {
-    absl::StatusOr<Ticket> ticket = ProposeUpdate(fn, options);
-    if (!ticket.ok()) return ticket.status();
-    return Await(*ticket, options.timeout);
+    detail::Limit limit = detail::Limit::Of(options);
+    return Settled(OfferUpdate(fn, options, limit), options.timeout, limit);
   }
   absl::StatusOr<Ticket> ProposeUpdate(UpdateFunction fn, const CommitOptions& options = {}) {
-    const std::int64_t deadline_ns = detail::DeadlineAfter(options.timeout);
-    for (;;) {
-      absl::StatusOr<Draft> next = DraftUntil(std::size_t{0}, deadline_ns);
-      if (!next.ok()) return next.status();
-      absl::StatusOr<detail::TailState> tail = core_->HoldTail(deadline_ns);
-      if (!tail.ok()) return tail.status();
-      const TailHold hold{core_.get()};
-      if (options.expected.has_value() && *options.expected != tail->epoch) {
-        return core_->ExpectedDiffers(*options.expected, tail->epoch);
-      }
-      const Current current{tail->epoch, tail->token, {tail->bytes, tail->length}};
-      if (absl::Status s = fn(current, *next); !s.ok()) return s;
-      CommitOptions exactly = options;
-      exactly.expected = tail->epoch;
-      if (deadline_ns != INT64_MAX) {
-        exactly.timeout = absl::Nanoseconds(deadline_ns - seam::MonotonicNanos());
-      }
-      core_->ReleaseTail();  // `expected` goes on from here
-      absl::StatusOr<Ticket> ticket = Propose(*std::move(next), exactly);
-      // Another was faster. What a voter refused, it would refuse again.
-      if (!absl::IsAborted(ticket.status()) ||
-          core_->refusal() != detail::Refusal::kExpectedDiffers) {
-        return ticket;
-      }
-    }
+    detail::Limit limit = detail::Limit::Of(options);
+    return OfferUpdate(fn, options, limit);
   }
 
   // One part of a transition that all voters make together: an all-gather that is atomic, durable
@@ -279,11 +301,16 @@ class Participant {
   // each, become the state, in slot order (collective.h reads it). Blocks until it is decided.
   // Errors: Aborted (a death, a withdrawal or another tag: names whose), DeadlineExceeded (names
   // who is missing), AlreadyExists (that tag is what was committed last), OutOfRange (too large),
-  // FailedPrecondition (no voter; expelled; a pin is held and a fence asked for). After an error
-  // nothing was changed, for anybody.
+  // FailedPrecondition (no voter; expelled; a pin is held and a fence asked for), Cancelled
+  // (interrupted: this participant withdraws). After these errors nothing was changed, for anybody.
+  // Once it is decided, a durable one waits for the disk, however long that takes; errors from
+  // there on are those of Commit behind the acceptance.
   absl::StatusOr<Epoch> CommitCollective(std::uint64_t tag, std::span<const std::byte> contribution,
                                          const CollectiveOptions& options = {}) {
-    return detail::Gathering(*core_, tag, contribution, options).Commit();
+    if (core_ == nullptr) return status();
+    absl::StatusOr<Epoch> made = detail::Gathering(*core_, tag, contribution, options).Commit();
+    if (!made.ok()) return detail::Unchanged(made.status());
+    return made;
   }
   absl::StatusOr<Epoch> CommitCollective(std::uint64_t tag, std::string_view contribution,
                                          const CollectiveOptions& options = {}) {
@@ -292,15 +319,18 @@ class Participant {
 
   // What this voter says to proposals of others; without one it accepts whatever is whole. Called
   // by Poll and by whatever waits, or by the listener's thread. It must not call this participant.
+  // Not asked about what this participant proposes itself: to propose is to agree.
   void SetValidator(Validator validator) {
     validator_ = std::move(validator);
-    core_->voter().SetValidator(validator_);
+    if (core_ != nullptr) core_->voter().SetValidator(validator_);
   }
 
-  // The answer to a ballot for which the validator said Later. Any thread. Errors: Aborted (it is
-  // decided or answered already), FailedPrecondition (not put off by this participant's validator).
+  // The answer to a ballot for which the validator said Later. Any thread, also while the
+  // participant's own leaves (not while it rejoins, moves the handle or destroys it). Errors:
+  // Aborted (it is decided or answered already: this answer counts for nothing), FailedPrecondition
+  // (not put off by this participant's validator; expelled; left).
   absl::Status Vote(std::uint64_t ballot, const Answer& answer) {
-    if (absl::Status s = status(); !s.ok()) return s;
+    if (core_ == nullptr) return status();
     return core_->voter().AnswerLater(ballot, answer);
   }
 
@@ -308,71 +338,70 @@ class Participant {
   // so that this participant holds up nobody while it does something else. Errors:
   // FailedPrecondition (there is one already; expelled), ResourceExhausted (no thread, no
   // descriptor). The listener must end before the participant does.
-  absl::StatusOr<Listener> Listen() { return Listener::Start(*core_); }
+  absl::StatusOr<Listener> Listen() {
+    if (core_ == nullptr) return status();
+    absl::StatusOr<Listener> listener = Listener::Start(*core_);
+    if (!listener.ok()) return detail::Unchanged(listener.status());
+    return listener;
+  }
 
   // Acknowledges the committed epoch, without holding it; answers a vote that waits for it. Returns
   // the epoch.
-  absl::StatusOr<Epoch> Poll() { return core_->Poll(); }
+  absl::StatusOr<Epoch> Poll() {
+    if (core_ == nullptr) return status();
+    return core_->Poll();
+  }
 
   // Acknowledges `epoch`: this participant has adopted it. Needed only if it joined with
   // `acknowledges_by_hand`. An earlier one than before changes nothing. Errors: OutOfRange (not
   // committed yet), FailedPrecondition (expelled).
-  absl::Status Acknowledge(Epoch epoch) { return core_->AcknowledgeByHand(epoch); }
+  absl::Status Acknowledge(Epoch epoch) {
+    return core_ == nullptr ? status() : core_->AcknowledgeByHand(epoch);
+  }
 
   // Declares this participant idle: it holds nothing and nobody waits for it. The next Pin, Poll
   // or commit ends that. FailedPrecondition while it holds a pin.
-  absl::Status Park() { return core_->Park(); }
+  absl::Status Park() { return core_ == nullptr ? status() : core_->Park(); }
 
   // Writes the journal for others (a process with the compiled journal only) for that long, or
   // until `stop` returns true: it is asked about ten times a second.
   absl::Status Serve(
       absl::Duration duration, absl::FunctionRef<bool()> stop = [] { return false; }) {
-    return core_->Serve(duration, stop);
+    return core_ == nullptr ? status() : detail::Unchanged(core_->Serve(duration, stop));
   }
 
   // Leaves now and reports what the destructor could not. FailedPrecondition while pinned.
   absl::Status Leave() {
-    if (core_->pinned()) {
-      return absl::FailedPreconditionError("a pin is still held: release it before leaving");
-    }
-    if (core_->drafting()) {
-      return absl::FailedPreconditionError("a draft is still held: drop it before leaving");
-    }
-    if (core_->listening()) {
-      return absl::FailedPreconditionError("a listener still runs: stop it before leaving");
-    }
+    if (absl::Status s = HoldsNothing("leaving"); !s.ok()) return s;
     core_->Leave();
     return absl::OkStatus();
   }
   // Takes a new slot after an expulsion, in a fork child, or after Leave. The validator stays.
   // FailedPrecondition if the region is orphaned, or something is still held.
   absl::Status Rejoin() {
-    if (core_->pinned()) {
-      return absl::FailedPreconditionError("a pin is still held: release it before rejoining");
-    }
-    if (core_->drafting()) {
-      return absl::FailedPreconditionError("a draft is still held: drop it before rejoining");
-    }
-    if (core_->listening()) {
-      return absl::FailedPreconditionError("a listener still runs: stop it before rejoining");
-    }
+    if (absl::Status s = HoldsNothing("rejoining"); !s.ok()) return s;
     if (core_->mapping().Look() != detail::Whereabouts::Seen::kThere) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          core_->mapping().path(),
-          " was removed, or is another region by now: this one goes on without those who open it; "
-          "open it anew, and join there"));
+      return detail::Refuse(
+          Cause::kOther,
+          absl::StrCat(core_->mapping().path(),
+                       " was removed, or is another region by now: this one goes on without those "
+                       "who open it; open it anew, and join there"));
     }
     auto core = core_->Successor();
-    if (!core.ok()) return core.status();
+    if (!core.ok()) return detail::Unchanged(core.status());
     core_ = *std::move(core);
     // Nothing was asked of it yet: it answers when this thread, or its listener, looks.
     core_->voter().SetValidator(validator_);
     return absl::OkStatus();
   }
 
-  std::uint32_t slot() const { return core_->claim().slot; }
-  std::uint64_t generation() const { return core_->claim().generation; }
-  const std::string& name() const { return core_->name(); }
+  // Of a handle that was moved from: 0, 0 and empty.
+  std::uint32_t slot() const { return core_ == nullptr ? 0 : core_->claim().slot; }
+  std::uint64_t generation() const { return core_ == nullptr ? 0 : core_->claim().generation; }
+  const std::string& name() const {
+    static const std::string none;
+    return core_ == nullptr ? none : core_->name();
+  }
 
  private:
   struct TailHold {
@@ -382,17 +411,118 @@ class Participant {
 
   explicit Participant(std::unique_ptr<detail::ParticipantCore> core) : core_(std::move(core)) {}
 
-  absl::StatusOr<Draft> DraftUntil(std::size_t size, std::int64_t deadline_ns) {
-    absl::StatusOr<detail::DraftedCell> cell = core_->NewDraft(size, deadline_ns);
-    if (!cell.ok()) return cell.status();
+  absl::Status HoldsNothing(const char* before) const {
+    if (core_ == nullptr) return status();
+    if (core_->pinned()) {
+      return detail::Refuse(Cause::kPinHeld,
+                            absl::StrCat("a pin is still held: release it before ", before));
+    }
+    if (core_->drafting()) {
+      return detail::Refuse(Cause::kBusy,
+                            absl::StrCat("a draft is still held: drop it before ", before));
+    }
+    if (core_->listening()) {
+      return detail::Refuse(Cause::kBusy,
+                            absl::StrCat("a listener still runs: stop it before ", before));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<epoch::Pin> PinWithin(detail::Limit& limit) {
+    if (core_ == nullptr) return status();
+    if (core_->Pin(&limit)) return epoch::Pin(core_.get());
+    return core_->WhyUnpinned();
+  }
+
+  absl::StatusOr<Draft> DraftWithin(std::size_t size, detail::Limit& limit) {
+    if (core_ == nullptr) return status();
+    absl::StatusOr<detail::DraftedCell> cell = core_->NewDraft(size, limit);
+    if (!cell.ok()) return detail::Unchanged(cell.status());
     return Draft(core_.get(), *cell, size);
   }
-  absl::StatusOr<Draft> DraftUntil(std::span<const std::byte> bytes, std::int64_t deadline_ns) {
-    absl::StatusOr<Draft> draft = DraftUntil(bytes.size(), deadline_ns);
+  absl::StatusOr<Draft> DraftWithin(std::span<const std::byte> bytes, detail::Limit& limit) {
+    absl::StatusOr<Draft> draft = DraftWithin(bytes.size(), limit);
     if (draft.ok() && !bytes.empty()) {
       std::memcpy(draft->bytes().data(), bytes.data(), bytes.size());
     }
     return draft;
+  }
+
+  // `again`: the caller tries again if the region is not at `expected`, and reads no words.
+  absl::StatusOr<Ticket> Offer(Draft&& draft, const CommitOptions& options,
+                               std::optional<Epoch> expected, detail::Limit& limit,
+                               bool again = false) {
+    Draft mine = std::move(draft);
+    if (core_ == nullptr) return status();
+    if (mine.core_ == nullptr) return detail::MovedFrom("draft");
+    EPOCH_CHECK(mine.core_ == core_.get(), "a draft of another participant");
+    const bool voted = options.agreement != Agreement::kNone || options.fence;
+    const bool voters = options.agreement == Agreement::kAllVoters;
+    absl::StatusOr<Epoch> accepted =
+        !voted ? core_->Accept(mine.cell_, mine.size_, options.token, expected, limit, again)
+               : core_->Agree(mine.cell_, mine.size_, options.token, expected,
+                              {.deadline_ns = limit.deadline_ns,
+                               .voters = voters,
+                               .least_voters = voters ? options.min_voters : 0,
+                               .fence = options.fence,
+                               .expel = options.on_straggler == Straggler::kExpel},
+                              limit, again);
+    if (accepted.ok() || (voted && core_->draft_is_lost())) mine.core_ = nullptr;  // the region's
+    if (!accepted.ok()) {
+      const bool is_read = !again || core_->refusal() != detail::Refusal::kExpectedDiffers;
+      return is_read ? detail::Unchanged(accepted.status()) : accepted.status();
+    }
+    return Ticket{*accepted};
+  }
+
+  absl::StatusOr<Ticket> OfferUpdate(UpdateFunction fn, const CommitOptions& options,
+                                     detail::Limit& limit) {
+    for (;;) {
+      absl::StatusOr<Draft> next = DraftWithin(std::size_t{0}, limit);
+      if (!next.ok()) return next.status();
+      absl::StatusOr<detail::TailState> tail = core_->HoldTail(limit);
+      if (!tail.ok()) return detail::Unchanged(tail.status());
+      const TailHold hold{core_.get()};
+      if (options.expected.has_value() && *options.expected != tail->epoch) {
+        return core_->ExpectedDiffers(*options.expected, tail->epoch);
+      }
+      const Current current{tail->epoch, tail->token, {tail->bytes, tail->length}};
+      if (absl::Status s = fn(current, *next); !s.ok()) {
+        if (Details(s).cause == Cause::kNoChange) return Ticket{tail->epoch};
+        return s;
+      }
+      if (!next->touched_) {
+        return detail::Because(
+            Cause::kNotWritten,
+            absl::InvalidArgumentError(
+                "the function of an update returned OK and did not write its draft (Resize, "
+                "Assign, "
+                "bytes()): Resize(0) makes an empty state, NoChange() leaves it as it is; nothing "
+                "was changed"));
+      }
+      core_->ReleaseTail();  // `expected` goes on from here
+      absl::StatusOr<Ticket> ticket =
+          Offer(*std::move(next), options, tail->epoch, limit, /*again=*/true);
+      // Another was faster. What a voter refused, it would refuse again.
+      if (!absl::IsAborted(ticket.status()) ||
+          core_->refusal() != detail::Refusal::kExpectedDiffers) {
+        return ticket;
+      }
+      if (absl::Status s = core_->MayGoOn(limit); !s.ok()) return s;
+    }
+  }
+
+  // What Commit and Update wait for. Errors from here on are of something that is accepted. The
+  // time begins anew: a vote that took all of it, and was decided in time, still has to get to the
+  // disk.
+  absl::StatusOr<Epoch> Settled(const absl::StatusOr<Ticket>& ticket, absl::Duration timeout,
+                                detail::Limit& limit) {
+    if (!ticket.ok()) return ticket.status();
+    if (core_ == nullptr) return status();
+    if (core_->HeadEpoch() >= ticket->epoch) return ticket->epoch;
+    limit.deadline_ns = detail::DeadlineAfter(timeout);
+    if (absl::Status s = core_->AwaitAccepted(ticket->epoch, limit); !s.ok()) return s;
+    return ticket->epoch;
   }
 
   Validator validator_;  // for the next core, after a Rejoin

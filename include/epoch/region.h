@@ -37,6 +37,10 @@ struct Snapshot {
 
 class Region {
  public:
+  // Moving copies: a handle that was moved from is still one.
+  Region(const Region&) = default;
+  Region& operator=(const Region&) = default;
+
   // Creates a region; with `options.journal`, also the journal in that directory (which must hold
   // none yet). Errors: AlreadyExists, InvalidArgument (name, geometry), ResourceExhausted (space),
   // PermissionDenied, FailedPrecondition (filesystem; durable without the compiled journal).

@@ -44,13 +44,14 @@ concept Shareable =
 namespace detail {
 
 inline absl::Status NoValueYet(Epoch epoch) {
-  return absl::NotFoundError(
-      absl::StrCat("the state of epoch ", epoch, " is empty: no value has been committed yet"));
+  return Because(Cause::kOther,
+                 absl::NotFoundError(absl::StrCat("the state of epoch ", epoch,
+                                                  " is empty: no value has been committed yet")));
 }
 inline absl::Status OtherValueSize(Epoch epoch, std::size_t found, std::size_t wanted) {
-  return absl::FailedPreconditionError(absl::StrCat("the state of epoch ", epoch, " has ", found,
-                                                    " bytes, the type asked for has ", wanted,
-                                                    ": it was committed as something else"));
+  return Refuse(Cause::kOther, absl::StrCat("the state of epoch ", epoch, " has ", found,
+                                            " bytes, the type asked for has ", wanted,
+                                            ": it was committed as something else"));
 }
 
 }  // namespace detail
@@ -81,7 +82,7 @@ absl::StatusOr<Epoch> CommitValue(Participant& self, const T& value,
 // Read-modify-write: calls `fn(T&)` with a copy of the newest accepted value, in the draft of its
 // direct successor, and commits that. Called again whenever another transition came first, so `fn`
 // must depend on nothing but its argument. It returns nothing or an absl::Status; an error ends the
-// update with nothing changed.
+// update with nothing changed, and NoChange() with nothing to do (as Participant::Update).
 // An empty state counts as T{} (if T has a default constructor; NotFound otherwise).
 // Errors: as Participant::Update; FailedPrecondition (the state has another size than T).
 template <Shareable T, typename Fn>

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <optional>
+#include <utility>
 
 #include "checkpoint_test.h"
 #include "core/checkpoint/folder.h"
@@ -117,6 +118,46 @@ TEST_F(CheckpointCommit, WhoWaitsInVainCommitsNothingAndMayTryAgain) {
   ExpectLatest(10, 2);
   // Once more changes nothing.
   EXPECT_EQ(*steps[0].Commit(), LatestInfo().epoch);
+}
+
+TEST_F(CheckpointCommit, ARankThatWaitsForOthersCanBeInterrupted) {
+  std::vector<CheckpointRank> ranks = JoinAll(2);
+  int asked = 0;
+  const WaitOptions at_once{.interrupted = [&] {
+    ++asked;
+    return true;
+  }};
+  const auto expect_interrupted = [&](const absl::Status& status) {
+    EXPECT_FAILS(status, kCancelled, "interrupted");
+    EXPECT_EQ(Details(status).cause, Cause::kInterrupted);
+    EXPECT_EQ(Details(status).outcome, Outcome::kUnchanged);
+    EXPECT_EQ(std::exchange(asked, 0), 1);
+  };
+  expect_interrupted(ranks[0].Begin(10, at_once).status());
+  std::vector<CheckpointStep> steps = BeginAll(ranks, 10);
+  for (std::uint32_t rank : {0u, 1u}) ASSERT_NO_FATAL_FAILURE(MakeReady(steps[rank], rank));
+  expect_interrupted(steps[0].Commit(at_once).status());
+  EXPECT_FAILS(checkpoints().Latest(), kNotFound, "");
+  for (const auto& made : CommitAll(steps)) ASSERT_OK(made);
+  ExpectLatest(10, 2);
+}
+
+TEST_F(CheckpointCommit, AHandleThatWasMovedFromSaysSo) {
+  std::vector<CheckpointRank> ranks = JoinAll(1);
+  std::vector<CheckpointStep> steps = BeginAll(ranks, 10);
+  CheckpointStep step = std::move(steps[0]);
+  CheckpointStep& gone = steps[0];
+  EXPECT_EQ(gone.step(), 0u);
+  EXPECT_EQ(gone.directory(), "");
+  EXPECT_EQ(gone.PathOf("x"), "");
+  gone.SetMetadata("x");
+  EXPECT_FAILS(gone.Ready("x"), kFailedPrecondition, "moved from");
+  EXPECT_FAILS(gone.Commit(), kFailedPrecondition, "moved from");
+  CheckpointRank rank = std::move(ranks[0]);
+  EXPECT_FAILS(ranks[0].Begin(11), kFailedPrecondition, "moved from");
+  EXPECT_EQ(ranks[0].region_path(), "");
+  ASSERT_NO_FATAL_FAILURE(MakeReady(step, 0));
+  EXPECT_OK(step.Commit());
 }
 
 TEST_F(CheckpointCommit, AnAbandonedAttemptIsNeverTakenUpAgain) {

@@ -414,10 +414,10 @@ TEST_F(HostileTest, an_epoch_word_damaged_after_the_open_stops_the_pin_with_a_me
   const std::uint64_t head = control().head.Load();
   control().head.Store(detail::StateWord{detail::Phase::kOpen, 8000, 99}.Pack());
   EXPECT_FAILS(region().Read(), kDataLoss, "names version 8000");
+  EXPECT_FALSE(self.Pin().ok());
+  EXPECT_FAILS(self.TryPin(), kDataLoss, "the epoch word");
   control().head.Store(head);
-  Child prober("Prober", {path(), "use"});
-  EXPECT_EQ(prober.Hear(), "opened");
-  EXPECT_EQ(prober.Wait(), 0);
+  EXPECT_OK(self.TryPin());
 }
 
 TEST_F(HostileTest, random_damage_anywhere_ends_in_an_answer) {

@@ -1,17 +1,24 @@
 // A process is killed, or stopped and later resumed, at every labelled point of voting, fencing and
 // gathering. The others decide without it, head is never left closed, and nothing leaks.
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 
+#include <atomic>
+#include <functional>
 #include <memory>
 #include <ostream>
 #include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "epoch/epoch.h"
 #include "support/passages.h"
 #include "support/puppet.h"
 #include "support/region_test.h"
+#include "support/time_limits.h"
 #include "support/trap.h"
 
 namespace epoch::test {
@@ -146,6 +153,130 @@ std::string NameOfVotePassage(const testing::TestParamInfo<VotePassage>& suite) 
 INSTANTIATE_TEST_SUITE_P(At, KilledVotingTest, testing::ValuesIn(kVotePassages), NameOfVotePassage);
 INSTANTIATE_TEST_SUITE_P(At, StoppedVotingTest, testing::ValuesIn(kVotePassages),
                          NameOfVotePassage);
+
+// --- two threads of one participant, and those who come late
+// --------------------------------------
+
+// Calls `passed` at every labelled point, in whichever thread that is.
+class EachPoint {
+ public:
+  explicit EachPoint(std::function<void(std::string_view)> passed) {
+    passed_ = std::move(passed);
+    seam::point_hook.store([](const char* label) {
+      passed_(label);
+      return 0;
+    });
+  }
+  EachPoint(const EachPoint&) = delete;
+  EachPoint& operator=(const EachPoint&) = delete;
+  ~EachPoint() { seam::point_hook.store(nullptr); }
+
+ private:
+  static inline std::function<void(std::string_view)> passed_;
+};
+
+class LateVoteTest : public SmallRegionTest {
+ protected:
+  // A voter that puts off every proposal, until it is asked about one.
+  std::uint64_t PutOff(Participant& voter) {
+    std::uint64_t ballot = 0;
+    voter.SetValidator([&ballot](const Proposal& p) {
+      ballot = p.ballot;
+      return Answer::Later();
+    });
+    while (ballot == 0) EXPECT_OK(voter.Poll());
+    voter.SetValidator(nullptr);
+    return ballot;
+  }
+};
+
+// It joins when the votes have been counted, and its refusal is on its way when it is decided.
+TEST_F(LateVoteTest, a_refusal_that_comes_too_late_is_told_so) {
+  Participant self = Joined();
+  std::atomic<bool> counted{false}, casting{false}, decided{false};
+  const auto here = std::this_thread::get_id();
+  const EachPoint points([&](std::string_view label) {
+    if (std::this_thread::get_id() == here) {
+      if (label == "vote.before_commit" && !counted.exchange(true)) {
+        EXPECT_TRUE(Await([&] { return casting.load(); }));
+      }
+      if (label == "vote.decided") decided = true;
+    } else if (label == "vote.before_cast") {
+      casting = true;
+      EXPECT_TRUE(Await([&] { return decided.load(); }));
+    }
+  });
+  absl::Status told;
+  std::thread newcomer([&] {
+    EXPECT_TRUE(Await([&] { return counted.load(); }));
+    Participant late = *Participant::Join(region(), {.name = "late", .voter = true});
+    const std::uint64_t ballot = PutOff(late);
+    told = late.Vote(ballot, Answer::Reject("too late"));
+  });
+  EXPECT_OK(self.Commit("x", {.agreement = Agreement::kAllVoters, .min_voters = 0}));
+  newcomer.join();
+  EXPECT_FAILS(told, kAborted, "decided");
+  EXPECT_EQ(region().epoch(), 1u);
+  ExpectNothingLeaked(region(), 1);
+}
+
+// Otherwise it would clear the next owner's guard, and write its vote.
+TEST_F(LateVoteTest, a_participant_leaves_after_an_answer_that_another_thread_gives) {
+  Participant self = Joined();
+  Participant voter = *Participant::Join(region(), {.name = "voter", .voter = true});
+  std::thread proposer([&] {
+    EXPECT_FAILS(self.Commit("x", {.agreement = Agreement::kAllVoters}), kAborted, "second thread");
+  });
+  const std::uint64_t ballot = PutOff(voter);
+  std::atomic<bool> answering{false}, leaving{false}, left{false};
+  const auto here = std::this_thread::get_id();
+  const EachPoint points([&](std::string_view label) {
+    if (label == "vote.before_cast") {
+      answering = true;
+      // Time enough to leave, for whoever does not wait.
+      EXPECT_TRUE(Await([&] { return leaving.load(); }));
+      for (int i = 0; i < 1000; ++i) sched_yield();
+      EXPECT_FALSE(left);
+    } else if (label == "leave.before_dismantle" && std::this_thread::get_id() == here) {
+      left = true;
+    }
+  });
+  std::thread second([&] { EXPECT_OK(voter.Vote(ballot, Answer::Reject("second thread"))); });
+  ASSERT_TRUE(Await([&] { return answering.load(); }));
+  leaving = true;
+  EXPECT_OK(voter.Leave());
+  EXPECT_TRUE(left);
+  second.join();
+  proposer.join();
+  EXPECT_FAILS(voter.Vote(ballot, Answer::Accept()), kFailedPrecondition, "left");
+}
+
+// Tail is written over while a fence keeps proposals undecided: those who wait for them are told.
+TEST_F(LateVoteTest, whoever_waits_for_a_proposal_that_tail_does_not_name_any_more_is_told) {
+  Participant reader = Joined("reader");
+  Participant first = *Participant::Join(region(), {.name = "first", .voter = true});
+  Participant second = *Participant::Join(region(), {.name = "second", .voter = true});
+  auto& control = *region().mapping()->view().control;
+  const std::uint64_t tail = control.tail.Load(), head = control.head.Load();
+  Pin pin = reader.Pin();
+  const auto contribute = [](Participant& self) {
+    const auto made = self.CommitCollective(1, "part", {.fence = true});
+    EXPECT_FAILS(made, kDataLoss, "");
+    EXPECT_EQ(Details(made).cause, Cause::kDamaged);
+    EXPECT_EQ(Details(made).outcome, Outcome::kUnknown);
+  };
+  std::thread one([&] { contribute(first); }), two([&] { contribute(second); });
+  // Both have accepted: the fence is all that is missing.
+  ASSERT_TRUE(Await([&] {
+    return detail::StateWord::Unpack(control.head.Load()).phase == detail::Phase::kClosed;
+  }));
+  control.head.Store(head);
+  control.tail.Store(tail);
+  // (Whoever looked at tail before may close head once more.)
+  ASSERT_TRUE(Await([&] { return control.tail.Load() == tail; }));
+  one.join();
+  two.join();
+}
 
 }  // namespace
 }  // namespace epoch::test

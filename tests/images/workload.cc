@@ -205,6 +205,7 @@ class Workload {
       }
       case 1:
         options.agreement = Agreement::kAllVoters;
+        options.min_voters = 0;
         options.on_straggler = random.OneIn(4) ? Straggler::kAbort : Straggler::kExpel;
         options.timeout = absl::Microseconds(20 + random.Below(3000));
         status = self.Update(update, options).status();

@@ -173,11 +173,13 @@ TEST_F(IdentityTest, AJournalThatWasMovedHoldsCommitsUpUntilItIsBack) {
     fs::rename(directory(), away);
     // Another journal in its place is not it, either.
     if (round == 1) fs::copy(away, directory());
-    EXPECT_FAILS(Advance(self()), kFailedPrecondition, "is not where it was");
+    EXPECT_FAILS(Advance(self()), kUnavailable, "is not where it was");
     EXPECT_EQ(region().epoch(), before);
     EXPECT_NE(HeadPhase(), detail::Phase::kPoisoned);
-    EXPECT_FAILS(self().Await(before + 1, Stage::kCommitted, absl::ZeroDuration()),
-                 kFailedPrecondition, "is not where it was");
+    const auto awaited = self().Await(before + 1, Stage::kCommitted, absl::ZeroDuration());
+    EXPECT_FAILS(awaited, kUnavailable, "is not where it was");
+    EXPECT_EQ(Details(awaited).cause, Cause::kJournalAway);
+    EXPECT_EQ(Details(awaited).outcome, Outcome::kPending);
     fs::remove_all(directory());
     fs::rename(away, directory());
     ASSERT_OK(self().Await(before + 1, Stage::kCommitted, kLong));
@@ -199,7 +201,7 @@ TEST_F(IdentityTest, AtARollAJournalThatIsGoneIsNoticedToo) {
   self_.emplace(*std::move(self));
   for (int i = 0; i < 8; ++i) {
     const absl::Status advanced = Advance(this->self(), kBigStateBytes).status();
-    EXPECT_EQ(advanced.code(), absl::StatusCode::kFailedPrecondition) << advanced;
+    EXPECT_EQ(advanced.code(), absl::StatusCode::kUnavailable) << advanced;
     fs::rename(away, directory());
     EXPECT_OK(this->self().Await(this->region().epoch() + 1, Stage::kCommitted, kLong));
     fs::rename(directory(), away);

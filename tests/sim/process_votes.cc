@@ -25,6 +25,7 @@ bool ChangedNothing(const absl::Status& status) {
 CommitOptions Process::AgreementOf(OpKind kind, Random& random) {
   CommitOptions options;
   if (kind != OpKind::kFenced) options.agreement = Agreement::kAllVoters;
+  options.min_voters = 0;  // also when nobody else is in
   options.fence = kind != OpKind::kVoted && (kind != OpKind::kVotedUpdate || random.OneIn(4));
   options.on_straggler = random.OneIn(3) ? Straggler::kExpel : Straggler::kAbort;
   options.timeout = SomeDeadline(random);

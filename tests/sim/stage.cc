@@ -90,8 +90,11 @@ void Stage::Fail(const absl::Status& status, const char* what) {
 }
 
 void Stage::Tolerate(const absl::Status& status, const char* what, bool& reopen) {
-  if (status.ok() || absl::IsFailedPrecondition(status) || absl::IsResourceExhausted(status)) {
-    reopen = reopen || absl::StrContains(status.message(), "superseded");
+  // Behind an acceptance: Unavailable, its outcome unknown.
+  const bool superseded = absl::StrContains(status.message(), "superseded");
+  if (status.ok() || absl::IsFailedPrecondition(status) || absl::IsResourceExhausted(status) ||
+      (absl::IsUnavailable(status) && superseded)) {
+    reopen = reopen || superseded;
     return;
   }
   if (plan.durable && (absl::IsUnavailable(status) || absl::IsDataLoss(status) ||

@@ -20,9 +20,11 @@ CommitOptions Agent::ChooseHow() {
   CommitOptions how;
   if (random_.Below(100) >= spec_.asked_percent) return how;
   how.fence = random_.OneIn(spec_.crowded ? 8 : 3);
+  how.min_voters = 0;  // also when all voters are dead
   if (!how.fence || random_.Below(5) < 3) how.agreement = Agreement::kAllVoters;
   // Whoever holds a pin is refused: that is tried, but not all the time.
-  if (pinned_ && how.fence && !random_.OneIn(8)) how = {.agreement = Agreement::kAllVoters};
+  if (pinned_ && how.fence && !random_.OneIn(8))
+    how = {.agreement = Agreement::kAllVoters, .min_voters = 0};
   how.on_straggler = random_.OneIn(3) ? Straggler::kExpel : Straggler::kAbort;
   how.timeout = absl::Microseconds(random_.OneIn(8) ? random_.Between(100, 2000)
                                                     : random_.Between(5000, 30'000));

@@ -25,7 +25,7 @@ std::string Answer(const absl::StatusOr<Epoch>& epoch) {
   return epoch.ok() ? absl::StrCat("ok ", *epoch) : epoch.status().ToString();
 }
 
-const CommitOptions kVoted{.agreement = Agreement::kAllVoters};
+const CommitOptions kVoted{.agreement = Agreement::kAllVoters, .min_voters = 0};
 
 class Puppeteer {
  public:
@@ -156,6 +156,7 @@ class Puppeteer {
     for (std::uint64_t round = 0; round < rounds; ++round) {
       const CommitOptions options{
           .agreement = round % 5 == 4 ? Agreement::kNone : Agreement::kAllVoters,
+          .min_voters = 0,
           .fence = round % 2 == 1,
           .on_straggler = round % 4 < 2 ? Straggler::kExpel : Straggler::kAbort,
           .timeout = absl::Milliseconds(100)};

@@ -81,7 +81,7 @@ TEST_F(CommitTest, token_belongs_to_its_version) {
   std::uint64_t seen = 0;
   ASSERT_OK(self.Update([&](const Current& current, Draft&) {
     seen = current.token;
-    return absl::OkStatus();
+    return NoChange();
   }));
   EXPECT_EQ(seen, ~std::uint64_t{0});
 }
@@ -157,9 +157,9 @@ TEST_F(CommitTest, update_that_fails_changes_nothing) {
 TEST_F(CommitTest, update_with_an_expected_epoch_that_differs_never_calls_the_function) {
   Participant self = Joined();
   bool called = false;
-  const auto touch = [&](const Current&, Draft&) {
+  const auto touch = [&](const Current&, Draft& next) {
     called = true;
-    return absl::OkStatus();
+    return next.Assign("x");
   };
   EXPECT_FAILS(self.Update(touch, {.expected = 7}), kAborted, "expected epoch 7");
   EXPECT_FALSE(called);

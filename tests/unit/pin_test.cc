@@ -2,10 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "epoch/epoch.h"
 #include "support/region_test.h"
+#include "support/time_limits.h"
 
 namespace epoch::test {
 namespace {
@@ -80,17 +82,20 @@ TEST_F(PinTest, try_pin_gives_the_same_as_pin) {
 }
 
 TEST_F(PinTest, while_a_fence_drains_try_pin_is_unavailable_and_holds_nothing) {
-  Participant self = Joined();
+  Participant self = Joined(), reader = Joined("reader"), proposer = Joined("proposer");
   ASSERT_OK(self.Commit("x"));
   auto& control = *region().mapping()->view().control;
-  const auto head = detail::StateWord::Unpack(control.head.Load());
-  control.head.Store(
-      detail::StateWord{detail::Phase::kClosed, (head.version + 1) % kVersions, head.epoch}.Pack());
+  Pin pin = reader.Pin();
+  std::thread fence([&] { EXPECT_OK(proposer.Commit("y", {.fence = true})); });
+  EXPECT_TRUE(Await([&] {
+    return detail::StateWord::Unpack(control.head.Load()).phase == detail::Phase::kClosed;
+  }));
   EXPECT_FAILS(self.TryPin(), kUnavailable, "fence");
   const auto& slot = region().mapping()->view().slots[self.slot()];
   EXPECT_EQ(slot.pin.Load(), detail::NoneOf(self.generation())) << "the fence waits for this";
-  control.head.Store(head.Pack());
-  EXPECT_EQ((*self.TryPin()).text(), "x");
+  pin.Release();
+  fence.join();
+  EXPECT_EQ((*self.TryPin()).text(), "y");
 }
 
 TEST_F(PinTest, poisoned_head_stays_readable) {

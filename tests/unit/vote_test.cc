@@ -51,7 +51,7 @@ class VoteTest : public SmallRegionTest {
     return *Participant::Join(region(), {.name = name, .voter = true});
   }
   static CommitOptions Voted(absl::Duration timeout = kLong) {
-    return {.agreement = Agreement::kAllVoters, .timeout = timeout};
+    return {.agreement = Agreement::kAllVoters, .min_voters = 0, .timeout = timeout};
   }
   static CommitOptions Fenced(absl::Duration timeout = kLong) {
     return {.fence = true, .timeout = timeout};

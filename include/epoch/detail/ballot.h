@@ -3,7 +3,8 @@
 // header.
 //
 //   1. tail (Voting, p, e+1)         ends what could be accepted behind e (transition.h)
-//   2. every voter has accepted      any reject, or the deadline: Undecided -> Aborted
+//   2. every voter has accepted      any reject, too few voters, or the deadline: Undecided ->
+//                                    Aborted
 //   3. head has reached e            earlier transitions may be on their way to disk
 //   4. fenced: head -> (Closed, p, e), then nobody pins any more
 //   5. outcome: Undecided -> Committed     the decision: from here on it can not be taken back
@@ -263,11 +264,15 @@ class Driver {
       return missing;
     }
     if (VotersOf(shape)) {
-      const std::uint32_t limit = view_.SlotLimit();
+      const std::uint32_t least = LeastVotersOf(shape), limit = view_.SlotLimit();
+      std::uint32_t accepted = 0;
       for (std::uint32_t i = 0; i < limit; ++i) {
-        const Obstacle vote = MissingVote(i, cell, ballot);
+        const Obstacle vote = MissingVote(i, cell, ballot, least != 0 ? &accepted : nullptr);
         if (vote.kind != Kind::kNothing) return vote;
       }
+      // In the same look at the slots that says that nobody is missing: whoever left in between is
+      // not counted, and whoever leaves from here on had accepted.
+      if (accepted < least) return Abort(AbortCause::kNobody, accepted);
     }
     if (head.epoch + 1 != tail.epoch) return {Kind::kDisk, AbortCause::kNobody, kNoSlot, 0};
     if (!FenceOf(shape)) return {};
@@ -285,8 +290,9 @@ class Driver {
     return {};
   }
 
-  Obstacle MissingVote(std::uint32_t index, const VersionCell& cell,
-                       std::uint64_t ballot) noexcept {
+  // `accepted`: counts those that have; null if nobody asks.
+  Obstacle MissingVote(std::uint32_t index, const VersionCell& cell, std::uint64_t ballot,
+                       std::uint32_t* accepted) noexcept {
     Slot& slot = view_.slots[index];
     for (;;) {
       const std::uint64_t state_word = slot.state.Load();  // J
@@ -301,12 +307,20 @@ class Driver {
       if (state.state != SlotState::kActive) return {};
       const bool counts =
           answered && vote.generation == static_cast<std::uint16_t>(state.generation);
-      if (!IsVoter(slot) || Proposed(cell, index, state.generation)) return {};
+      if (!IsVoter(slot)) return {};
+      if (Proposed(cell, index, state.generation)) {
+        if (accepted == nullptr) return {};
+        if (slot.state.Load() != state_word) continue;  // the flags may be of another owner
+        ++*accepted;
+        return {};
+      }
       if (counts && vote.verdict == Verdict::kAccept) {
         const std::uint64_t digest = slot.vote_digest.Load(std::memory_order_relaxed);
-        return digest == cell.digest.Load(std::memory_order_relaxed)
-                   ? Obstacle{}
-                   : Abort(AbortCause::kDigestDiffers, index);
+        if (digest != cell.digest.Load(std::memory_order_relaxed)) {
+          return Abort(AbortCause::kDigestDiffers, index);
+        }
+        if (accepted != nullptr) ++*accepted;
+        return {};
       }
       if (slot.state.Load() != state_word) continue;  // what was read may be of several owners
       if (OwnerAlive(mapping_.probe_fd(), index)) {

@@ -13,7 +13,9 @@
 #ifndef EPOCH_DETAIL_BELL_H_
 #define EPOCH_DETAIL_BELL_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <utility>
 
 #include "absl/time/time.h"
@@ -82,6 +84,41 @@ inline std::int64_t DeadlineAfter(absl::Duration timeout) {
   if (nanos <= 0) return now;  // minus infinity would overflow whoever computes what is left
   return nanos > INT64_MAX - now ? INT64_MAX : now + nanos;
 }
+
+// How long a call may wait, and who may end that sooner: one for the whole call, however many waits
+// it is made of.
+struct Limit {
+  explicit Limit(std::int64_t deadline = INT64_MAX,
+                 const std::function<bool()>* may_interrupt = nullptr)
+      : deadline_ns(deadline),
+        interrupted(may_interrupt != nullptr && *may_interrupt ? may_interrupt : nullptr) {}
+  // Of options with a timeout and somebody who may interrupt.
+  template <typename Options>
+  static Limit Of(const Options& options) {
+    return Limit(DeadlineAfter(options.timeout), &options.interrupted);
+  }
+
+  // Whether the caller has had enough; asked when that is due. Lowers `nanos`, how long somebody is
+  // about to sleep, to when it is due again. A yes holds for the rest of the call.
+  bool Interrupted(std::int64_t& nanos) {
+    if (interrupted == nullptr) [[likely]]
+      return false;
+    constexpr std::int64_t kEvery_ns = 100'000'000;
+    const std::int64_t now_ns = seam::MonotonicNanos();
+    if (due_ns == 0) due_ns = now_ns + kEvery_ns;
+    if (!yes && now_ns >= due_ns) {
+      yes = (*interrupted)();
+      due_ns = now_ns + kEvery_ns;
+    }
+    nanos = std::min(nanos, due_ns - now_ns);
+    return yes;
+  }
+
+  std::int64_t deadline_ns;
+  const std::function<bool()>* interrupted;  // null: nobody
+  std::int64_t due_ns = 0;                   // 0: it has not waited yet
+  bool yes = false;
+};
 
 // How long to sleep between looks at things that nobody rings for (a death, a missed help).
 class Slices {

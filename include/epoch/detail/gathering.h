@@ -52,13 +52,12 @@ class Gathering {
 
   absl::StatusOr<Epoch> Commit() {
     if (absl::Status s = Refusal(); !s.ok()) return s;
-    deadline_ns_ = DeadlineAfter(options_.timeout);
+    limit_ = Limit::Of(options_);
     if (absl::Status s = NotYetCommitted(); !s.ok()) return s;
     Offer();
     if (round_ == 0 || round_ == kNone) {
       slot_.offer.Exchange(NoneOf(claim_.generation));
-      return absl::DataLossError(
-          absl::StrCat(core_.mapping().path(), ": the collective round is damaged"));
+      return Damaged(core_.mapping(), "the collective round is damaged");
     }
     absl::StatusOr<Epoch> committed = Gather();
     // A validator's child: guard, offer and round are the parent's.
@@ -71,8 +70,9 @@ class Gathering {
     }
     slot_.offer.Exchange(NoneOf(claim_.generation));
     if (!committed.ok() || !view_.durable) return committed;
-    absl::Status s = core_.AwaitCommitted(*committed, absl::InfiniteDuration(), /*accepted=*/true);
-    if (!s.ok()) return s;
+    // However long it takes: all contributors end alike.
+    limit_.deadline_ns = INT64_MAX;
+    if (absl::Status s = core_.AwaitAccepted(*committed, limit_); !s.ok()) return s;
     return committed;
   }
 
@@ -87,33 +87,36 @@ class Gathering {
   absl::Status Refusal() {
     if (absl::Status s = core_.Ready(); !s.ok()) return s;
     if ((slot_.flags.Load() & kSlotVoter) == 0) {
-      return absl::FailedPreconditionError(
-          "only voters contribute to a collective commit: join with voter = true");
+      return Refuse(Cause::kInvalid,
+                    "only voters contribute to a collective commit: join with voter = true");
     }
     if (options_.fence && core_.pinned()) {
-      return absl::FailedPreconditionError(
-          "a fenced transition would wait for the pin that this participant holds: release it "
-          "first");
+      return Refuse(
+          Cause::kPinHeld,
+          "a fenced transition would wait for the pin that this participant holds: release "
+          "it first");
     }
     const std::uint64_t least = sizeof(GatheredHeader) + GatheredBytes(contribution_.size());
     if (contribution_.size() > kContributionBytes) {
-      return absl::OutOfRangeError(absl::StrCat("a contribution of ", contribution_.size(),
-                                                " bytes: at most ", kContributionBytes));
+      return Because(Cause::kTooLarge,
+                     absl::OutOfRangeError(absl::StrCat("a contribution of ", contribution_.size(),
+                                                        " bytes: at most ", kContributionBytes)));
     }
     return least > view_.geometry.state_bytes ? core_.TooLarge(least) : absl::OkStatus();
   }
 
   // A repeated, or a late, contribution to what is committed already.
   absl::Status NotYetCommitted() {
-    absl::StatusOr<TailState> newest = core_.HoldTail(deadline_ns_);
+    absl::StatusOr<TailState> newest = core_.HoldTail(limit_);
     if (!newest.ok()) return newest.status();
     GatheredHeader header{};
     if (newest->length >= sizeof header) std::memcpy(&header, newest->bytes, sizeof header);
     const Epoch epoch = newest->epoch;
     core_.ReleaseTail();
     if (header.magic != kGatheredMagic || header.tag != tag_) return absl::OkStatus();
-    return absl::AlreadyExistsError(
-        absl::StrCat("tag ", tag_, " was committed already, as epoch ", epoch));
+    return With(absl::AlreadyExistsError(
+                    absl::StrCat("tag ", tag_, " was committed already, as epoch ", epoch)),
+                {.cause = Cause::kRepeated, .outcome = Outcome::kUnchanged, .actual = epoch});
   }
 
   // If the round ends meanwhile, Gather finds that, and says why: this offer may have been seen.
@@ -137,29 +140,35 @@ class Gathering {
   }
 
   absl::StatusOr<Epoch> Gather() {
-    Slices slices(deadline_ns_, 1'000'000, 1'000'000);
+    Slices slices(limit_.deadline_ns, 1'000'000, 1'000'000);
     for (int waits = 0;; ++waits) {
       const std::uint32_t armed = Arm(*view_.control);
       standing_ = core_.Step();
+      if (core_.forked()) return core_.Status();  // a validator forked, and this is the child
       AnswerOwn();
       if (held_.has_value()) {
         standing_ = core_.Step();
         const OutcomeWord outcome = OutcomeWord::Unpack(view_.cells[held_->cell].outcome.Load());
         if (outcome.ballot != (held_->ballot & kBallotMask)) {
-          return absl::DataLossError(absl::StrCat(core_.mapping().path(),
-                                                  ": the outcome of ballot ", held_->ballot,
-                                                  " was overwritten"));
+          return Overwritten();
         }
         if (outcome.decision == Decision::kCommitted) {
           core_.Step();  // the one who decided may be dead
           if (held_->accepted) return held_->epoch;
           if (absl::Status s = core_.Ready(); !s.ok()) return s;
-          return absl::AbortedError(absl::StrCat("the collective commit of tag ", tag_,
-                                                 " was made without this participant"));
+          return Because(Cause::kGaveUp,
+                         absl::AbortedError(absl::StrCat("the collective commit of tag ", tag_,
+                                                         " was made without this participant")));
         }
         if (outcome.decision == Decision::kAborted) {
           core_.Step();
           return Explained(outcome.cause, outcome.culprit, core_.WhyAborted(outcome, held_->epoch));
+        }
+        // Until it is decided tail names it, and there is somebody to wait for. (The outcome was
+        // loaded after that look: it was undecided all the while.)
+        if (standing_.found == Standing::Found::kDamaged ||
+            standing_.found == Standing::Found::kNothing) {
+          return Overwritten();
         }
       } else {
         if (absl::Status s = core_.Ready(); !s.ok()) return s;
@@ -169,12 +178,13 @@ class Gathering {
         if (complete_) {
           const bool first = in_.front().slot == claim_.slot;
           if (first || waits >= kPatience) {
-            absl::StatusOr<Epoch> proposed = Propose();
-            if (proposed.ok() || !absl::IsCancelled(proposed.status())) return proposed;
+            std::optional<absl::StatusOr<Epoch>> proposed = Propose();
+            if (proposed.has_value()) return *std::move(proposed);
           }
         }
       }
-      const std::int64_t nanos = slices.Next();
+      std::int64_t nanos = slices.Next();
+      if (limit_.Interrupted(nanos)) Withdraw();
       if (nanos <= 0) TimeOut(slices);
       seam::FutexWait(&view_.control->bell, armed, std::max<std::int64_t>(nanos, 50'000));
     }
@@ -245,28 +255,30 @@ class Gathering {
     return slot.offer.Load() == OfferWord(part.generation);  // L
   }
 
-  // Cancelled: look again.
-  absl::StatusOr<Epoch> Propose() {
+  // Nothing: look again.
+  std::optional<absl::StatusOr<Epoch>> Propose() {
     const GatheredHeader header{kGatheredMagic, tag_, in_.size()};
     std::vector<std::byte> state(sizeof header);
     std::memcpy(state.data(), &header, sizeof header);
     for (GatheredPart& part : in_) {
-      if (!Copy(part, state)) return absl::CancelledError();
+      if (!Copy(part, state)) return std::nullopt;
     }
     if (state.size() > view_.geometry.state_bytes) return core_.TooLarge(state.size());
     // Those who were waited for to the last moment still have to answer.
-    const std::int64_t deadline_ns = std::max(deadline_ns_, DeadlineAfter(kGrace));
-    absl::StatusOr<DraftedCell> draft = core_.NewDraft(state.size(), deadline_ns);
+    limit_.deadline_ns = std::max(limit_.deadline_ns, DeadlineAfter(kGrace));
+    absl::StatusOr<DraftedCell> draft = core_.NewDraft(state.size(), limit_);
     if (!draft.ok()) return draft.status();
     std::memcpy(core_.PayloadOf(*draft), state.data(), state.size());
     absl::StatusOr<Epoch> agreed = core_.Agree(*draft, state.size(), tag_, std::nullopt,
-                                               {.deadline_ns = deadline_ns,
+                                               {.deadline_ns = limit_.deadline_ns,
                                                 .voters = true,
                                                 .fence = options_.fence,
                                                 .forced = forced_,
-                                                .round = round_});
+                                                .round = round_},
+                                               limit_);
     if (agreed.ok() || core_.draft_is_lost()) return agreed;
     core_.Drop(*draft);
+    if (core_.refusal() == Refusal::kVoting) return std::nullopt;  // another vote comes first
     if (absl::IsCancelled(agreed.status())) return agreed;
     // Another's proposal for this round may have been decided while this one waited for its turn.
     const GatherWord gather = GatherWord::Unpack(view_.control->gather.Load());
@@ -380,15 +392,37 @@ class Gathering {
     EndRound(view_, round_, AbortCause::kDeadline, missing_.value_or(kNoSlot));
   }
 
+  // Interrupted. Ends the round, or the proposal that this one has accepted, unless that is
+  // decided: then the next look says so. Again and again until it is over: each try is one CAS at
+  // most.
+  void Withdraw() noexcept {
+    if (held_.has_value()) {
+      DecideAborted(view_.cells[held_->cell], held_->ballot, AbortCause::kWithdrawn, claim_.slot);
+    } else {
+      EndRound(view_, round_, AbortCause::kWithdrawn, claim_.slot);
+    }
+  }
+
+  absl::Status Overwritten() const {
+    return With(absl::DataLossError(
+                    absl::StrCat(core_.mapping().path(), ": the outcome of ballot ", held_->ballot,
+                                 ", or the word that names it, was overwritten: whether epoch ",
+                                 held_->epoch, " was committed is unknown")),
+                {.cause = Cause::kDamaged, .outcome = Outcome::kUnknown, .accepted = held_->epoch});
+  }
+
   absl::Status Ended(const GatherWord& gather) const {
     if (gather.round != round_ + 1) {
-      return absl::AbortedError(absl::StrCat("the collective commit of tag ", tag_,
-                                             " was given up while this participant stood still; "
-                                             "nothing was changed"));
+      return Because(Cause::kGaveUp,
+                     absl::AbortedError(absl::StrCat(
+                         "the collective commit of tag ", tag_,
+                         " was given up while this participant stood still; nothing was changed")));
     }
     if (gather.cause == AbortCause::kNobody) {
-      return absl::AlreadyExistsError(
-          "the collective round was committed without this participant: it came too late");
+      return Because(
+          Cause::kRepeated,
+          absl::AlreadyExistsError(
+              "the collective round was committed without this participant: it came too late"));
     }
     return Explained(gather.cause, gather.culprit,
                      core_.WhyAborted({.decision = Decision::kAborted,
@@ -405,22 +439,32 @@ class Gathering {
     const std::string who = known ? DescribeSlot(view_, culprit) : "somebody";
     switch (cause) {
       case AbortCause::kDeadline: {
-        return absl::DeadlineExceededError(
-            absl::StrCat(what,
-                         !known && options_.contributions != 0
-                             ? absl::StrCat("only ", in_.size(), " of ", options_.contributions,
-                                            " contributions came")
-                             : absl::StrCat(who, " did not contribute"),
-                         " in time; nothing was changed"));
+        return Because(Cause::kTimedOut,
+                       absl::DeadlineExceededError(absl::StrCat(
+                           what,
+                           !known && options_.contributions != 0
+                               ? absl::StrCat("only ", in_.size(), " of ", options_.contributions,
+                                              " contributions came")
+                               : absl::StrCat(who, " did not contribute"),
+                           " in time; nothing was changed")),
+                       CulpritsAt(view_, culprit));
       }
       case AbortCause::kTag: {
         const std::uint64_t other = known ? view_.slots[culprit].tag.Load() : 0;
-        return absl::AbortedError(absl::StrCat(
-            what, who, " brought ", other != tag_ ? absl::StrCat("tag ", other) : "this tag",
-            other != tag_ ? "" : " while others brought another", "; nothing was changed"));
+        return Because(
+            Cause::kOtherTag,
+            absl::AbortedError(absl::StrCat(
+                what, who, " brought ", other != tag_ ? absl::StrCat("tag ", other) : "this tag",
+                other != tag_ ? "" : " while others brought another", "; nothing was changed")),
+            CulpritsAt(view_, culprit));
       }
       default:
-        return absl::Status(why.code(), absl::StrCat(what, std::string(why.message())));
+        if (cause == AbortCause::kWithdrawn && culprit == claim_.slot && limit_.yes) {
+          return WasInterrupted(
+              absl::StrCat("the collective commit of tag ", tag_,
+                           " was given up for all contributors; nothing was changed"));
+        }
+        return Reworded(why, absl::StrCat(what, std::string(why.message())));
     }
   }
 
@@ -437,7 +481,7 @@ class Gathering {
   const std::span<const std::byte> contribution_;
   const CollectiveOptions options_;
   Driver driver_;
-  std::int64_t deadline_ns_ = 0;
+  Limit limit_;
   std::uint64_t round_ = 0;
   std::map<std::uint32_t, std::uint64_t> seen_;  // slot, generation: who was in meanwhile
   std::vector<GatheredPart> in_;                 // those with an offer

@@ -35,6 +35,12 @@ class Helping : public Member {
   seam::Atomic<std::uint64_t>& help_guard() noexcept { return view_.slots[claim_.slot].help; }
   seam::Atomic<std::uint64_t>& listen_guard() noexcept { return view_.slots[claim_.slot].listen; }
 
+  // Its voter first: another thread may be about to answer by Participant::Vote.
+  void Leave() noexcept {
+    if (!forked_ && !left_) voter_.Leave();
+    Member::Leave();
+  }
+
   bool listening() const noexcept { return listening_.load(std::memory_order_relaxed); }
   void set_listening(bool listening) noexcept {
     listening_.store(listening, std::memory_order_relaxed);
@@ -124,7 +130,8 @@ class Helping : public Member {
     JournalPort* port = mapping_->port();
     if (port == nullptr) {
       if (!SomebodyFlushes(*mapping_)) {
-        flushing.status = absl::UnavailableError("nobody writes the journal now");
+        flushing.status =
+            Because(Cause::kNoWriter, absl::UnavailableError("nobody writes the journal now"));
       }
       return flushing;
     }
@@ -136,7 +143,7 @@ class Helping : public Member {
           absl::StrCat("this process can not write the journal (",
                        std::string(flushed.status().message()), "), and others may"));
     } else if (!flushed.ok()) {
-      flushing.status = flushed.status();
+      flushing.status = WhyNotFlushed(flushed.status());
     } else if (flushed->progress == JournalPort::Progress::kMoved) {
       flushing.moved = true;
     } else if (flushed->progress == JournalPort::Progress::kBusy) {
@@ -166,35 +173,53 @@ class Helping : public Member {
     port->Start(claim_.slot);
   }
 
+  // What a port's error means for this participant. Unavailable is kept for: nobody writes.
+  absl::Status WhyNotFlushed(const absl::Status& status) const {
+    const bool poisoned = StateWord::Unpack(view_.control->head.Load()).phase == Phase::kPoisoned;
+    if (Details(status).cause != Cause::kNone) return status;
+    const Cause cause = absl::IsFailedPrecondition(status) ? Cause::kJournalAway
+                        : !absl::IsDataLoss(status)        ? Cause::kOther
+                        : poisoned                         ? Cause::kPoisoned
+                                                           : Cause::kDamaged;
+    return Because(cause, status);
+  }
+
+  absl::Status JournalFailed() const {
+    return Because(Cause::kPoisoned,
+                   absl::UnavailableError(absl::StrCat(
+                       "the journal failed a write: ", mapping_->path(),
+                       " is read-only until it is recovered (epochctl recover); nothing was "
+                       "changed")));
+  }
+
   absl::Status JournalReady() {
     if (StateWord::Unpack(view_.control->head.Load()).phase == Phase::kPoisoned) {
-      return absl::UnavailableError(
-          absl::StrCat("the journal failed a write: ", mapping_->path(),
-                       " is read-only until it is recovered (epochctl recover); nothing was "
-                       "changed"));
+      return JournalFailed();
     }
     JournalPort* port = mapping_->port();
     if (port == nullptr) {
       if (SomebodyFlushes(*mapping_)) return absl::OkStatus();
-      return absl::UnavailableError(
-          "nobody writes the journal: link epoch::journal, or run a process that serves it; "
-          "nothing was changed");
+      return Because(Cause::kNoWriter, absl::UnavailableError(
+                                           "nobody writes the journal: link epoch::journal, or run "
+                                           "a process that serves it; nothing was changed"));
     }
     if (view_.control->journal_stall_errno.Load(std::memory_order_relaxed) != 0) {
       // The disk was full. Try again; while it still is, take on nothing new.
       absl::StatusOr<JournalPort::Outcome> flushed = port->Flush(claim_.slot, kMaxEpoch);
       if (!flushed.ok()) {
-        return absl::Status(
-            flushed.status().code(),
-            absl::StrCat(std::string(flushed.status().message()), "; nothing was changed"));
+        absl::Status why = absl::IsResourceExhausted(flushed.status())
+                               ? Because(Cause::kNoSpace, flushed.status())
+                               : WhyNotFlushed(flushed.status());
+        return Reworded(why, absl::StrCat(std::string(why.message()), "; nothing was changed"));
       }
       if (flushed->progress == JournalPort::Progress::kIdle) {
         view_.control->journal_stall_errno.Store(0, std::memory_order_relaxed);  // a late report
       } else if (flushed->progress == JournalPort::Progress::kBusy &&
                  view_.control->journal_stall_errno.Load(std::memory_order_relaxed) != 0) {
-        return absl::ResourceExhaustedError(
-            "the disk is full: accepted transitions wait for room for the next journal segment; "
-            "nothing was changed");
+        return Because(Cause::kNoSpace,
+                       absl::ResourceExhaustedError(
+                           "the disk is full: accepted transitions wait for room for the next "
+                           "journal segment; nothing was changed"));
       }
     }
     return absl::OkStatus();

@@ -198,7 +198,8 @@ struct alignas(256) VersionCell {
   seam::Atomic<std::uint64_t> chain;
   seam::Atomic<std::uint64_t> token;
   seam::Atomic<std::uint64_t> proposer;  // slot:16 | generation:48
-  seam::Atomic<std::uint64_t> shape;  // kind:8 | fence:1 | 0:5 | voters:1 | expel:1 | previous:48
+  // kind:8 | fence:1 | 0:5 | voters:1 | expel:1 | 0:3 | least voters:13 | previous:32
+  seam::Atomic<std::uint64_t> shape;
   seam::Atomic<std::int64_t> deadline_ns;  // of the vote, CLOCK_MONOTONIC
   seam::Atomic<std::uint64_t> round;       // of a collective proposal; 0: it is none
 };
@@ -209,10 +210,16 @@ static_assert(offsetof(VersionCell, epoch) == 128);
 enum class VersionKind : std::uint8_t { kFullState = 1, kDelta = 2 };
 
 constexpr std::uint64_t PackShape(VersionKind kind, std::uint64_t previous_cell, bool fence = false,
-                                  bool expel = false, bool voters = false) {
+                                  bool expel = false, bool voters = false,
+                                  std::uint32_t least_voters = 0) {
+  // More than there can be is asked for in vain, whatever the number.
+  const std::uint64_t least = least_voters < kIndexMask ? least_voters : kIndexMask;
   return (std::uint64_t{static_cast<std::uint8_t>(kind)} << 56) |
          (std::uint64_t{fence ? 1u : 0u} << 55) | (std::uint64_t{voters ? 1u : 0u} << 49) |
-         (std::uint64_t{expel ? 1u : 0u} << 48) | previous_cell;
+         (std::uint64_t{expel ? 1u : 0u} << 48) | (least << 32) | previous_cell;
+}
+constexpr std::uint32_t LeastVotersOf(std::uint64_t shape) {
+  return static_cast<std::uint32_t>((shape >> 32) & kIndexMask);
 }
 constexpr bool FenceOf(std::uint64_t shape) { return ((shape >> 55) & 1) != 0; }
 constexpr bool ExpelOf(std::uint64_t shape) { return ((shape >> 48) & 1) != 0; }

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/bell.h"
+#include "epoch/detail/explain.h"
 #include "epoch/detail/fork.h"
 #include "epoch/detail/mapping.h"
 #include "epoch/detail/slots.h"
@@ -32,14 +33,14 @@ class Member : public ForkAware {
  public:
   absl::Status Status() const {
     if (forked_) {
-      return absl::FailedPreconditionError(
-          "this participant belongs to the parent process: join anew after fork()");
+      return Refuse(Cause::kForked,
+                    "this participant belongs to the parent process: join anew after fork()");
     }
-    if (left_) return absl::FailedPreconditionError("this participant has left the region");
+    if (left_) return Refuse(Cause::kLeft, "this participant has left the region");
     if (slot_->state.Load() != active_) {
-      return absl::FailedPreconditionError(absl::StrCat("expelled: slot ", claim_.slot,
-                                                        " was taken from \"", options_.name,
-                                                        "\"; rejoin to go on"));
+      return Refuse(Cause::kExpelled,
+                    absl::StrCat("expelled: slot ", claim_.slot, " was taken from \"",
+                                 options_.name, "\"; rejoin to go on"));
     }
     return absl::OkStatus();
   }
@@ -63,8 +64,9 @@ class Member : public ForkAware {
   absl::Status AcknowledgeByHand(Epoch epoch) {
     if (absl::Status s = Ready(); !s.ok()) return s;
     if (const Epoch head = HeadEpoch(); epoch > head) {
-      return absl::OutOfRangeError(
-          absl::StrCat("epoch ", epoch, " is not committed: the region is at ", head));
+      return With(absl::OutOfRangeError(
+                      absl::StrCat("epoch ", epoch, " is not committed: the region is at ", head)),
+                  {.cause = Cause::kInvalid, .outcome = Outcome::kUnchanged, .actual = head});
     }
     if (acknowledged_ == kNone || acknowledged_ < epoch) acknowledged_ = epoch;
     AcknowledgeIn(slot_->ack, epoch);
@@ -74,7 +76,7 @@ class Member : public ForkAware {
   absl::Status Park() {
     if (absl::Status s = Status(); !s.ok()) return s;
     if (pinned()) {
-      return absl::FailedPreconditionError("a participant that holds a pin can not park");
+      return Refuse(Cause::kPinHeld, "a participant that holds a pin cannot park");
     }
     parked_ = true;
     pinned_word_ = 0;

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -28,16 +29,21 @@ class ParticipantCore final : public Pinning {
   static absl::StatusOr<std::unique_ptr<ParticipantCore>> Join(std::shared_ptr<Mapping> mapping,
                                                                const JoinOptions& options) {
     if (mapping->read_only()) {
-      return absl::PermissionDeniedError(
-          absl::StrCat(mapping->path(), " is mapped read-only: open it for writing to join"));
+      return Because(Cause::kReadOnly,
+                     absl::PermissionDeniedError(absl::StrCat(
+                         mapping->path(), " is mapped read-only: open it for writing to join")));
     }
     if (options.name.size() >= kNameBytes) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("participant name is longer than ", kNameBytes - 1, " bytes"));
+      return Because(Cause::kInvalid,
+                     absl::InvalidArgumentError(absl::StrCat("participant name is longer than ",
+                                                             kNameBytes - 1, " bytes")));
     }
     absl::StatusOr<SlotClaim> claim =
         TakeSlot(*mapping, options.name, options.voter ? std::uint32_t{kSlotVoter} : 0u);
-    if (!claim.ok()) return claim.status();
+    if (absl::IsResourceExhausted(claim.status())) {
+      return Because(Cause::kNoSlot, claim.status(), HoldersOf(mapping->view()));
+    }
+    if (!claim.ok()) return Unchanged(claim.status());
     auto core = std::make_unique<ParticipantCore>(Badge{}, std::move(mapping), options, *claim);
     // Only now that the slot is Active are tail and head read: a scan of the slots that missed
     // this one was over before, so what it decided is already visible here.
@@ -87,7 +93,7 @@ class ParticipantCore final : public Pinning {
 
   // In a durable region waits for a cell until the deadline, and at most as long as a healthy
   // journal would ever take.
-  absl::StatusOr<DraftedCell> NewDraft(std::size_t size, std::int64_t deadline_ns = INT64_MAX) {
+  absl::StatusOr<DraftedCell> NewDraft(std::size_t size, Limit& limit) {
     if (size > view_.geometry.state_bytes) return TooLarge(size);
     for (bool reaped = false;;) {
       if (absl::Status s = Ready(); !s.ok()) return s;
@@ -100,15 +106,14 @@ class ParticipantCore final : public Pinning {
       // What is undecided may never become visible: nothing to wait for.
       if (view_.durable && tail.epoch - (tail.phase == Phase::kVoting ? 1 : 0) > head) {
         // Accepted versions wait for the disk: back-pressure, not exhaustion.
-        const std::int64_t left_ns = deadline_ns - seam::MonotonicNanos();
-        absl::Status s = AwaitCommitted(
-            head + 1,
-            std::min(kJournalPatience, absl::Nanoseconds(std::max<std::int64_t>(left_ns, 0))));
+        const std::int64_t whole_ns = limit.deadline_ns;
+        limit.deadline_ns = std::min(whole_ns, DeadlineAfter(kJournalPatience));
+        absl::Status s = AwaitCommitted(head + 1, limit);
+        limit.deadline_ns = whole_ns;
         if (s.ok()) continue;
-        return absl::Status(s.code(),
-                            absl::StrCat("no free version, and the journal does not "
-                                         "move on: ",
-                                         std::string(s.message()), "; nothing was changed"));
+        if (Details(s).cause == Cause::kPoisoned) return JournalFailed();
+        return Reworded(s, absl::StrCat("no free version, and the journal does not move on: ",
+                                        std::string(s.message()), "; nothing was changed"));
       }
       if (reaped) return NoVersions();
       ReapAll(*mapping_);
@@ -127,22 +132,22 @@ class ParticipantCore final : public Pinning {
   }
   std::uint64_t state_bytes() const noexcept { return view_.geometry.state_bytes; }
 
+  // `again`: if the region is not at `expected` the caller tries again, and reads no error.
   absl::StatusOr<Epoch> Accept(const DraftedCell& cell, std::size_t size, std::uint64_t token,
-                               std::optional<Epoch> expected, absl::Duration timeout) {
+                               std::optional<Epoch> expected, Limit& limit, bool again) {
     if (absl::Status s = Ready(); !s.ok()) return s;
     if (view_.durable) {
       // Before the tail CAS: after it, "accepted, outcome pending" is the only honest answer.
       if (absl::Status s = JournalReady(); !s.ok()) return s;
       if (options_.window != 0) {
-        if (absl::Status s = AwaitWindow(timeout); !s.ok()) return s;
+        if (absl::Status s = AwaitWindow(limit); !s.ok()) return s;
       }
     }
     const std::uint64_t digest = Xxh64::Of(PayloadOf(cell), size);
     Acceptance accepted = detail::Accept(view_, claim_, cell, size, digest, token, expected);
     if (accepted.refusal == Refusal::kVoting) [[unlikely]] {
-      const std::int64_t deadline_ns = DeadlineAfter(timeout);
       do {
-        if (absl::Status s = AwaitDecision(deadline_ns); !s.ok()) return s;
+        if (absl::Status s = AwaitDecision(limit); !s.ok()) return s;
         accepted = detail::Accept(view_, claim_, cell, size, digest, token, expected);
       } while (accepted.refusal == Refusal::kVoting);
     }
@@ -153,40 +158,52 @@ class ParticipantCore final : public Pinning {
       return accepted.at;
     }
     if (accepted.refusal == Refusal::kExpectedDiffers) {
-      return ExpectedDiffers(*expected, accepted.at);
+      return again ? absl::AbortedError("") : ExpectedDiffers(*expected, accepted.at);
     }
     return Refused(accepted.refusal, accepted.at);
   }
 
+  // Whether whoever has lost a race may try again.
+  absl::Status MayGoOn(Limit& limit) {
+    constexpr const char* kOthersFirst = "others were faster each time; nothing was changed";
+    std::int64_t due_ns = INT64_MAX;
+    if (limit.Interrupted(due_ns)) return WasInterrupted(kOthersFirst);
+    if (limit.deadline_ns != INT64_MAX && limit.deadline_ns <= seam::MonotonicNanos()) {
+      return Because(Cause::kTimedOut, absl::DeadlineExceededError(kOthersFirst));
+    }
+    return absl::OkStatus();
+  }
+
   // Until fewer than `window` epochs are accepted and not durable yet.
-  absl::Status AwaitWindow(absl::Duration timeout) {
+  absl::Status AwaitWindow(Limit& limit) {
     const Epoch tail = StateWord::Unpack(view_.control->tail.Load()).epoch;
     if (tail < HeadEpoch() + options_.window) return absl::OkStatus();
-    absl::Status s = AwaitCommitted(tail - options_.window + 1, timeout);
-    if (!absl::IsDeadlineExceeded(s)) return s;
-    return absl::DeadlineExceededError(
-        absl::StrCat(options_.window,
-                     " transitions are under way, the window of this participant; nothing was "
-                     "changed"));
+    absl::Status s = AwaitCommitted(tail - options_.window + 1, limit);
+    if (s.ok()) return s;
+    if (Details(s).cause == Cause::kPoisoned) return JournalFailed();
+    const std::string why =
+        absl::IsDeadlineExceeded(s) ? "" : absl::StrCat(": ", std::string(s.message()));
+    return Reworded(s, absl::StrCat(options_.window,
+                                    " transitions are under way, the window of this participant",
+                                    why, "; nothing was changed"));
   }
 
   // As Accept, but the others decide. Blocks until they have; on success the transition is accepted
   // and, in a volatile region, visible. `ballot` says what is asked of them; its number is given
   // here.
   absl::StatusOr<Epoch> Agree(const DraftedCell& draft, std::size_t size, std::uint64_t token,
-                              std::optional<Epoch> expected, Ballot ballot) {
+                              std::optional<Epoch> expected, Ballot ballot, Limit& limit,
+                              bool again = false) {
     draft_is_lost_ = false;
     refusal_ = Refusal::kAccepted;
     if (absl::Status s = Ready(); !s.ok()) return s;
     if (ballot.fence && pinned()) {
-      return absl::FailedPreconditionError(
-          "a fenced transition would wait for the pin that its proposer holds: release it first; "
-          "nothing was changed");
+      return Refuse(
+          Cause::kPinHeld,
+          "a fenced transition would wait for the pin that its proposer holds: release it "
+          "first; nothing was changed");
     }
-    if (holds_tail_) {
-      return absl::FailedPreconditionError(
-          "a voted transition inside of an update: propose it afterwards");
-    }
+    if (holds_tail_) return InUpdate();
     if (view_.durable) {
       if (absl::Status s = JournalReady(); !s.ok()) return s;
     }
@@ -205,42 +222,56 @@ class ParticipantCore final : public Pinning {
     for (;;) {
       if (ballot.round != 0 &&
           GatherWord::Unpack(view_.control->gather.Load()).round != ballot.round) {
-        return unguarded(absl::AbortedError("the collective round is over"));
+        return unguarded(
+            Because(Cause::kGaveUp, absl::AbortedError("the collective round is over")));
       }
       accepted = detail::Accept(view_, claim_, draft, size, digest, token, expected, ballot);
       refusal_ = accepted.refusal;
       if (accepted.refusal == Refusal::kAccepted) break;
       if (accepted.refusal == Refusal::kExpectedDiffers) {
-        return unguarded(ExpectedDiffers(*expected, accepted.at));
+        return unguarded(again ? absl::AbortedError("") : ExpectedDiffers(*expected, accepted.at));
       }
       if (accepted.refusal != Refusal::kVoting) {
         return unguarded(Refused(accepted.refusal, accepted.at));
       }
-      // What is up for decision may wait for this contributor, who answers it by itself.
-      if (ballot.round != 0) return unguarded(absl::CancelledError("another vote is undecided"));
-      if (absl::Status s = AwaitDecision(ballot.deadline_ns); !s.ok()) return unguarded(s);
+      // What is up for decision may wait for this contributor, who answers it by itself: refusal()
+      // says so.
+      if (ballot.round != 0) {
+        return unguarded(
+            Because(Cause::kBusy, absl::UnavailableError("another vote is undecided")));
+      }
+      if (absl::Status s = AwaitDecision(limit); !s.ok()) return unguarded(s);
     }
     VersionCell& cell = view_.cells[draft.index];
     const std::uint64_t voting = StateWord{Phase::kVoting, draft.index, accepted.at}.Pack();
     // To look meanwhile would only take away the lines that the voters need.
     if (ballot.voters && AnotherVotes()) SpinWhileTailIs(voting);
-    // Its own deadline ends it, so there is no other; and this can not fail.
-    DriveUntil(INT64_MAX, &cell, [&] {
+    // Its own deadline ends it, so there is no other; and this cannot fail.
+    DriveUntil(limit, &cell, [&] {
       return OutcomeWord::Unpack(cell.outcome.Load()).decision != Decision::kUndecided &&
              view_.control->tail.Load() != voting;
     }).IgnoreError();
+    if (forked_) return Status();  // guard and proposal are the parent's
     const OutcomeWord outcome = OutcomeWord::Unpack(cell.outcome.Load());
     if (outcome.decision < Decision::kCommitted || outcome.ballot != ballot.number) {
       // Tail may still name the cell: it must not be dropped, nor used again by this process.
       --drafts_;
       draft_is_lost_ = true;
-      return absl::DataLossError(absl::StrCat(mapping_->path(), ": what epoch ", accepted.at,
-                                              " was to become was overwritten while it was up for "
-                                              "decision; its outcome is unknown"));
+      return With(
+          absl::DataLossError(absl::StrCat(
+              mapping_->path(), ": what epoch ", accepted.at,
+              " was to become was overwritten while it was up for decision; its outcome is "
+              "unknown")),
+          {.cause = Cause::kDamaged, .outcome = Outcome::kUnknown, .accepted = accepted.at});
     }
     // Marked Retired by now: to drop the draft changes nothing.
     if (outcome.decision != Decision::kCommitted) {
-      return unguarded(WhyAborted(outcome, accepted.at));
+      const bool taken_back =
+          outcome.cause == AbortCause::kWithdrawn && limit.yes && outcome.culprit == claim_.slot;
+      return unguarded(taken_back ? WasInterrupted(absl::StrCat("epoch ", accepted.at,
+                                                                " was taken back before it was "
+                                                                "agreed on; nothing was changed"))
+                                  : WhyAborted(outcome, accepted.at, ballot.least_voters));
     }
     --drafts_;
     slot_->own.Store(unpinned_, std::memory_order_release);
@@ -253,11 +284,25 @@ class ParticipantCore final : public Pinning {
   Refusal refusal() const noexcept { return refusal_; }
 
   // The words for an abort; names the culprit, and what it said.
-  absl::Status WhyAborted(const OutcomeWord& outcome, Epoch epoch) const {
-    const bool known = outcome.culprit < view_.geometry.participants;
+  absl::Status WhyAborted(const OutcomeWord& outcome, Epoch epoch,
+                          std::uint32_t least_voters = 0) const {
+    const bool known =
+        outcome.cause != AbortCause::kNobody && outcome.culprit < view_.geometry.participants;
     const std::string who = known ? DescribeSlot(view_, outcome.culprit) : "somebody";
+    const auto blame = [&](Cause cause, absl::Status status, std::string reason = {}) {
+      return Because(cause, std::move(status),
+                     CulpritsAt(view_, known ? outcome.culprit : kNoSlot, std::move(reason)));
+    };
     constexpr const char* kUnchanged = "; nothing was changed";
     switch (outcome.cause) {
+      case AbortCause::kNobody:
+        return blame(Cause::kTooFewVoters,
+                     absl::FailedPreconditionError(absl::StrCat(
+                         "epoch ", epoch, " needs the agreement of at least ", least_voters,
+                         least_voters == 1 ? " voter" : " voters", " (min_voters), and ",
+                         outcome.culprit == 0 ? std::string("none is in")
+                                              : absl::StrCat("only ", outcome.culprit, " accepted"),
+                         kUnchanged)));
       case AbortCause::kRejected: {
         std::string reason;
         if (known) {
@@ -268,39 +313,53 @@ class ParticipantCore final : public Pinning {
             reason = ReadReason(slot, word);
           }
         }
-        return absl::AbortedError(absl::StrCat("epoch ", epoch, " was rejected by ", who,
-                                               reason.empty() ? "" : ": ", reason, kUnchanged));
+        absl::Status rejected =
+            absl::AbortedError(absl::StrCat("epoch ", epoch, " was rejected by ", who,
+                                            reason.empty() ? "" : ": ", reason, kUnchanged));
+        return blame(Cause::kRejected, std::move(rejected), std::move(reason));
       }
       case AbortCause::kDigestDiffers:
-        return absl::AbortedError(absl::StrCat("epoch ", epoch, ": ", who,
-                                               " found other bytes than were drafted", kUnchanged));
+        return blame(Cause::kOtherBytes, absl::AbortedError(absl::StrCat(
+                                             "epoch ", epoch, ": ", who,
+                                             " found other bytes than were drafted", kUnchanged)));
       case AbortCause::kDeadline:
-        return absl::DeadlineExceededError(
-            absl::StrCat("epoch ", epoch, " was not agreed on in time: ",
+        return blame(Cause::kTimedOut,
+                     absl::DeadlineExceededError(absl::StrCat(
+                         "epoch ", epoch, " was not agreed on in time: ",
                          known ? absl::StrCat(who, " did not answer, or did not let go of its pin")
                                : "earlier epochs were not on disk yet",
-                         kUnchanged));
+                         kUnchanged)));
       case AbortCause::kPoisoned:
-        return absl::UnavailableError(absl::StrCat(
-            "epoch ", epoch, ": the journal has failed, or nobody writes it", kUnchanged));
+        // Nobody is to blame for it, whatever slot the word names.
+        return Because(
+            Cause::kPoisoned,
+            absl::UnavailableError(absl::StrCat(
+                "epoch ", epoch, ": the journal has failed, or nobody writes it", kUnchanged)));
       case AbortCause::kDied:
-        return absl::AbortedError(
-            absl::StrCat(who, " died, left or was expelled meanwhile", kUnchanged));
+        return blame(Cause::kGone, absl::AbortedError(absl::StrCat(
+                                       who, " died, left or was expelled meanwhile", kUnchanged)));
       case AbortCause::kTag:
-        return absl::AbortedError(absl::StrCat(who, " brought another tag", kUnchanged));
+        return blame(Cause::kOtherTag,
+                     absl::AbortedError(absl::StrCat(who, " brought another tag", kUnchanged)));
       default:
-        return absl::AbortedError(absl::StrCat(who, " gave up", kUnchanged));
+        return blame(Cause::kGaveUp, absl::AbortedError(absl::StrCat(who, " gave up", kUnchanged)));
     }
   }
 
   absl::Status TooLarge(std::size_t size) const {
-    return absl::OutOfRangeError(absl::StrCat("a state of ", size,
-                                              " bytes does not fit: ", mapping_->path(),
-                                              " was created for ", view_.geometry.state_bytes));
+    return Because(Cause::kTooLarge,
+                   absl::OutOfRangeError(
+                       absl::StrCat("a state of ", size, " bytes does not fit: ", mapping_->path(),
+                                    " was created for ", view_.geometry.state_bytes)));
   }
   absl::Status ExpectedDiffers(Epoch expected, Epoch found) const {
-    return absl::AbortedError(absl::StrCat("expected epoch ", expected, ", but the region is at ",
-                                           found, "; nothing was changed"));
+    return With(
+        absl::AbortedError(absl::StrCat("expected epoch ", expected, ", but the region is at ",
+                                        found, "; nothing was changed")),
+        {.cause = Cause::kExpectedDiffers,
+         .outcome = Outcome::kUnchanged,
+         .expected = expected,
+         .actual = found});
   }
 
  private:
@@ -319,11 +378,13 @@ class ParticipantCore final : public Pinning {
 
   absl::Status NoVersions() const {
     std::string holders;
+    std::vector<Culprit> culprits;
     std::size_t count = 0;
     const auto add = [&](const std::string& holder) {
       if (++count <= 5) absl::StrAppend(&holders, holders.empty() ? "" : ", ", holder);
     };
     for (std::uint32_t i = 0; i < view_.SlotLimit(); ++i) {
+      const std::size_t before = count;
       const PinReading pin = PinReading::Of(view_.slots[i].pin.Load());
       std::uint32_t drafted = 0;
       for (std::uint32_t cell = 0; cell < view_.geometry.versions; ++cell) {
@@ -341,10 +402,15 @@ class ParticipantCore final : public Pinning {
         break;
       }
       if (drafted != 0) add(absl::StrCat(who, " drafts ", drafted));
+      if (count > before && culprits.size() < kMostCulprits) {
+        culprits.push_back(CulpritAt(view_, i));
+      }
     }
-    return absl::ResourceExhaustedError(
-        absl::StrCat("no free version among ", view_.geometry.versions, " in ", mapping_->path(),
-                     ": ", holders.empty() ? "nobody holds them any more, try again" : holders));
+    return Because(Cause::kNoVersion,
+                   absl::ResourceExhaustedError(absl::StrCat(
+                       "no free version among ", view_.geometry.versions, " in ", mapping_->path(),
+                       ": ", holders.empty() ? "nobody holds them any more, try again" : holders)),
+                   std::move(culprits));
   }
 
   std::uint32_t cursor_;

@@ -35,7 +35,10 @@ class Pinning : public Waiting {
   //
   // The fast path stores nothing but the slot's own word: that word is also the only record of
   // whether a pin is held, since every further store would have to drain before the next CAS.
-  [[gnu::always_inline]] bool Pin(bool may_wait = true) noexcept {
+  //
+  // `limit`: of a pin that may not wait as long as it takes; null: it may. One that has passed: not
+  // at all.
+  [[gnu::always_inline]] bool Pin(Limit* limit = nullptr) noexcept {
     Slot* const slot = slot_;  // loaded once: the compiler may not do so across the CAS
     // Any epoch that head has had will do for the announcement: an older one protects more.
     std::uint64_t found = unpinned_;
@@ -43,9 +46,9 @@ class Pinning : public Waiting {
     if (__builtin_expect(!mine, 0)) return PinAgain(found);
     EPOCH_POINT("pin.announced");
     const std::uint64_t word = view_.control->head.Load();  // A
-    if (__builtin_expect(word != pinned_word_, 0)) return PinSlowly(word, may_wait);
+    if (__builtin_expect(word != pinned_word_, 0)) return PinSlowly(word, limit);
     // After the announcement: either the expeller sees the pin, or this sees the expulsion.
-    if (__builtin_expect(slot->state.Load() != active_, 0)) return PinSlowly(word, may_wait);
+    if (__builtin_expect(slot->state.Load() != active_, 0)) return PinSlowly(word, limit);
     return true;
   }
 
@@ -56,38 +59,46 @@ class Pinning : public Waiting {
     slot_->pin.Store(word, std::memory_order_release);
   }
 
-  // Why Pin() returned false although it might wait.
+  // Why the last Pin() returned false. As it was found then: the words may have changed since.
   absl::Status WhyUnpinned() const {
     if (absl::Status s = Status(); !s.ok()) return s;
-    const StateWord head = StateWord::Unpack(view_.control->head.Load());
-    if (head.phase == Phase::kClosed && view_.ValidCell(head.version)) {
-      return absl::UnavailableError(
-          "a fenced transition is on its way to a journal that can not be written");
+    switch (unpinned_because_) {
+      case Unpinned::kDrains:
+        return Because(Cause::kDraining, absl::UnavailableError("a fence drains: try again"));
+      case Unpinned::kTimedOut:
+        return Because(Cause::kTimedOut,
+                       absl::DeadlineExceededError("a fence drains, and took longer than this"));
+      case Unpinned::kInterrupted:
+        return WasInterrupted("a fence drains");
+      case Unpinned::kJournal:
+        return Because(
+            Cause::kOther,
+            absl::UnavailableError(absl::StrCat(
+                "a fenced transition is on its way to a journal that this process cannot "
+                "write: ",
+                std::string(unpinned_status_.message()))));
+      case Unpinned::kHead:
+        return Damaged(*mapping_,
+                       "the epoch word, the version that it names, or what it is closed "
+                       "for, is damaged: remove the region (epochctl rm)");
+      case Unpinned::kPinWord:
+        break;
     }
-    if (!view_.ValidCell(head.version) ||
-        view_.cells[head.version].length_bytes.Load() > view_.geometry.state_bytes) {
-      return absl::DataLossError(absl::StrCat(mapping_->path(),
-                                              ": the epoch word or the version it "
-                                              "names (",
-                                              head.version, ") is damaged"));
-    }
-    return absl::DataLossError(absl::StrCat(mapping_->path(), ": the pin word of slot ",
-                                            claim_.slot, " was overwritten by somebody else"));
+    return Damaged(*mapping_, absl::StrCat("the pin word of slot ", claim_.slot,
+                                           " was overwritten by somebody else"));
   }
 
   // The newest accepted state, protected by a guard until ReleaseTail. Lock-free: tail moves on
   // under it only when another's transition was accepted. While a vote is undecided: blocking.
-  absl::StatusOr<TailState> HoldTail(std::int64_t deadline_ns) {
-    if (holds_tail_) {
-      return absl::FailedPreconditionError("an update inside of an update: propose it afterwards");
-    }
+  absl::StatusOr<TailState> HoldTail(Limit& limit) {
+    if (holds_tail_) return InUpdate();
     std::uint64_t word = view_.control->tail.Load();
     StateWord tail{};
     for (;;) {
       tail = StateWord::Unpack(word);
       if (tail.phase == Phase::kVoting) {
         ReleaseTail();
-        if (absl::Status s = AwaitDecision(deadline_ns); !s.ok()) return s;
+        if (absl::Status s = AwaitDecision(limit); !s.ok()) return s;
         word = view_.control->tail.Load();
         continue;
       }
@@ -129,11 +140,18 @@ class Pinning : public Waiting {
       case Refusal::kExpelled:
         return Status();
       case Refusal::kFull:
-        return absl::OutOfRangeError("epoch numbers are used up");
+        return Because(Cause::kOther, absl::OutOfRangeError("epoch numbers are used up"));
       default:
-        return absl::DataLossError(
-            absl::StrCat(mapping_->path(), ": the tail word is damaged at epoch ", at));
+        return Damaged(*mapping_, absl::StrCat("the tail word is damaged at epoch ", at));
     }
+  }
+
+  static absl::Status InUpdate() {
+    return Refuse(
+        Cause::kBusy,
+        "this participant is in an update already. Its function may pin, but not propose; "
+        "and a participant belongs to one thread at a time: each thread joins on its own; "
+        "nothing was changed");
   }
 
   bool holds_tail_ = false;
@@ -153,7 +171,7 @@ class Pinning : public Waiting {
 
   // The pin word was not "none": a pin is held already, or the slot is not this participant's.
   [[gnu::noinline]] bool PinAgain(std::uint64_t found) noexcept {
-    if (forked_ || found != announced_) return false;
+    if (forked_ || found != announced_) return NotPinned(Unpinned::kPinWord);
     ++nested_;
     release_word_ = 0;
     return true;
@@ -163,7 +181,7 @@ class Pinning : public Waiting {
   }
 
   // Announced already; something is not as the fast path wants it.
-  [[gnu::noinline]] bool PinSlowly(std::uint64_t word, bool may_wait) noexcept {
+  [[gnu::noinline]] bool PinSlowly(std::uint64_t word, Limit* limit) noexcept {
     if (parked_) {
       // Before head is read: a scan that still met the flag, and so did not wait for this one, came
       // after its epoch was committed, and then that epoch is found here.
@@ -179,32 +197,46 @@ class Pinning : public Waiting {
 #else
     constexpr int kExactAttempts = 64;
 #endif
+    constexpr int kMostTurns = 1'000'000;
+    int turns = 0;
     for (int attempt = 0;; ++attempt) {
       if (StateWord::Unpack(word).phase == Phase::kClosed) {
         slot_->pin.Store(unpinned_);  // withdraw: the fence waits for exactly this
         Ring(*view_.control);
-        if (slot_->state.Load() != active_) return false;
+        if (slot_->state.Load() != active_) return false;  // and Status() says why
         // Whoever finds head closed drives: who closed it may be dead.
         HelpAccepted(view_);
         const Standing standing = DriveOnce();
-        if (standing.found == Standing::Found::kDamaged) return false;
-        if (!may_wait) {
-          word = view_.control->head.Load();
-          if (StateWord::Unpack(word).phase == Phase::kClosed) return false;
-          attempt = -1;
-          continue;
-        }
+        if (standing.found == Standing::Found::kDamaged) return NotPinned(Unpinned::kHead);
         std::int64_t nanos = 1'000'000;
+        if (limit != nullptr) {
+          const bool at_once = limit->deadline_ns == INT64_MIN;
+          const bool over = at_once || limit->deadline_ns <= seam::MonotonicNanos();
+          if (over || limit->Interrupted(nanos)) {
+            word = view_.control->head.Load();
+            if (StateWord::Unpack(word).phase == Phase::kClosed) {
+              return NotPinned(at_once ? Unpinned::kDrains
+                               : over  ? Unpinned::kTimedOut
+                                       : Unpinned::kInterrupted);
+            }
+            attempt = -1;
+            continue;
+          }
+        }
         if (standing.found == Standing::Found::kDisk && view_.durable) {
           // Unavailable: nobody writes the journal now; at the proposal's deadline that is final.
           const Flushing flushing = FlushOnce(nanos);
           if (!flushing.status.ok() && !absl::IsUnavailable(flushing.status) &&
               !absl::IsDataLoss(flushing.status)) {
-            return false;
+            unpinned_status_ = flushing.status;
+            return NotPinned(Unpinned::kJournal);
           }
         }
         if (standing.waits()) {
+          turns = 0;
           SleepUnless(*view_.control, nanos, [&] { return view_.control->head.Load() != word; });
+        } else if (++turns > kMostTurns) {
+          return NotPinned(Unpinned::kHead);  // it never settles
         }
         word = view_.control->head.Load();
         attempt = -1;
@@ -232,11 +264,27 @@ class Pinning : public Waiting {
     }
     if (!Fill(word)) {
       slot_->pin.Store(unpinned_);
-      return false;
+      return NotPinned(Unpinned::kHead);
     }
     Acknowledge(StateWord::Unpack(word).epoch);
     return true;
   }
+
+  enum class Unpinned : std::uint8_t {
+    kDrains,  // a fence, and it might not wait
+    kTimedOut,
+    kInterrupted,
+    kJournal,  // what the fence waits for this process cannot write
+    kHead,
+    kPinWord,
+  };
+  bool NotPinned(Unpinned because) noexcept {
+    unpinned_because_ = because;
+    return false;
+  }
+
+  Unpinned unpinned_because_ = Unpinned::kPinWord;
+  absl::Status unpinned_status_;
 };
 
 }  // namespace epoch::detail

@@ -72,8 +72,9 @@ enum class Refusal : std::uint8_t {
 struct Ballot {
   std::uint64_t number = 0;
   std::int64_t deadline_ns = 0;
-  bool voters = false;  // all voters must accept
-  bool fence = false;   // all readers must let go
+  bool voters = false;             // all voters must accept
+  std::uint32_t least_voters = 0;  // so many at least
+  bool fence = false;              // all readers must let go
   bool expel = false;   // whoever does not in time is expelled, rather than the proposal aborted
   bool forced = false;  // somebody was expelled for it already
   std::uint64_t round = 0;  // of a collective commit
@@ -130,9 +131,9 @@ inline Acceptance Accept(const RegionView& view, const SlotClaim& claim, const D
                          .kind = static_cast<std::uint64_t>(VersionKind::kFullState)};
     cell.epoch.Store(tail.epoch + 1, kRelaxed);
     cell.chain.Store(ChainDigest(link), kRelaxed);
-    cell.shape.Store(
-        PackShape(VersionKind::kFullState, tail.version, ballot.fence, ballot.expel, ballot.voters),
-        kRelaxed);
+    cell.shape.Store(PackShape(VersionKind::kFullState, tail.version, ballot.fence, ballot.expel,
+                               ballot.voters, ballot.least_voters),
+                     kRelaxed);
     // After tail was loaded: once another epoch is committed after an expulsion, this CAS fails;
     // and if the expulsion is already visible, it is not even tried.
     if (view.slots[claim.slot].state.Load() != active) return {Refusal::kExpelled, tail.epoch};

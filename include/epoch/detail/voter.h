@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/ballot.h"
+#include "epoch/details.h"
 #include "epoch/vote.h"
 
 namespace epoch::detail {
@@ -53,13 +54,20 @@ class Voter {
   // This is a fork child: another thread's lock is never released here, and the slot is the
   // parent's.
   void AfterForkInChild() noexcept {
-    dead_ = true;
+    dead_.store(true, std::memory_order_relaxed);
     std::construct_at(&mutex_);
+  }
+
+  // The slot is about to go. Waits for another thread's answer: its guard and its vote would be the
+  // next owner's.
+  void Leave() noexcept {
+    const std::lock_guard lock(mutex_);
+    dead_.store(true, std::memory_order_relaxed);
   }
 
   // Whether tail has something up for decision that was not answered yet. Two loads.
   bool Asked() const noexcept {
-    if (dead_) return false;
+    if (dead()) return false;
     const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
     if (tail.phase != Phase::kVoting || !view_.ValidCell(tail.version)) return false;
     // All lines of a proposal at once, not one after the other; the first one to be written, too.
@@ -78,31 +86,43 @@ class Voter {
     if (!Asked()) return false;
     // Not waiting: the other thread is answering already.
     const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock.owns_lock() || busy_ || dead_) return false;
+    if (!lock.owns_lock() || busy_ || dead()) return false;
     Driver driver(mapping_, claim_, guard);
     std::uint64_t word = 0;
     if (!driver.Hold(view_.control->tail, Phase::kVoting, word)) return false;
     quiet_ = true;
     const bool cast = AnswerHeld(StateWord::Unpack(word));
     quiet_ = false;
-    if (dead_) return false;  // the validator forked, and this is the child: the parent's guard
+    if (dead()) return false;  // the validator forked, and this is the child: the parent's guard
     driver.Release();
     return cast;
   }
 
   // The answer to a proposal for which the validator said Later.
   absl::Status AnswerLater(std::uint64_t ballot, const epoch::Answer& answer) {
-    if (dead_) {
-      return absl::FailedPreconditionError("this participant belongs to the parent process");
-    }
     if (!answer.accepts() && !answer.rejects()) {
-      return absl::InvalidArgumentError("a vote is Accept or Reject");
+      return Because(Cause::kInvalid, absl::InvalidArgumentError("a vote is Accept or Reject"));
     }
     const std::lock_guard lock(mutex_);
-    if (busy_) return absl::FailedPreconditionError("a vote inside of a validator: return it");
+    // Only under the mutex: a participant that leaves waits for it.
+    if (dead()) {
+      return Because(Cause::kLeft,
+                     absl::FailedPreconditionError("this participant has left the region, or "
+                                                   "belongs to the parent process"));
+    }
+    if (!Active()) {
+      return Because(Cause::kExpelled,
+                     absl::FailedPreconditionError(absl::StrCat(
+                         "expelled: slot ", claim_.slot, " was taken away; rejoin to go on")));
+    }
+    if (busy_) {
+      return Because(Cause::kBusy,
+                     absl::FailedPreconditionError("a vote inside of a validator: return it"));
+    }
     if (ballot != later_) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("ballot ", ballot, " was not put off by this participant's validator"));
+      return Because(Cause::kOther,
+                     absl::FailedPreconditionError(absl::StrCat(
+                         "ballot ", ballot, " was not put off by this participant's validator")));
     }
     later_ = 0;
     // `look` is used under this mutex only.
@@ -117,10 +137,11 @@ class Voter {
                                       later_digest_, answer.reason());
     if (held) driver.Release();
     if (cast) return absl::OkStatus();
-    return absl::AbortedError(
-        absl::StrCat("ballot ", ballot,
-                     current ? ": it is decided or answered already, or this participant has left"
-                             : " is decided already"));
+    return Because(Cause::kOther,
+                   absl::AbortedError(absl::StrCat(
+                       "ballot ", ballot,
+                       current ? ": it is decided or answered already, or this participant has left"
+                               : " is decided already")));
   }
 
   // Also for a collective proposal, whose contributor answers by itself (gathering.h). The caller
@@ -129,10 +150,12 @@ class Voter {
             std::string_view reason) {
     const std::lock_guard lock(mutex_);
     // Whoever left, was expelled or forked has no slot to write to.
-    if (dead_ || !Active()) return false;
+    if (dead() || !Active()) return false;
     const auto generation = static_cast<std::uint16_t>(claim_.generation);
     // The proposal may have been decided while the caller looked at it, and the vote be that on the
     // next one by now, of the other thread. As long as it is not, tail stays with it.
+    // In which order outcome and vote are loaded does not matter: whoever else in this process
+    // votes has had the mutex, and nobody outside of it writes this slot's vote.
     const OutcomeWord outcome = OutcomeWord::Unpack(cell.outcome.Load());
     if (outcome.decision != Decision::kUndecided || outcome.ballot != (ballot & kBallotMask)) {
       return false;
@@ -165,14 +188,20 @@ class Voter {
     EPOCH_POINT("vote.cast");
     answered_.store(ballot, std::memory_order_relaxed);
     // Whoever counts votes finds this one; but this participant may be gone by then.
-    if (verdict == Verdict::kReject && Active()) {
-      DecideAborted(cell, ballot, AbortCause::kRejected, claim_.slot);
+    bool heard = true;
+    if (verdict == Verdict::kReject &&
+        !(Active() && DecideAborted(cell, ballot, AbortCause::kRejected, claim_.slot))) {
+      // Another decided. If that was a commit, it did not count this voter, who came too late for
+      // it.
+      const OutcomeWord decided = OutcomeWord::Unpack(cell.outcome.Load());
+      heard = decided.decision != Decision::kCommitted || decided.ballot != (ballot & kBallotMask);
     }
     if (!quiet_ || verdict == Verdict::kReject) Ring(*view_.control);
-    return true;
+    return heard;
   }
 
  private:
+  bool dead() const noexcept { return dead_.load(std::memory_order_relaxed); }
   bool Active() const noexcept {
     return slot_.state.Load() == SlotWord{SlotState::kActive, claim_.generation}.Pack();
   }
@@ -255,7 +284,9 @@ class Voter {
   seam::RecursiveMutex mutex_;  // a validator may call back, and is turned away
   Validator validator_, next_validator_;
   bool has_next_ = false;
-  bool dead_ = false;
+  // Written under the mutex, but for a fork child; Asked reads it without. Plain std::atomic: of
+  // this process alone.
+  std::atomic<bool> dead_{false};
   bool busy_ = false;   // a validator that calls back
   bool quiet_ = false;  // Answer casts, whose caller counts
   // What needs no further look. Plain std::atomic: of this process alone.

@@ -27,16 +27,19 @@ inline constexpr Epoch kWatchers = 3;
 class Waiting : public Helping {
  public:
   // Waits until nothing is up for decision any more.
-  absl::Status AwaitDecision(std::int64_t deadline_ns) {
-    return DriveUntil(deadline_ns, nullptr, [&] {
+  absl::Status AwaitDecision(Limit& limit) {
+    return DriveUntil(limit, nullptr, [&] {
       return StateWord::Unpack(view_.control->tail.Load()).phase != Phase::kVoting;
     });
   }
 
-  // `own`: this participant's proposal, up for decision; then there is no error.
+  // `own`: this participant's proposal, up for decision; then there is no error, and its own
+  // deadline ends it, not the limit's. To be interrupted is to take it back, if it is not decided
+  // yet.
   template <typename Done>
-  absl::Status DriveUntil(std::int64_t deadline_ns, VersionCell* own, Done&& done) {
-    Slices slices(deadline_ns, 1'000'000, 1'000'000);  // a death is noticed within 2 ms
+  absl::Status DriveUntil(Limit& limit, VersionCell* own, Done&& done) {
+    // A death is noticed within 2 ms.
+    Slices slices(own == nullptr ? limit.deadline_ns : INT64_MAX, 1'000'000, 1'000'000);
     int turns = 0;
     for (bool spun = false;;) {
       const std::uint32_t armed = spun ? Arm(*view_.control) : 0;
@@ -45,29 +48,41 @@ class Waiting : public Helping {
       const Standing standing = Step();
       if (done()) return absl::OkStatus();
       if (standing.found == Standing::Found::kDamaged) {
-        return absl::DataLossError(absl::StrCat(mapping_->path(),
-                                                ": what tail has up for a vote, or head is closed "
-                                                "for, is damaged"));
+        return Damaged(*mapping_, "what tail has up for a vote, or head is closed for, is damaged");
+      }
+      if (forked_) return Status();  // a validator forked, and this is the child
+      if (own != nullptr && standing.found == Standing::Found::kNothing) {
+        // Until it is decided tail names it: unless somebody has written over tail. (Loaded after
+        // that look at tail: it was undecided all the while.)
+        const OutcomeWord outcome = OutcomeWord::Unpack(own->outcome.Load());
+        if (outcome.decision == Decision::kUndecided) {
+          return Damaged(*mapping_, "tail does not name what is up for a vote");
+        }
       }
       if (own == nullptr) {
         if (absl::Status s = Status(); !s.ok()) return s;
         if (standing.found == Standing::Found::kReader && standing.slot == claim_.slot) {
-          return absl::FailedPreconditionError(
-              "a fence waits for the pin that this participant holds: release it first; nothing "
-              "was changed");
+          return WaitsForItself("; nothing was changed");
         }
+      }
+      std::int64_t due_ns = INT64_MAX;
+      if (limit.Interrupted(due_ns)) {
+        if (own == nullptr) return WasInterrupted("a vote is undecided; nothing was changed");
+        // Whatever it says: it is decided afterwards, and the next turn draws the consequences.
+        DecideAborted(*own, own->ballot.Load(std::memory_order_relaxed), AbortCause::kWithdrawn,
+                      claim_.slot);
+        continue;
       }
       if (!standing.waits()) {
         // Something was finished, so look again. Words that never settle are damage.
         constexpr int kMostTurns = 1'000'000;
         if (own == nullptr && ++turns > kMostTurns) {
-          return absl::DataLossError(
-              absl::StrCat(mapping_->path(), ": what tail has up for a vote never settles"));
+          return Damaged(*mapping_, "what tail has up for a vote never settles");
         }
         continue;
       }
       turns = 0;
-      std::int64_t nanos = slices.Next();
+      std::int64_t nanos = std::min(slices.Next(), due_ns);
       if (standing.found == Standing::Found::kDisk && view_.durable) {
         Flushing flushing = FlushOnce(nanos);
         if (!flushing.status.ok()) {
@@ -79,11 +94,13 @@ class Waiting : public Helping {
       }
       if (nanos <= 0) {
         if (done()) return absl::OkStatus();
-        return absl::DeadlineExceededError(absl::StrCat("a vote is undecided: it waits for ",
-                                                        standing.found == Standing::Found::kDisk
-                                                            ? "the disk"
-                                                            : DescribeSlot(view_, standing.slot),
-                                                        "; nothing was changed"));
+        const bool disk = standing.found == Standing::Found::kDisk;
+        return Because(
+            Cause::kTimedOut,
+            absl::DeadlineExceededError(absl::StrCat(
+                "a vote is undecided: it waits for ",
+                disk ? "the disk" : DescribeSlot(view_, standing.slot), "; nothing was changed")),
+            CulpritsAt(view_, disk ? kNoSlot : standing.slot));
       }
       if (!spun) {
         SpinWhileTailIs(tail);
@@ -94,12 +111,29 @@ class Waiting : public Helping {
     }
   }
 
+  // Until what this participant's call has had accepted is visible. Every error says that it is
+  // accepted.
+  absl::Status AwaitAccepted(Epoch epoch, Limit& limit) {
+    absl::Status s = AwaitCommitted(epoch, limit, /*accepted=*/true);
+    return s.ok() ? s : Pending(epoch, s);
+  }
+
+  // Until the region has reached an epoch, whoever made it, or will.
+  absl::Status AwaitEpoch(Epoch epoch, Limit& limit) {
+    absl::Status s = AwaitCommitted(epoch, limit);
+    if (s.ok()) return s;
+    const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
+    const bool accepted = tail.epoch - (tail.phase == Phase::kVoting ? 1 : 0) >= epoch;
+    return accepted && Status().ok() ? Pending(epoch, s) : s;
+  }
+
+  // Waits; the errors are about the waiting, and say nothing of what becomes of the epoch.
   // `accepted`: the epoch is this participant's own transition. To be expelled changes nothing
   // about it any more; an error would say that nothing was changed, and be wrong.
-  absl::Status AwaitCommitted(Epoch epoch, absl::Duration timeout, bool accepted = false) {
+  absl::Status AwaitCommitted(Epoch epoch, Limit& limit, bool accepted = false) {
     if (HeadEpoch() >= epoch) return absl::OkStatus();
     if (absl::Status s = Status(); !accepted && !s.ok()) return s;
-    const std::int64_t deadline_ns = DeadlineAfter(timeout);
+    const std::int64_t deadline_ns = limit.deadline_ns;
     // Whoever writes the journal may die, and a batch takes much less than a millisecond.
     const std::int64_t first_ns = view_.durable ? 400'000 : 1'000'000;
     Slices slices(deadline_ns, first_ns);
@@ -112,31 +146,28 @@ class Waiting : public Helping {
       const StateWord head = StateWord::Unpack(view_.control->head.Load());
       if (head.epoch >= epoch) return absl::OkStatus();
       if (head.phase == Phase::kPoisoned) {
-        return absl::DataLossError(
-            absl::StrCat("the journal failed: whether epoch ", epoch,
-                         " is durable is unknown until recovery; head stays at ", head.epoch));
+        return With(
+            absl::DataLossError(
+                absl::StrCat("the journal failed: whether epoch ", epoch,
+                             " is durable is unknown until recovery; head stays at ", head.epoch)),
+            {.cause = Cause::kPoisoned, .outcome = Outcome::kUnchanged, .actual = head.epoch});
       }
       std::int64_t nanos = slices.Next();
+      const bool interrupted = limit.Interrupted(nanos);
       bool idle = true;
       const std::uint64_t tail_word = view_.control->tail.Load();
       if (standing.waits()) {
         if (standing.found == Standing::Found::kReader && standing.slot == claim_.slot) {
-          return absl::FailedPreconditionError(
-              "a fence waits for the pin that this participant holds: release it first");
+          return WaitsForItself();
         }
         nanos = std::min<std::int64_t>(nanos, 1'000'000);  // deaths and deadlines ring no bell
       }
       if (view_.durable && StateWord::Unpack(tail_word).epoch > head.epoch) {
         Flushing flushing = FlushOnce(nanos, epoch);
         if (!flushing.status.ok() && HeadEpoch() >= epoch) return absl::OkStatus();
-        if (absl::IsUnavailable(flushing.status)) {
-          return absl::UnavailableError(absl::StrCat("epoch ", epoch, " is accepted, but ",
-                                                     std::string(flushing.status.message()),
-                                                     ": its outcome is pending"));
-        }
         if (!flushing.status.ok()) return flushing.status;
         if (!flushing.stalled.empty()) stalled = absl::StrCat(" (", flushing.stalled, ")");
-        if (flushing.moved && nanos > 0) {
+        if (flushing.moved && nanos > 0 && !interrupted) {
           slices = Slices(deadline_ns, first_ns);
           continue;
         }
@@ -149,14 +180,20 @@ class Waiting : public Helping {
                                watch.StoodStill(head.Pack()) / 4}));
         }
       }
-      if (nanos <= 0) {
+      if (nanos <= 0 || interrupted) {
         if (HeadEpoch() >= epoch) return absl::OkStatus();
-        return absl::DeadlineExceededError(
-            absl::StrCat("the region is at epoch ", head.epoch, ", not yet at ", epoch,
-                         StateWord::Unpack(tail_word).epoch >= epoch
-                             ? "; that epoch is accepted and its outcome pending"
-                             : "",
-                         stalled));
+        const std::string where =
+            absl::StrCat("the region is at epoch ", head.epoch, ", not yet at ", epoch, stalled);
+        return With(
+            interrupted ? absl::CancelledError("interrupted: " + where)
+                        : absl::DeadlineExceededError(where),
+            {.cause = interrupted ? Cause::kInterrupted : Cause::kTimedOut,
+             .outcome = Outcome::kUnchanged,
+             .actual = head.epoch,
+             .culprits = CulpritsAt(view_, standing.found == Standing::Found::kVoter ||
+                                                   standing.found == Standing::Found::kReader
+                                               ? standing.slot
+                                               : kNoSlot)});
       }
       JournalPort* const port = view_.durable ? mapping_->port() : nullptr;
       if (port != nullptr && StateWord::Unpack(tail_word).epoch <= head.epoch) {
@@ -179,18 +216,19 @@ class Waiting : public Helping {
     }
   }
 
-  absl::Status AwaitConverged(Epoch epoch, absl::Duration timeout) {
+  absl::Status AwaitConverged(Epoch epoch, Limit& limit) {
     if (pinned()) {
-      return absl::FailedPreconditionError(
+      return Refuse(
+          Cause::kPinHeld,
           "waiting for convergence while holding a pin would wait for oneself: release it first");
     }
     if (options_.acknowledges_by_hand && (acknowledged_ == kNone || acknowledged_ < epoch)) {
-      return absl::FailedPreconditionError(
+      return Refuse(
+          Cause::kBusy,
           "waiting for convergence before having acknowledged by hand would wait for oneself");
     }
-    const std::int64_t deadline_ns = DeadlineAfter(timeout);
-    if (absl::Status s = AwaitCommitted(epoch, timeout); !s.ok()) return s;
-    Slices slices(deadline_ns, 1'000'000, 2'000'000);  // a death is noticed within 2 ms
+    if (absl::Status s = AwaitEpoch(epoch, limit); !s.ok()) return s;
+    Slices slices(limit.deadline_ns, 1'000'000, 2'000'000);  // a death is noticed within 2 ms
     const auto converged = [&] {
       bool behind = false;
       ForEachStraggler(*mapping_, epoch, [&](std::uint32_t) { return !(behind = true); });
@@ -199,11 +237,17 @@ class Waiting : public Helping {
     for (;;) {
       if (absl::StatusOr<Epoch> polled = Poll(); !polled.ok()) return polled.status();
       if (converged()) return absl::OkStatus();
-      const std::int64_t nanos = slices.Next();
-      if (nanos <= 0) {
-        return absl::DeadlineExceededError(absl::StrCat("epoch ", epoch,
-                                                        " is committed, but not acknowledged by ",
-                                                        NameStragglers(*mapping_, epoch)));
+      std::int64_t nanos = slices.Next();
+      const bool interrupted = limit.Interrupted(nanos);
+      if (nanos <= 0 || interrupted) {
+        const std::string what = absl::StrCat(interrupted ? "interrupted: " : "", "epoch ", epoch,
+                                              " is committed, but not acknowledged by ",
+                                              NameStragglers(*mapping_, epoch));
+        return With(interrupted ? absl::CancelledError(what) : absl::DeadlineExceededError(what),
+                    {.cause = interrupted ? Cause::kInterrupted : Cause::kTimedOut,
+                     .outcome = Outcome::kUnchanged,
+                     .actual = HeadEpoch(),
+                     .culprits = StragglersAsCulprits(*mapping_, epoch)});
       }
       SleepUnless(*view_.control, nanos, converged);
     }
@@ -221,11 +265,10 @@ class Waiting : public Helping {
   absl::Status Serve(absl::Duration duration, absl::FunctionRef<bool()> stop) {
     if (absl::Status s = Status(); !s.ok()) return s;
     if (!view_.durable) {
-      return absl::FailedPreconditionError("the region is volatile: there is no journal to serve");
+      return Refuse(Cause::kInvalid, "the region is volatile: there is no journal to serve");
     }
     if (mapping_->port() == nullptr) {
-      return absl::FailedPreconditionError(
-          "this program has no compiled journal: link epoch::journal");
+      return Refuse(Cause::kNoWriter, "this program has no compiled journal: link epoch::journal");
     }
     const std::int64_t deadline_ns = DeadlineAfter(duration);
     // Raised once for the whole time: between two looks at `stop` others must still count on it.
@@ -233,7 +276,8 @@ class Waiting : public Helping {
     absl::Status s;
     do {
       const std::int64_t left_ns = deadline_ns - seam::MonotonicNanos();
-      s = AwaitCommitted(kMaxEpoch, std::min(absl::Nanoseconds(left_ns), absl::Milliseconds(100)));
+      Limit limit(DeadlineAfter(std::min(absl::Nanoseconds(left_ns), absl::Milliseconds(100))));
+      s = AwaitCommitted(kMaxEpoch, limit);
     } while (absl::IsDeadlineExceeded(s) && !stop() && seam::MonotonicNanos() < deadline_ns);
     SetFlags(slot_->flags.Load() & ~std::uint32_t{kSlotFlushes});
     return absl::IsDeadlineExceeded(s) ? absl::OkStatus() : s;

@@ -121,8 +121,8 @@ struct OwnedWord {
 enum class Decision : std::uint8_t { kUndecided = 1, kCommitted = 2, kAborted = 3 };
 
 enum class AbortCause : std::uint8_t {
-  kNobody = 0,
-  kRejected = 1,       // the culprit voted against it
+  kNobody = 0,    // of a round: it was committed; of a proposal: too few voters, `culprit` many
+  kRejected = 1,  // the culprit voted against it
   kDigestDiffers = 2,  // the culprit found other bytes than the proposer had drafted
   kDeadline = 3,       // the culprit did not answer, or did not let go of its pin, in time
   kPoisoned = 4,       // the journal failed
