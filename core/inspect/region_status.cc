@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "epoch/detail/versions.h"
 
 namespace epoch::inspect {
 namespace {
@@ -59,6 +60,7 @@ VersionCounts CountVersions(const RegionView& view, Epoch head,
     if (!p.pin_epoch.has_value()) continue;
     (p.state == SlotState::kExpelled ? by_expelled_pin : by_active).insert(*p.pin_epoch);
   }
+  const detail::GuardSet guards(view);
   VersionCounts counts;
   counts.total = view.geometry.versions;
   for (std::uint32_t i = 0; i < view.geometry.versions; ++i) {
@@ -72,8 +74,12 @@ VersionCounts CountVersions(const RegionView& view, Epoch head,
         ++counts.free;
         break;
       case CellState::kDrafted:
-      case CellState::kRetired:
         ++(by_expelled ? counts.quarantined : counts.drafted);
+        break;
+      case CellState::kRetired:
+        // A refused proposal is nobody's any more, whatever became of its proposer: whoever needs a
+        // cell takes it, unless somebody is still looking at it.
+        ++(guards.Has(i) ? counts.guarded : counts.superseded);
         break;
       case CellState::kPublished:
         if (epoch > head) {
@@ -82,8 +88,10 @@ VersionCounts CountVersions(const RegionView& view, Epoch head,
           ++counts.pinned;
         } else if (epoch == head) {
           ++counts.current;
+        } else if (by_expelled_pin.count(epoch) != 0) {
+          ++counts.quarantined;
         } else {
-          ++(by_expelled_pin.count(epoch) != 0 ? counts.quarantined : counts.superseded);
+          ++(guards.Has(i) ? counts.guarded : counts.superseded);
         }
         break;
       default:

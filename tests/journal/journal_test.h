@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/inspect/region_check.h"
 #include "core/journal/format.h"
 #include "core/journal/journal.h"
 #include "core/journal/reader.h"
@@ -181,6 +182,15 @@ class JournalTest : public testing::Test {
     ASSERT_OK(region);
     ExpectState(*region, epoch);
     ASSERT_OK(Region::Unlink(name()));
+  }
+  // Whoever checks the region finds no damage, whatever died or stands still in it.
+  void ExpectNoDamage() const {
+    const absl::StatusOr<inspect::CheckReport> report = inspect::CheckRegion(name_.path());
+    ASSERT_OK(report);
+    for (const inspect::Finding& finding : report->findings) {
+      EXPECT_NE(finding.severity, inspect::Finding::Severity::kDamage)
+          << finding.where << ": " << finding.what;
+    }
   }
   static void ExpectState(const Region& region, Epoch epoch) {
     absl::StatusOr<Snapshot> snapshot = region.Read();
