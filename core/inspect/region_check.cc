@@ -33,6 +33,7 @@ class Checker {
     CheckCells();
     CheckChain();
     CheckSlots();
+    CheckCounters();
     if (view_.durable) CheckDurability(mapping_, report_.findings);
   }
 
@@ -296,6 +297,40 @@ class Checker {
                                  "\" is dead and not expelled yet (epochctl reap)"));
       }
       if (state.state == SlotState::kActive) CheckActive(slot, word, where);
+    }
+  }
+
+  // Ballots and collective rounds are counted, and never twice: what carries a number got it from
+  // the counter, so that is read last.
+  void CheckCounters() {
+    std::uint64_t ballot = 0, round = 0;
+    std::string has_ballot, has_round;
+    const auto note = [](std::uint64_t number, const std::string& where, std::uint64_t& most,
+                         std::string& has) {
+      if (number <= most) return;
+      most = number;
+      has = where;
+    };
+    for (std::uint32_t i = 0; i < view_.geometry.versions; ++i) {
+      const std::string where = absl::StrCat("version ", i);
+      note(view_.cells[i].ballot.Load(), where, ballot, has_ballot);
+      note(view_.cells[i].round.Load(), where, round, has_round);
+    }
+    for (std::uint32_t i = 0; i < view_.geometry.participants; ++i) {
+      const std::string where = absl::StrCat("slot ", i);
+      note(detail::VoteWord::Unpack(view_.slots[i].vote.Load()).ballot, where, ballot, has_ballot);
+      const std::uint64_t offer = OwnedWord::Unpack(view_.slots[i].offer.Load()).number;
+      if (offer != detail::kNone) note(offer, where, round, has_round);
+    }
+    const std::uint64_t last_ballot = view_.control->ballot.Load();
+    const std::uint64_t last_round = detail::GatherWord::Unpack(view_.control->gather.Load()).round;
+    if (ballot > last_ballot) {
+      Damage(has_ballot,
+             absl::StrCat("has ballot ", ballot, "; the last one given out is ", last_ballot));
+    }
+    if (round > last_round) {
+      Damage(has_round,
+             absl::StrCat("has collective round ", round, "; the last one is ", last_round));
     }
   }
 

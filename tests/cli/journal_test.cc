@@ -334,7 +334,7 @@ TEST_F(CliJournal, ADryRunSaysWhatTheRealOneSays) {
   EXPECT_THAT(both({}, 6), HasSubstr("exists and is alive, at epoch 1"));
   serve.Stop();
   ASSERT_NO_FATAL_FAILURE(PoisonRegion());
-  EXPECT_THAT(both({}, 6), HasSubstr("its journal still in use by \"epochctl serve\""));
+  EXPECT_THAT(both({}, 6), HasSubstr("is still attached to by"));
   EXPECT_SUCCESS(Ctl({"rm", name(), "--force"}));
   EXPECT_THAT(both({}, 6), HasSubstr("is still attached to by"));
   serve.Signal(SIGKILL);

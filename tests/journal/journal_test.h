@@ -15,7 +15,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/inspect/region_check.h"
 #include "core/journal/format.h"
 #include "core/journal/journal.h"
 #include "core/journal/reader.h"
@@ -26,6 +25,7 @@
 #include "epoch/epoch.h"
 #include "support/checked_state.h"
 #include "support/files.h"
+#include "support/no_damage.h"
 #include "support/region_test.h"
 #include "support/scratch.h"
 #include "support/time_limits.h"
@@ -182,15 +182,6 @@ class JournalTest : public testing::Test {
     ASSERT_OK(region);
     ExpectState(*region, epoch);
     ASSERT_OK(Region::Unlink(name()));
-  }
-  // Whoever checks the region finds no damage, whatever died or stands still in it.
-  void ExpectNoDamage() const {
-    const absl::StatusOr<inspect::CheckReport> report = inspect::CheckRegion(name_.path());
-    ASSERT_OK(report);
-    for (const inspect::Finding& finding : report->findings) {
-      EXPECT_NE(finding.severity, inspect::Finding::Severity::kDamage)
-          << finding.where << ": " << finding.what;
-    }
   }
   static void ExpectState(const Region& region, Epoch epoch) {
     absl::StatusOr<Snapshot> snapshot = region.Read();

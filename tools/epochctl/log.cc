@@ -212,7 +212,7 @@ void AddLog(CLI::App& app, Context& context) {
       context.AddVerb(app, "log", "Lists what a journal holds, as far as it can be read",
                       "epochctl log /var/lib/config/journal --verify",
                       [&context, given] { return Log(context, *given); });
-  verb->add_option("DIR|REGION", given->directory, "directory of the journal, or its region")
+  verb->add_option("DIR", given->directory, "directory of the journal, or its region")
       ->type_name("")
       ->required();
   CLI::Option* verify = verb->add_flag(
