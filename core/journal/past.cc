@@ -101,6 +101,10 @@ class PastCursor final : public detail::HistoryCursor {
     absl::StatusOr<detail::Fd> fd = OpenToRead(path);
     if (!fd.ok()) return fd.status();
     file.fd = *std::move(fd);
+    if (absl::Status s = CheckOwners(past_.directory_, file.fd.get(), path, past_.trusted_);
+        !s.ok()) {
+      return s;
+    }
     const absl::StatusOr<SegmentHeader> header = ReadSegmentHeader(file.fd.get(), path);
     if (!header.ok()) return header.status();
     file.header = *header;
@@ -448,7 +452,8 @@ absl::StatusOr<std::unique_ptr<detail::HistorySource>> PastOf(
   };
   committed();
   const detail::Superblock& super = mapping->superblock();
-  return std::make_unique<Past>(mapping->journal_directory(), super.journal, committed);
+  return std::make_unique<Past>(mapping->journal_directory(), super.journal, committed,
+                                mapping->trusted());
 }
 
 }  // namespace epoch::journal

@@ -19,11 +19,16 @@ namespace epoch::journal {
 class Past final : public detail::HistorySource {
  public:
   // Those that recovery would count; of a journal in use, those that were whole when they were
-  // read.
-  explicit Past(std::string directory) : directory_(std::move(directory)) {}
+  // read. `trusted`, of both: it may be anybody's (CheckOwners).
+  explicit Past(std::string directory, bool trusted = detail::trust_other_owners)
+      : directory_(std::move(directory)), trusted_(trusted) {}
   // Those of that journal, up to what `committed` says whenever it is asked.
-  Past(std::string directory, const Id& journal, std::function<Epoch()> committed)
-      : directory_(std::move(directory)), journal_(journal), committed_(std::move(committed)) {}
+  Past(std::string directory, const Id& journal, std::function<Epoch()> committed,
+       bool trusted = detail::trust_other_owners)
+      : directory_(std::move(directory)),
+        journal_(journal),
+        committed_(std::move(committed)),
+        trusted_(trusted) {}
 
   absl::StatusOr<Epoch> Oldest() const override;
   absl::StatusOr<PastEpoch> At(Epoch epoch) const override;
@@ -41,6 +46,7 @@ class Past final : public detail::HistorySource {
   const std::string directory_;
   const std::optional<Id> journal_;
   const std::function<Epoch()> committed_;  // none: what recovery would count
+  const bool trusted_;
 };
 
 // For the engine: of a durable region, which it does not keep.

@@ -296,7 +296,8 @@ absl::StatusOr<OpenSegment> NewestFor(const RegionOptions& options, const std::s
 // What is in the way of restoring what `scan` found; nothing has been changed so far.
 absl::StatusOr<Occupant> CheckRestorable(const RegionOptions& options,
                                          const std::string& region_path, const SegmentScan& scan) {
-  const absl::StatusOr<Occupant> occupant = CheckReplaceable(region_path, scan.header, scan.epoch);
+  const absl::StatusOr<Occupant> occupant =
+      CheckReplaceable(region_path, scan.header, scan.epoch, options.trust_other_owners);
   if (!occupant.ok()) return occupant.status();
   if (absl::Status s = CheckFits(scan.epoch, scan.state.size(), options); !s.ok()) return s;
   if (absl::Status s = CapacityBlocks(options).status(); !s.ok()) return s;

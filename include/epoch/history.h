@@ -81,7 +81,7 @@ class HistoryReader {
   // last one that was asked for has been returned. Call it again when more is committed, and it
   // goes on there. Errors: NotFound (retired meanwhile, the oldest that is left is named), DataLoss
   // (damaged: what, where), Internal (a read error), ResourceExhausted (memory, descriptors),
-  // PermissionDenied. After an error the reader stays where it was.
+  // PermissionDenied (also: belongs to another user). After an error the reader stays where it was.
   absl::StatusOr<std::optional<PastEpoch>> Next() { return cursor_->Next(); }
 
  private:
