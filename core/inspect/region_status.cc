@@ -1,6 +1,7 @@
 #include "core/inspect/region_status.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -60,7 +61,7 @@ VersionCounts CountVersions(const RegionView& view, Epoch head,
     if (!p.pin_epoch.has_value()) continue;
     (p.state == SlotState::kExpelled ? by_expelled_pin : by_active).insert(*p.pin_epoch);
   }
-  const detail::GuardSet guards(view);
+  std::optional<detail::GuardSet> guards;  // read if there is a cell that hangs on them
   VersionCounts counts;
   counts.total = view.geometry.versions;
   for (std::uint32_t i = 0; i < view.geometry.versions; ++i) {
@@ -79,7 +80,8 @@ VersionCounts CountVersions(const RegionView& view, Epoch head,
       case CellState::kRetired:
         // A refused proposal is nobody's any more, whatever became of its proposer: whoever needs a
         // cell takes it, unless somebody is still looking at it.
-        ++(guards.Has(i) ? counts.guarded : counts.superseded);
+        if (!guards.has_value()) guards.emplace(view);
+        ++(guards->Has(i) ? counts.guarded : counts.superseded);
         break;
       case CellState::kPublished:
         if (epoch > head) {
@@ -88,10 +90,8 @@ VersionCounts CountVersions(const RegionView& view, Epoch head,
           ++counts.pinned;
         } else if (epoch == head) {
           ++counts.current;
-        } else if (by_expelled_pin.count(epoch) != 0) {
-          ++counts.quarantined;
         } else {
-          ++(guards.Has(i) ? counts.guarded : counts.superseded);
+          ++(by_expelled_pin.count(epoch) != 0 ? counts.quarantined : counts.superseded);
         }
         break;
       default:

@@ -182,18 +182,21 @@ class PastCursor final : public detail::HistoryCursor {
     return crc == BlockCrc(file_.header.journal, file_.header.segment, block, bytes);
   }
 
-  // Reads blocks into the buffer, behind those that are in it.
-  absl::Status ReadBlocks(std::uint64_t first, std::uint64_t blocks, std::uint64_t behind = 0) {
-    const std::uint64_t needed = (behind + blocks) * kBlockBytes;
-    if (buffer_.size() < needed) {
-      AlignedBuffer larger(needed);
-      if (larger.data() == nullptr) {
-        return absl::ResourceExhaustedError(absl::StrCat("no memory to read ", file_.path));
-      }
-      if (behind != 0) std::memcpy(larger.data(), buffer_.data(), behind * kBlockBytes);
-      buffer_ = std::move(larger);
+  // Room for so many blocks in the buffer, of which the first `kept` stay.
+  absl::Status Reserve(std::uint64_t blocks, std::uint64_t kept = 0) {
+    if (buffer_.size() >= blocks * kBlockBytes) return absl::OkStatus();
+    AlignedBuffer larger(blocks * kBlockBytes);
+    if (larger.data() == nullptr) {
+      return absl::ResourceExhaustedError(absl::StrCat("no memory to read ", file_.path));
     }
-    return ReadExactly(file_.fd.get(), buffer_.data() + behind * kBlockBytes, blocks * kBlockBytes,
+    if (kept != 0) std::memcpy(larger.data(), buffer_.data(), kept * kBlockBytes);
+    buffer_ = std::move(larger);
+    return absl::OkStatus();
+  }
+
+  // Reads blocks from number `first` on into the buffer, from its block `at` on; there is room.
+  absl::Status ReadBlocks(std::uint64_t first, std::uint64_t blocks, std::uint64_t at = 0) {
+    return ReadExactly(file_.fd.get(), buffer_.data() + at * kBlockBytes, blocks * kBlockBytes,
                        first * kBlockBytes, file_.path);
   }
 
@@ -204,6 +207,7 @@ class PastCursor final : public detail::HistoryCursor {
       flaw = "the segment is full";
       return std::nullopt;
     }
+    if (absl::Status s = Reserve(1); !s.ok()) return s;
     if (absl::Status s = ReadBlocks(at_, 1); !s.ok()) return s;
     const std::optional<BatchHeader> batch =
         BatchHeaderIn(buffer_.data(), file_.header, file_.header.segment, at_);
@@ -223,11 +227,14 @@ class PastCursor final : public detail::HistoryCursor {
 
   // The rest of the batch whose first block is in the buffer. `flaw`: why it does not count.
   absl::Status ReadRecords(const BatchHeader& batch, std::string& flaw) {
-    if (batch.blocks > 1) {
-      if (absl::Status s = ReadBlocks(at_ + 1, batch.blocks - 1, 1); !s.ok()) return s;
-    }
-    for (std::uint64_t i = 1; i < batch.blocks; ++i) {
-      if (!BlockOk(at_ + i, buffer_.data() + i * kBlockBytes)) {
+    if (absl::Status s = Reserve(batch.blocks, 1); !s.ok()) return s;
+    // In pieces: what is not there need not be read to the end of what it claims.
+    constexpr std::uint64_t kPieceBlocks = 256;
+    for (std::uint64_t i = 1; i < batch.blocks;) {
+      const std::uint64_t end = std::min(i + kPieceBlocks, batch.blocks);
+      if (absl::Status s = ReadBlocks(at_ + i, end - i, i); !s.ok()) return s;
+      for (; i < end; ++i) {
+        if (BlockOk(at_ + i, buffer_.data() + i * kBlockBytes)) continue;
         flaw = absl::StrCat("block ", at_ + i, " fails its CRC");
         return absl::OkStatus();
       }
@@ -349,9 +356,8 @@ class PastCursor final : public detail::HistoryCursor {
     past.segment = h.segment;
     past.block = 1;
     const std::uint64_t blocks = BlocksFor(h.base_length_bytes);
-    if (blocks != 0) {
-      if (absl::Status s = ReadBlocks(1, blocks); !s.ok()) return s;
-    }
+    if (absl::Status s = Reserve(blocks); !s.ok()) return s;
+    if (absl::Status s = ReadBlocks(1, blocks); !s.ok()) return s;
     bool sound = true;
     for (std::uint64_t i = 0; sound && i < blocks; ++i) {
       sound = BlockOk(1 + i, buffer_.data() + i * kBlockBytes);

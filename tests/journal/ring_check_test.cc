@@ -235,7 +235,7 @@ TEST_F(DurabilityCheckTest, TheJournalIsLookedAtToo) {
   std::filesystem::rename(directory(), away);
   EXPECT_THAT(Found(), testing::ElementsAre(HasSubstr(directory())));
   std::filesystem::create_directory(directory());
-  EXPECT_THAT(Found(), testing::ElementsAre(HasSubstr("holds no segments any more")));
+  EXPECT_THAT(Found(), testing::ElementsAre(HasSubstr("holds no journal segments any more")));
   // Another's.
   std::filesystem::remove(directory());
   const ScratchName other;
