@@ -6,8 +6,7 @@
 #include <span>
 
 #include "absl/strings/str_cat.h"
-#include "core/journal/disk.h"
-#include "core/journal/segment.h"
+#include "core/inspect/ring_check.h"
 #include "epoch/detail/journal_hook.h"
 #include "epoch/detail/slots.h"
 
@@ -34,10 +33,8 @@ class Checker {
     CheckCells();
     CheckChain();
     CheckSlots();
-    if (view_.durable) {
-      CheckBatches();
-      CheckJournal();
-    }
+    CheckCounters();
+    if (view_.durable) CheckDurability(mapping_, report_.findings);
   }
 
  private:
@@ -97,6 +94,30 @@ class Checker {
                                      view_.geometry.participants, " slots"));
     }
     CheckHeadCell();
+    CheckTailCell();
+  }
+
+  // Its version has its epoch, and is accepted or voted on; it is not recycled while tail names it.
+  void CheckTailCell() {
+    for (int round = 0; round < 1000; ++round) {
+      const std::uint64_t word = view_.control->tail.Load();
+      const StateWord tail = StateWord::Unpack(word);
+      if (!view_.ValidCell(tail.version)) return;  // reported already
+      const detail::VersionCell& cell = view_.cells[tail.version];
+      const CellState state = OwnerWord::Unpack(cell.owner.Load()).state;
+      const Epoch epoch = cell.epoch.Load();
+      if (view_.control->tail.Load() != word) continue;  // moved on meanwhile
+      if (epoch != tail.epoch) {
+        Damage("tail", absl::StrCat("is at epoch ", tail.epoch, ", its version ", tail.version,
+                                    " says ", epoch));
+      }
+      if (state == CellState::kFree ||
+          (state == CellState::kRetired && tail.phase == Phase::kAccepted)) {
+        Damage("tail", absl::StrCat("names version ", tail.version, ", which is ",
+                                    state == CellState::kFree ? "free" : "refused"));
+      }
+      return;
+    }
   }
 
   void CheckHeadCell() {
@@ -155,8 +176,10 @@ class Checker {
         case CellState::kFree:
           break;
         case CellState::kDrafted:
-        case CellState::kRetired:
           CheckDraft(i, owner, where);
+          break;
+        case CellState::kRetired:
+          CheckRetired(i, owner, where);
           break;
         case CellState::kPublished:
           CheckPublished(i, owner, where);
@@ -178,6 +201,17 @@ class Checker {
     const bool held = view_.cells[index].owner.Load() == owner.Pack();
     if (slot.state == SlotState::kFree && held && Tail().version != index) {
       Damage(where, absl::StrCat("is drafted by slot ", owner.slot, ", which is free"));
+    }
+  }
+
+  // A proposal that was refused. It is nobody's: its proposer may have left since, and whoever
+  // needs a cell takes it.
+  void CheckRetired(std::uint32_t index, const OwnerWord& owner, const std::string& where) {
+    const auto outcome = detail::OutcomeWord::Unpack(view_.cells[index].outcome.Load());
+    if (view_.cells[index].owner.Load() != owner.Pack()) return;  // recycled meanwhile
+    // Decided before it was marked.
+    if (outcome.decision != detail::Decision::kAborted) {
+      Damage(where, "is marked as a refused proposal, but its outcome does not say so");
     }
   }
 
@@ -266,6 +300,40 @@ class Checker {
     }
   }
 
+  // Ballots and collective rounds are counted, and never twice: what carries a number got it from
+  // the counter, so that is read last.
+  void CheckCounters() {
+    std::uint64_t ballot = 0, round = 0;
+    std::string has_ballot, has_round;
+    const auto note = [](std::uint64_t number, const std::string& where, std::uint64_t& most,
+                         std::string& has) {
+      if (number <= most) return;
+      most = number;
+      has = where;
+    };
+    for (std::uint32_t i = 0; i < view_.geometry.versions; ++i) {
+      const std::string where = absl::StrCat("version ", i);
+      note(view_.cells[i].ballot.Load(), where, ballot, has_ballot);
+      note(view_.cells[i].round.Load(), where, round, has_round);
+    }
+    for (std::uint32_t i = 0; i < view_.geometry.participants; ++i) {
+      const std::string where = absl::StrCat("slot ", i);
+      note(detail::VoteWord::Unpack(view_.slots[i].vote.Load()).ballot, where, ballot, has_ballot);
+      const std::uint64_t offer = OwnedWord::Unpack(view_.slots[i].offer.Load()).number;
+      if (offer != detail::kNone) note(offer, where, round, has_round);
+    }
+    const std::uint64_t last_ballot = view_.control->ballot.Load();
+    const std::uint64_t last_round = detail::GatherWord::Unpack(view_.control->gather.Load()).round;
+    if (ballot > last_ballot) {
+      Damage(has_ballot,
+             absl::StrCat("has ballot ", ballot, "; the last one given out is ", last_ballot));
+    }
+    if (round > last_round) {
+      Damage(has_round,
+             absl::StrCat("has collective round ", round, "; the last one is ", last_round));
+    }
+  }
+
   void CheckActive(const detail::Slot& slot, std::uint64_t word, const std::string& where) {
     const auto generation = static_cast<std::uint16_t>(SlotWord::Unpack(word).generation);
     const auto check = [&](const char* name, const seam::Atomic<std::uint64_t>& owned, bool guard) {
@@ -288,66 +356,6 @@ class Checker {
     check("help guard", slot.help, true);
     check("validator's guard", slot.look, true);
     check("listener's guard", slot.listen, true);
-  }
-
-  void CheckBatches() {
-    for (int i = 0; i < detail::kBatchRingSlots; ++i) {
-      const std::uint64_t word = view_.control->ring[i].w.Load();
-      const detail::BatchW batch = detail::BatchW::Unpack(word);
-      const std::string where = absl::StrCat("batch slot ", i);
-      if (batch.state != detail::BatchState::kFrozen &&
-          batch.state != detail::BatchState::kWritten &&
-          batch.state != detail::BatchState::kFailed) {
-        Damage(where, absl::StrCat("impossible state in ", HexWord(word)));
-      } else if (!view_.ValidCell(batch.version)) {
-        Damage(where,
-               absl::StrCat("names version ", batch.version, " of ", view_.geometry.versions));
-      } else if (batch.last > Tail().epoch) {
-        Damage(where, absl::StrCat("ends at epoch ", batch.last, ", beyond tail's ", Tail().epoch));
-      }
-    }
-  }
-
-  // Whether what makes it durable is there, and belongs to it. What stands in it is looked at when
-  // the journal itself is checked.
-  void CheckJournal() {
-    const std::string& directory = mapping_.journal_directory();
-    const detail::Superblock& super = mapping_.superblock();
-    constexpr int kMostLooks = 10;  // at a journal that moves on meanwhile
-    for (int look = 1;; ++look) {
-      const auto files = journal::ListSegments(directory);
-      if (absl::IsPermissionDenied(files.status())) {
-        Note("journal", absl::StrCat("not looked at: ", std::string(files.status().message())));
-        return;
-      }
-      if (!files.ok()) return Damage("journal", Lost(files.status()));
-      if (files->empty()) {
-        return Damage("journal", absl::StrCat(directory, " holds no journal segments any more"));
-      }
-      const std::string& newest = files->back().path;
-      const auto fd = journal::OpenToRead(newest);
-      const auto header = fd.ok() ? journal::ReadSegmentHeader(fd->get(), newest) : fd.status();
-      if (absl::IsNotFound(header.status()) && look < kMostLooks) continue;  // retired since
-      if (absl::IsPermissionDenied(header.status())) {
-        Note("journal", absl::StrCat("not looked at: ", std::string(header.status().message())));
-        return;
-      }
-      if (!header.ok()) return Damage("journal", Lost(header.status()));
-      const auto file = detail::IdentityOf(fd->get(), newest);
-      if (header->journal != super.journal) {
-        Damage("journal", absl::StrCat(directory, " holds another journal (",
-                                       detail::HexOf(header->journal), ")"));
-      } else if (header->incarnation != super.incarnation) {
-        Note("journal", absl::StrCat("went on without this region: it was restored into ",
-                                     detail::HexOf(header->incarnation)));
-      } else if (file.ok() && !detail::SameIdentity(header->file, *file)) {
-        Damage("journal", absl::StrCat(newest, " is a copy of this region's journal"));
-      }
-      return;
-    }
-  }
-  static std::string Lost(const absl::Status& why) {
-    return absl::StrCat("is not there: ", std::string(why.message()));
   }
 
   const detail::Mapping& mapping_;

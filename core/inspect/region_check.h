@@ -1,7 +1,8 @@
 // Looks for damage in a region that may be in use: everything that must hold of its bytes at any
 // moment, judged so that a change under the reader's eyes is never taken for damage.
 //
-// Thread safety: all functions. Progress: wait-free; reads every state that is held, so O(bytes).
+// Thread safety: all functions. Progress: wait-free; reads every state that is held, and of a
+// durable region the segments that its newest batches are in, so O(bytes).
 #ifndef EPOCH_CORE_INSPECT_REGION_CHECK_H_
 #define EPOCH_CORE_INSPECT_REGION_CHECK_H_
 
@@ -9,19 +10,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/inspect/finding.h"
 #include "epoch/detail/mapping.h"
 
 namespace epoch::inspect {
-
-struct Finding {
-  enum class Severity {
-    kDamage,  // something that must hold does not
-    kNote,    // allowed, but worth knowing: a dead participant that nobody has expelled yet
-  };
-  Severity severity = Severity::kDamage;
-  std::string where;  // "head", "version 3", "slot 7", ...
-  std::string what;
-};
 
 // What could be looked at, and what was found.
 struct CheckReport {

@@ -1,10 +1,12 @@
 #include "core/inspect/region_status.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "epoch/detail/versions.h"
 
 namespace epoch::inspect {
 namespace {
@@ -59,6 +61,7 @@ VersionCounts CountVersions(const RegionView& view, Epoch head,
     if (!p.pin_epoch.has_value()) continue;
     (p.state == SlotState::kExpelled ? by_expelled_pin : by_active).insert(*p.pin_epoch);
   }
+  std::optional<detail::GuardSet> guards;  // read if there is a cell that hangs on them
   VersionCounts counts;
   counts.total = view.geometry.versions;
   for (std::uint32_t i = 0; i < view.geometry.versions; ++i) {
@@ -72,8 +75,13 @@ VersionCounts CountVersions(const RegionView& view, Epoch head,
         ++counts.free;
         break;
       case CellState::kDrafted:
-      case CellState::kRetired:
         ++(by_expelled ? counts.quarantined : counts.drafted);
+        break;
+      case CellState::kRetired:
+        // A refused proposal is nobody's any more, whatever became of its proposer: whoever needs a
+        // cell takes it, unless somebody is still looking at it.
+        if (!guards.has_value()) guards.emplace(view);
+        ++(guards->Has(i) ? counts.guarded : counts.superseded);
         break;
       case CellState::kPublished:
         if (epoch > head) {

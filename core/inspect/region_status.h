@@ -59,7 +59,8 @@ struct VersionCounts {
   std::uint32_t current = 0;      // head, unless it is pinned
   std::uint32_t pinned = 0;       // committed, held by the pin of a participant
   std::uint32_t quarantined = 0;  // held by an expelled participant that still lives
-  std::uint32_t superseded = 0;   // held by nobody: reclaimed when a draft needs it
+  std::uint32_t guarded = 0;      // a refused proposal that a participant still looks at
+  std::uint32_t superseded = 0;   // or refused; held by nobody: reclaimed when a draft needs it
   std::uint32_t damaged = 0;      // the owner word makes no sense
 };
 

@@ -19,20 +19,6 @@ bool AllZero(const std::byte* bytes, std::size_t size) {
   return bytes[0] == std::byte{0} && std::memcmp(bytes, bytes + 1, size - 1) == 0;
 }
 
-// The header of a batch if a valid one stands in `block`, of that journal, incarnation and segment,
-// and at its own place.
-std::optional<BatchHeader> BatchHeaderIn(const std::byte* block, const SegmentHeader& of,
-                                         std::uint64_t segment, std::uint64_t number) {
-  BatchHeader b;
-  std::memcpy(&b, block, sizeof b);
-  if (b.magic != kBatchMagic || b.crc != BatchHeaderCrc(b) || b.format_major != of.format_major ||
-      b.journal != of.journal || b.incarnation != of.incarnation || b.segment != segment ||
-      b.block != number) {
-    return std::nullopt;
-  }
-  return b;
-}
-
 class Scanner {
  public:
   Scanner(int fd, const std::string& path, const ScanOptions& options)
@@ -78,7 +64,7 @@ class Scanner {
       absl::Status loss = JudgeEnd(at, flaw);
       if (!loss.ok()) {
         if (!options_.on_damage) return loss;
-        options_.on_damage(std::string(loss.message()));
+        if (++findings_ <= kMostFindings) options_.on_damage(std::string(loss.message()));
         scan_.damaged = true;
         scan_.torn = false;
         // Go on with the next batch that stands where it says, for what can still be read.
@@ -89,13 +75,18 @@ class Scanner {
       }
       break;
     }
+    if (findings_ > kMostFindings) {
+      options_.on_damage(
+          absl::StrCat(scan_.path, ": ", findings_ - kMostFindings, " more places are damaged"));
+    }
     return std::move(scan_);
   }
 
  private:
   const std::byte* Block(std::uint64_t block) const { return bytes_.data() + block * kBlockBytes; }
 
-  bool BlockOk(std::uint64_t block) const {
+  bool BlockOk(std::uint64_t block) {
+    ++scan_.looks;
     std::uint32_t crc;
     std::memcpy(&crc, Block(block) + kContentBytes, sizeof crc);
     return crc == BlockCrc(scan_.header.journal, scan_.header.segment, block, Block(block));
@@ -127,8 +118,13 @@ class Scanner {
     return absl::OkStatus();
   }
 
-  std::optional<BatchHeader> HeaderAt(std::uint64_t block) const {
+  std::optional<BatchHeader> HeaderAt(std::uint64_t block) {
+    ++scan_.looks;
     return BatchHeaderIn(Block(block), scan_.header, scan_.header.segment, block);
+  }
+  bool IsZero(std::uint64_t block) {
+    ++scan_.looks;
+    return AllZero(Block(block), kBlockBytes);
   }
 
   // Empty if a whole, consistent batch stands at `block`; else what is wrong. A flaw that begins
@@ -137,56 +133,25 @@ class Scanner {
     const std::optional<BatchHeader> found = HeaderAt(block);
     if (!found.has_value()) return "no batch header";
     batch = *found;
-    const bool hint_only = (batch.flags & kBatchHintOnly) != 0;
-    const bool latest = (batch.flags & kBatchLatest) != 0;
-    if (batch.blocks == 0 || batch.blocks > blocks_ - block) return "!impossible batch length";
-    if (batch.last_epoch > detail::kMaxEpoch) return "!impossible batch epochs";
-    if (!resyncing_) {
-      if (batch.previous_chain != scan_.chain) return "!the chain does not continue";
-      if (!hint_only && batch.first_epoch != scan_.epoch + 1) return "!epochs do not continue";
+    const LogEnd end{scan_.epoch, scan_.chain};
+    if (std::string flaw = HeaderFlaw(batch, block, blocks_, resyncing_ ? nullptr : &end);
+        !flaw.empty()) {
+      return flaw;
     }
-    if (hint_only ? batch.records != 0 || batch.last_epoch + 1 != batch.first_epoch
-                  : batch.last_epoch < batch.first_epoch ||
-                        batch.records != (latest ? 1 : batch.last_epoch - batch.first_epoch + 1)) {
-      return "!impossible batch epochs";
-    }
+    if (batch.last_epoch < scan_.epoch) return "!epochs go back";
     for (std::uint64_t b = block; b < block + batch.blocks; ++b) {
+      // Headers behind damage may claim the same blocks, all of them: each is looked at for one.
+      if (scan_.damaged && b != block && HeaderAt(b).has_value()) {
+        return "!another batch begins within it";
+      }
       if (!BlockOk(b)) return absl::StrCat("incomplete batch: block ", b, " fails its CRC");
     }
-    return CheckRecords(block, batch);
-  }
-
-  std::string CheckRecords(std::uint64_t block, const BatchHeader& batch) {
-    records_.clear();
-    const std::uint64_t limit = batch.blocks * kContentBytes;
-    std::uint64_t offset = sizeof(BatchHeader);
-    std::uint64_t chain = batch.previous_chain;
-    std::uint64_t epoch = (batch.flags & kBatchLatest) != 0 ? batch.last_epoch : batch.first_epoch;
-    for (std::uint64_t i = 0; i < batch.records; ++i, ++epoch) {
-      RecordHeader r;
-      if (limit - offset < sizeof r) return "!records run over the batch";
-      Copy(block, offset, &r, sizeof r);
-      offset += sizeof r;
-      if (r.length_bytes > limit - offset) return "!a record runs over its batch";
-      if (r.epoch != epoch) return "!a record has the wrong epoch";
-      const ChainLink link{chain, r.epoch, r.length_bytes, r.digest, r.token, r.kind};
-      // Of skipped versions the chain can not be computed; it is then tied by the header alone.
-      if ((batch.flags & kBatchLatest) == 0 && ChainDigest(link) != r.chain) {
-        return "!a record breaks the chain";
-      }
-      chain = r.chain;
-      records_.push_back({r, offset});
-      offset += Padded(r.length_bytes);
-      if (offset > limit) return "!records run over the batch";
-    }
-    if (batch.records != 0 && chain != batch.chain) return "!the batch's chain digest is wrong";
-    if (!records_.empty()) {
-      const auto& [last, at] = records_.back();
-      newest_.resize(last.length_bytes);
-      Copy(block, at, newest_.data(), newest_.size());
-      if (Digest(newest_) != last.digest) return "!the newest state fails its digest";
-    }
-    return "";
+    std::string flaw = RecordsFlaw(Block(block), scan_.header, batch, records_);
+    if (!flaw.empty() || records_.empty()) return flaw;
+    const auto& [last, at] = records_.back();
+    newest_.resize(last.length_bytes);
+    Copy(block, at, newest_.data(), newest_.size());
+    return Digest(newest_) == last.digest ? "" : "!the newest state fails its digest";
   }
 
   void Accept(std::uint64_t block, const BatchHeader& batch) {
@@ -211,60 +176,134 @@ class Scanner {
     scan_.chain = batch.chain;
   }
 
-  // OK: what follows was never acknowledged. Otherwise why not.
+  // A block that no write that was torn leaves: not a good one, and with no sector of zeros.
+  bool IsDamaged(std::uint64_t block) {
+    if (IsZero(block) || BlockOk(block)) return false;
+    for (std::size_t sector = 0; sector < kBlockBytes; sector += kSectorBytes) {
+      if (AllZero(Block(block) + sector, kSectorBytes)) return false;
+    }
+    return true;
+  }
+
+  // OK: what follows was never acknowledged. Otherwise why not. From one call to the next `at`
+  // grows, and the epoch never falls: what was not found in front of a place is not there later
+  // either, so that all calls together look at each block once.
   absl::Status JudgeEnd(std::uint64_t at, const std::string& flaw) {
     if (flaw[0] == '!') {
       return Loss(at, absl::StrCat("acknowledged data is damaged: ", flaw.substr(1)));
     }
-    const bool headless = !AllZero(Block(at), kSectorBytes) && !HeaderAt(at).has_value();
+    if (!written_end_.has_value()) {
+      written_end_ = blocks_ - (scan_.sealed ? 1 : 0);
+      while (*written_end_ > at && IsZero(*written_end_ - 1)) --*written_end_;
+    }
+    if (*written_end_ > at) scan_.torn = true;
     // A proof of loss (a) says more than a damaged block (c), and no option overrides it.
-    absl::Status block_damage;
-    for (std::uint64_t b = at; b < blocks_; ++b) {
-      if (AllZero(Block(b), kBlockBytes)) continue;
-      const std::optional<BatchHeader> later = HeaderAt(b);
-      if (!scan_.sealed || b != blocks_ - 1) scan_.torn = true;
+    for (proof_ = std::max(proof_, at); proof_ < blocks_; ++proof_) {
+      const std::optional<BatchHeader> later = HeaderAt(proof_);
       if (later.has_value() && later->durable_hint > scan_.epoch) {
         return Loss(at, absl::StrCat("epochs ", scan_.epoch + 1, " to ", later->durable_hint,
                                      " were acknowledged and are damaged: ", flaw,
-                                     ", but a batch at offset ", b * kBlockBytes,
+                                     ", but a batch at offset ", proof_ * kBlockBytes,
                                      " proves that they were durable"));
       }
-      if (BlockOk(b) || !block_damage.ok()) continue;
-      bool torn = false;
-      for (std::size_t sector = 0; sector < kBlockBytes; sector += kSectorBytes) {
-        torn = torn || AllZero(Block(b) + sector, kSectorBytes);
-      }
-      // A batch header lies in one sector, and sectors are written whole: at the place where one
-      // belongs there is nothing, or a header that is valid.
-      if (torn && !(headless && b == at)) continue;
-      block_damage = Loss(b, absl::StrCat("block ", b,
-                                          " is damaged, not torn (no sector of it is unwritten): "
-                                          "an acknowledged epoch may be lost"));
     }
-    if (!options_.ignore_block_damage || block_damage.ok()) return block_damage;
+    // A batch header lies in one sector, and sectors are written whole: at the place where one
+    // belongs there is nothing, or a header that is valid.
+    const bool headless =
+        !AllZero(Block(at), kSectorBytes) && !HeaderAt(at).has_value() && !BlockOk(at);
+    damage_ = std::max(damage_, at);
+    while (!headless && damage_ < blocks_ && !IsDamaged(damage_)) ++damage_;
+    const std::uint64_t damaged = headless ? at : damage_;
+    if (damaged == blocks_) return absl::OkStatus();
+    absl::Status block_damage =
+        Loss(damaged, absl::StrCat("block ", damaged,
+                                   " is damaged, not torn (no sector of it is unwritten): an "
+                                   "acknowledged epoch may be lost"));
+    if (!options_.ignore_block_damage) return block_damage;
     if (options_.on_damage) options_.on_damage(std::string(block_damage.message()));
     return absl::OkStatus();
   }
 
-  struct Located {
-    RecordHeader header;
-    std::uint64_t offset;
-  };
+  static constexpr std::uint64_t kMostFindings = 100;
 
   const int fd_;
   const ScanOptions& options_;
   SegmentScan scan_;
   std::uint64_t blocks_ = 0;
   AlignedBuffer bytes_;
-  std::vector<Located> records_;
+  std::vector<LocatedRecord> records_;
   std::vector<std::byte> newest_;
   bool resyncing_ = false;
+  std::uint64_t findings_ = 0;
+  // How far JudgeEnd has looked: what is written ends here; the first proof of loss, and the first
+  // damaged block, are not before these.
+  std::optional<std::uint64_t> written_end_;
+  std::uint64_t proof_ = 0, damage_ = 0;
 };
 
 }  // namespace
 
 bool IsIdle(const SegmentScan& segment) {
   return segment.batches == 0 && !segment.torn && !segment.damaged && !segment.sealed;
+}
+
+std::optional<BatchHeader> BatchHeaderIn(const std::byte* block, const SegmentHeader& of,
+                                         std::uint64_t segment, std::uint64_t number) {
+  BatchHeader b;
+  std::memcpy(&b, block, sizeof b);
+  if (b.magic != kBatchMagic || b.crc != BatchHeaderCrc(b) || b.format_major != of.format_major ||
+      b.journal != of.journal || b.incarnation != of.incarnation || b.segment != segment ||
+      b.block != number) {
+    return std::nullopt;
+  }
+  return b;
+}
+
+std::string HeaderFlaw(const BatchHeader& batch, std::uint64_t block, std::uint64_t capacity_blocks,
+                       const LogEnd* end) {
+  const bool hint_only = (batch.flags & kBatchHintOnly) != 0;
+  const bool latest = (batch.flags & kBatchLatest) != 0;
+  if (batch.blocks == 0 || batch.blocks > capacity_blocks - block)
+    return "!impossible batch length";
+  if (batch.last_epoch > detail::kMaxEpoch) return "!impossible batch epochs";
+  if (end != nullptr) {
+    if (batch.previous_chain != end->chain) return "!the chain does not continue";
+    if (batch.first_epoch != end->epoch + 1) return "!epochs do not continue";
+  }
+  if (hint_only ? batch.records != 0 || batch.last_epoch + 1 != batch.first_epoch
+                : batch.last_epoch < batch.first_epoch ||
+                      batch.records != (latest ? 1 : batch.last_epoch - batch.first_epoch + 1)) {
+    return "!impossible batch epochs";
+  }
+  return "";
+}
+
+std::string RecordsFlaw(const std::byte* blocks, const SegmentHeader& of, const BatchHeader& batch,
+                        std::vector<LocatedRecord>& records) {
+  records.clear();
+  const std::uint64_t limit = batch.blocks * kContentBytes;
+  std::uint64_t offset = sizeof(BatchHeader);
+  std::uint64_t chain = batch.previous_chain;
+  std::uint64_t epoch = (batch.flags & kBatchLatest) != 0 ? batch.last_epoch : batch.first_epoch;
+  for (std::uint64_t i = 0; i < batch.records; ++i, ++epoch) {
+    RecordHeader r;
+    if (limit - offset < sizeof r) return "!records run over the batch";
+    CopyBatchContent(blocks, of.journal, of.segment, batch.block, offset, &r, sizeof r);
+    offset += sizeof r;
+    if (r.length_bytes > limit - offset) return "!a record runs over its batch";
+    if (r.epoch != epoch) return "!a record has the wrong epoch";
+    const ChainLink link{chain, r.epoch, r.length_bytes, r.digest, r.token, r.kind};
+    // Of skipped versions the chain can not be computed; it is then tied by the header alone.
+    if ((batch.flags & kBatchLatest) == 0 && ChainDigest(link) != r.chain) {
+      return "!a record breaks the chain";
+    }
+    chain = r.chain;
+    records.push_back({r, offset});
+    offset += Padded(r.length_bytes);
+    if (offset > limit) return "!records run over the batch";
+  }
+  if (batch.records != 0 && chain != batch.chain) return "!the batch's chain digest is wrong";
+  return "";
 }
 
 absl::Status CheckNewest(const SegmentScan& newest) {

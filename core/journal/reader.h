@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -61,18 +62,46 @@ struct SegmentScan {
   bool torn = false;     // an unacknowledged, incomplete batch stands behind the end
   bool damaged = false;  // what was acknowledged is damaged; only with `on_damage`
   bool sealed = false;   // it says that there is a segment behind it
+  // How often a block was looked at: a few times as often as there are blocks, whatever they hold.
+  std::uint64_t looks = 0;
 };
 
 // Whether nothing stands behind the base: then what comes next may take over from the segment
 // before it.
 bool IsIdle(const SegmentScan& segment);
 
+// The header of a batch if a valid one stands in `block`: of that journal and incarnation, in
+// segment `segment`, and at its own place, block number `number`.
+std::optional<BatchHeader> BatchHeaderIn(const std::byte* block, const SegmentHeader& of,
+                                         std::uint64_t segment, std::uint64_t number);
+
+// What a batch continues.
+struct LogEnd {
+  Epoch epoch;
+  std::uint64_t chain;
+};
+// Empty if that header may stand in `block` of a segment of `capacity_blocks`, behind `end` (null:
+// behind what could not be read); else what is wrong, beginning with '!': only damage explains it.
+std::string HeaderFlaw(const BatchHeader& batch, std::uint64_t block, std::uint64_t capacity_blocks,
+                       const LogEnd* end);
+
+struct LocatedRecord {
+  RecordHeader header;
+  std::uint64_t offset;  // of its payload, in the content of its batch
+};
+// The records of a batch whose blocks have passed their CRC; `blocks` is its first one. Empty if
+// they fit together and continue the chain; else what is wrong, as above. The payloads are not
+// looked at.
+std::string RecordsFlaw(const std::byte* blocks, const SegmentHeader& of, const BatchHeader& batch,
+                        std::vector<LocatedRecord>& records);
+
 // DataLoss if what is the newest segment says that there is one behind it.
 absl::Status CheckNewest(const SegmentScan& newest);
 
-// Scans one segment through `fd`, from its base to the end of the log. DataLoss: what, where
-// (file, offset), which epochs. Internal: a read error. With `on_damage`, damage behind a good base
-// is handed there and the scan goes on as far as it can; the result is then not a recovery.
+// Scans one segment through `fd`, from its base to the end of the log. Linear in its size, whatever
+// it holds. DataLoss: what, where (file, offset), which epochs. Internal: a read error. With
+// `on_damage`, damage behind a good base is handed there (the first hundred findings, then their
+// number) and the scan goes on as far as it can; the result is then not a recovery.
 absl::StatusOr<SegmentScan> ScanSegment(int fd, const std::string& path,
                                         const ScanOptions& options = {});
 // The same, by path, read-only.

@@ -304,9 +304,55 @@ absl::Status Evict(const std::string& region_path, const Occupant& occupant) {
   return absl::OkStatus();
 }
 
+absl::Status CheckFits(Epoch epoch, std::size_t bytes, const RegionOptions& options) {
+  if (bytes <= options.state_bytes) return absl::OkStatus();
+  return absl::OutOfRangeError(absl::StrCat("the state of epoch ", epoch, " has ", bytes,
+                                            " bytes, more than state_bytes ", options.state_bytes,
+                                            "; nothing was changed"));
+}
+
+// The newest segment, with nobody else at work in the journal. AlreadyExists: the region lives.
+absl::StatusOr<OpenSegment> NewestFor(const RegionOptions& options, const std::string& region_path,
+                                      const std::string& directory, Locking locking) {
+  const auto region_lives = [&](const SegmentHeader& header) {
+    return absl::IsAlreadyExists(
+        CheckReplaceable(region_path, header, std::nullopt, options.trust_other_owners).status());
+  };
+  absl::StatusOr<OpenSegment> newest =
+      LockNewest(directory, options.restore_timeout, region_lives, options.trust_other_owners,
+                 locking, options.interrupted);
+  if (absl::IsNotFound(newest.status()) || absl::IsInvalidArgument(newest.status())) {
+    const absl::StatusOr<bool> there = DirectoryIsThere(directory);
+    if (!there.ok()) return there.status();
+  }
+  return newest;
+}
+
+// What is in the way of restoring what `scan` found; nothing has been changed so far.
+absl::StatusOr<Occupant> CheckRestorable(const RegionOptions& options,
+                                         const std::string& region_path, const SegmentScan& scan) {
+  const absl::StatusOr<Occupant> occupant =
+      CheckReplaceable(region_path, scan.header, scan.epoch, options.trust_other_owners);
+  if (!occupant.ok()) return occupant.status();
+  if (absl::Status s = CheckFits(scan.epoch, scan.state.size(), options); !s.ok()) return s;
+  if (absl::Status s = CapacityBlocks(options).status(); !s.ok()) return s;
+  if (scan.header.segment >= kMaxSegment) {
+    return absl::OutOfRangeError("segment numbers are used up");
+  }
+  return occupant;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options, bool explicitly) {
+  return CreateFrom(options, explicitly, {});
+}
+
+absl::StatusOr<std::unique_ptr<JournalSeed>> CreateFrom(const RegionOptions& options,
+                                                        bool explicitly, Beginning beginning) {
+  if (absl::Status s = CheckFits(beginning.epoch, beginning.state.size(), options); !s.ok()) {
+    return s;
+  }
   const std::string directory = AbsoluteFrom(options.journal);
   absl::StatusOr<std::uint64_t> capacity = CapacityBlocks(options);
   if (!capacity.ok()) return capacity.status();
@@ -314,7 +360,11 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
   header.journal = detail::RandomId();
   header.segment = 1;
   header.history = options.history;
-  header.base_digest = detail::Digest({});
+  header.base_epoch = beginning.epoch;
+  header.base_length_bytes = beginning.state.size();
+  header.base_digest = detail::Digest(beginning.state);
+  header.base_chain = beginning.chain;
+  header.base_token = beginning.token;
   header.retain_segments = options.retain_segments;
   header.retain_epochs = options.retain_epochs;
   if (options.history == History::kLatest && options.retain_segments == 0 &&
@@ -323,6 +373,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
   }
   auto seed = std::make_unique<Seed>();
   FillSeed(*seed, directory, header);
+  seed->state = std::move(beginning.state);
   const detail::Access access{.mode = options.mode & 0777, .group = {}};
 
   const absl::StatusOr<bool> there = DirectoryIsThere(directory);
@@ -351,7 +402,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
                        "journal, create the region explicitly; otherwise its files are "
                        "gone"));
     }
-    absl::StatusOr<OpenSegment> made = MakeSegment(directory, access, header, {});
+    absl::StatusOr<OpenSegment> made = MakeSegment(directory, access, header, seed->state);
     if (!made.ok()) return made.status();
     seed->made = *std::move(made);
     seed->publish = [](Seed& self) -> absl::Status {
@@ -375,7 +426,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Create(const RegionOptions& options
   absl::StatusOr<NewDirectory> fresh = NewDirectory::Make(directory, access);
   if (!fresh.ok()) return fresh.status();
   EPOCH_POINT("journal_create.directory");
-  absl::StatusOr<OpenSegment> made = MakeSegment(fresh->path(), access, header, {});
+  absl::StatusOr<OpenSegment> made = MakeSegment(fresh->path(), access, header, seed->state);
   if (!made.ok()) return made.status();
   if (absl::Status s = PublishSegment(fresh->path(), *made); !s.ok()) return s;
   seed->made = *std::move(made);
@@ -396,19 +447,10 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
     return detail::Mapping::Build(region_path, options, none);
   }
   const std::string directory = AbsoluteFrom(options.journal);
-  const auto region_lives = [&](const SegmentHeader& header) {
-    return absl::IsAlreadyExists(
-        CheckReplaceable(region_path, header, std::nullopt, options.trust_other_owners).status());
-  };
   const auto lock_newest = [&] {
-    return LockNewest(directory, options.restore_timeout, region_lives, options.trust_other_owners,
-                      options.interrupted);
+    return NewestFor(options, region_path, directory, Locking::kLock);
   };
   absl::StatusOr<OpenSegment> newest = lock_newest();
-  if (absl::IsNotFound(newest.status()) || absl::IsInvalidArgument(newest.status())) {
-    const absl::StatusOr<bool> there = DirectoryIsThere(directory);
-    if (!there.ok()) return there.status();
-  }
   for (; newest.ok(); newest = lock_newest()) {
     const absl::StatusOr<bool> named = NameBegun(directory, *newest);
     if (!named.ok()) return named.status();
@@ -431,16 +473,8 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   absl::StatusOr<SegmentScan> scan = ScanSegment(newest->fd.get(), newest->path, scan_options);
   if (!scan.ok()) return scan.status();
   if (absl::Status s = CheckNewest(*scan); !s.ok()) return s;
-  const absl::StatusOr<Occupant> occupant =
-      CheckReplaceable(region_path, scan->header, scan->epoch, options.trust_other_owners);
+  const absl::StatusOr<Occupant> occupant = CheckRestorable(options, region_path, *scan);
   if (!occupant.ok()) return occupant.status();
-  if (scan->state.size() > options.state_bytes) {
-    return absl::OutOfRangeError(absl::StrCat("the state of epoch ", scan->epoch, " has ",
-                                              scan->state.size(),
-                                              " bytes, more than "
-                                              "state_bytes ",
-                                              options.state_bytes, "; nothing was changed"));
-  }
   absl::StatusOr<std::uint64_t> capacity = CapacityBlocks(options);
   if (!capacity.ok()) return capacity.status();
   SegmentHeader header = HeaderFor(options, *capacity);
@@ -469,7 +503,6 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   header.recovered = 1;
   header.retain_segments = scan->header.retain_segments;
   header.retain_epochs = scan->header.retain_epochs;
-  if (header.segment > kMaxSegment) return absl::OutOfRangeError("segment numbers are used up");
   const detail::Access access = detail::Access::Of(newest->fd.get());
   EPOCH_POINT("restore.scanned");
   absl::StatusOr<OpenSegment> made = MakeSegment(directory, access, header, scan->state);
@@ -494,6 +527,26 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
     return Evict(region_path, replaced);
   };
   return seed;
+}
+
+absl::StatusOr<SegmentScan> Rehearse(const RegionOptions& options, const std::string& region_path) {
+  if (!detail::Geometry::For(options.state_bytes, options.participants, options.versions)) {
+    JournalSeed none;
+    return detail::Mapping::Build(region_path, options, none);
+  }
+  const std::string directory = AbsoluteFrom(options.journal);
+  if (absl::Status s = NewestFor(options, region_path, directory, Locking::kAsk).status();
+      !s.ok()) {
+    return s;
+  }
+  absl::StatusOr<SegmentScan> scan = Preview(directory, options.ignore_block_damage);
+  if (!scan.ok()) return scan.status();
+  if (absl::Status s = CheckRestorable(options, region_path, *scan).status(); !s.ok()) return s;
+  // Whether files can be made there: without a name they are gone when they are closed.
+  for (const std::string& in : {directory, detail::ParentOf(region_path)}) {
+    if (absl::Status s = detail::OpenUnnamed(in, 0600).status(); !s.ok()) return s;
+  }
+  return scan;
 }
 
 absl::StatusOr<SegmentScan> Preview(const std::string& directory, bool ignore_block_damage) {

@@ -387,7 +387,7 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
 
 absl::StatusOr<OpenSegment> LockNewest(
     const std::string& directory, absl::Duration timeout,
-    const std::function<bool(const SegmentHeader&)>& region_lives, bool trusted,
+    const std::function<bool(const SegmentHeader&)>& region_lives, bool trusted, Locking locking,
     const std::function<bool()>& interrupted) {
   const std::int64_t give_up_ns = detail::DeadlineAfter(timeout);
   detail::Limit limit(give_up_ns, &interrupted);
@@ -406,7 +406,12 @@ absl::StatusOr<OpenSegment> LockNewest(
       return s;
     }
     segment.fd = *std::move(fd);
-    const int error = seam::SetByteLock(segment.fd.get(), seam::ByteLock::kExclusive, 0);
+    const bool held = locking == Locking::kAsk &&
+                      seam::TestByteLock(segment.fd.get(), 0) == seam::LockState::kHeld;
+    const int error = held ? EAGAIN
+                      : locking == Locking::kAsk
+                          ? 0
+                          : seam::SetByteLock(segment.fd.get(), seam::ByteLock::kExclusive, 0);
     if (error != 0 && error != EAGAIN) {
       return ErrnoStatus(error, absl::StrCat("can not lock ", segment.path));
     }

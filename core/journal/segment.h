@@ -123,11 +123,13 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
 // Locks the newest segment exclusively: nobody can write to this journal while it is held.
 // FailedPrecondition when processes are still attached after `timeout`: names them. AlreadyExists
 // as soon as the journal's region turns out to live: `region_lives(header of that segment)`.
-// Cancelled when `interrupted` says so.
+// Cancelled when `interrupted` says so. kAsk: only finds out whether it could be locked, with the
+// same errors.
+enum class Locking { kLock, kAsk };
 absl::StatusOr<OpenSegment> LockNewest(
     const std::string& directory, absl::Duration timeout,
     const std::function<bool(const SegmentHeader&)>& region_lives = nullptr,
-    bool trusted = detail::trust_other_owners,
+    bool trusted = detail::trust_other_owners, Locking locking = Locking::kLock,
     const std::function<bool()>& interrupted = nullptr);
 
 // "pid 12 (name), pid 34 (name)": who has this file open, as far as /proc tells.

@@ -21,6 +21,7 @@
 #include "epoch/detail/mapping.h"
 #include "epoch/detail/slots.h"
 #include "epoch/detail/transition.h"
+#include "epoch/history.h"
 #include "epoch/options.h"
 
 namespace epoch {
@@ -137,6 +138,21 @@ class Region {
   // this one. False as well where it can not be told: this process has another root directory since
   // (chroot), or may not look there. One system call, 1 us.
   bool orphaned() const { return mapping_->Look() != detail::Whereabouts::Seen::kThere; }
+
+  // The old epochs that the journal keeps (epoch/history.h). Works on a read-only mapping, takes no
+  // slot and no lock, and disturbs nobody. Errors: FailedPrecondition (a volatile region, which
+  // keeps none; a program without the compiled journal).
+  absl::StatusOr<EpochHistory> History() const {
+    if (!durable()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          path(), " is volatile: it has no journal, and no epoch but the newest is kept"));
+    }
+    const auto engine = Engine();
+    if (!engine.ok()) return engine.status();
+    auto source = (*engine)->history(mapping_);
+    if (!source.ok()) return source.status();
+    return EpochHistory(*std::move(source));
+  }
 
   // Live participants that have not acknowledged `epoch` and are not parked; whether they run or
   // are stopped, and what they pin. One look at each slot that was ever taken, and for each one

@@ -206,5 +206,37 @@ TEST_F(CliAgreement, ADeadProposerLeavesNoVoteBehind) {
   EXPECT_EQ(Ctl({"get", name()}).out, "x");
 }
 
+// K8: README's example. A refused proposal is nobody's, and its proposer's slot is free again.
+TEST_F(CliAgreement, ARefusedVoteIsNoDamage) {
+  Command reviewer({"join", name(), "--name", "reviewer", "--validate",
+                    "grep -q step || { echo \"no step\" >&2; exit 1; }"});
+  ASSERT_TRUE(Await([&] { return CtlJson({"status", name()})["participants"].size() == 1; }));
+  EXPECT_EQ(Ctl({"put", name(), "-"}, {.input = "{\"step\": 1}"}).out, "1\n");
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_REFUSED(Ctl({"put", name(), "-", "--agree"}, {.input = "{}"}), 6, "no step");
+    const Result check = Ctl({"check", name()});
+    EXPECT_SUCCESS(check);
+    EXPECT_THAT(check.out, HasSubstr("sound"));
+    const nlohmann::json versions = CtlJson({"status", name()})["versions"];
+    EXPECT_EQ(versions["drafted"], 0);
+    EXPECT_EQ(versions["superseded"].get<int>() + versions["free"].get<int>() +
+                  versions["guarded"].get<int>() + 1,
+              versions["total"]);
+  }
+  reviewer.Signal(SIGTERM);
+  reviewer.Finish();
+  EXPECT_SUCCESS(Ctl({"check", name()}));
+  EXPECT_EQ(CtlJson({"status", name()})["versions"]["guarded"], 0);
+  // One that says that it was refused, and was not.
+  detail::RegionView view = region().mapping()->view();
+  for (std::uint32_t i = 0; i < view.geometry.versions; ++i) {
+    const auto owner = detail::OwnerWord::Unpack(view.cells[i].owner.Load());
+    if (owner.state == detail::CellState::kRetired) {
+      view.cells[i].outcome.Store(0);
+      EXPECT_EQ(Ctl({"check", name()}).code, 5);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace epoch::test

@@ -235,6 +235,8 @@ TEST_F(CliJournal, CheckOfARegionLooksAtItsJournal) {
   Result missing = Ctl({"check", name()});
   EXPECT_EQ(missing.code, 5);
   EXPECT_THAT(missing.out, HasSubstr("DAMAGE: journal: is not there"));
+  EXPECT_THAT(missing.err,
+              HasSubstr("its journal is not: 1 finding; keep the state (epochctl get)"));
   std::filesystem::copy(away, journal());
   missing = Ctl({"check", name()});
   EXPECT_EQ(missing.code, 5);
@@ -309,6 +311,156 @@ TEST_F(CliJournal, AReaderThatLeavesEndsALongLogQuietly) {
   const Result result = Ctl({"log", journal()}, {.output_closed = true});
   EXPECT_EQ(result.code, 1);
   EXPECT_EQ(result.err, "");
+}
+
+// K5: the verdict of a dry run is that of the real one, in the same words.
+TEST_F(CliJournal, ADryRunSaysWhatTheRealOneSays) {
+  const auto both = [&](const std::vector<std::string>& more, int code) {
+    std::vector<std::string> args = {"recover", journal(), name(), "--timeout", kSoonText};
+    args.insert(args.end(), more.begin(), more.end());
+    const Result real = Ctl(args);
+    args.emplace_back("--dry-run");
+    const std::size_t segments = Segments().size();
+    const Result dry = Ctl(args);
+    EXPECT_EQ(real.code, code) << testing::PrintToString(real);
+    EXPECT_EQ(dry.code, code) << testing::PrintToString(dry);
+    EXPECT_EQ(dry.err, real.err);
+    EXPECT_EQ(dry.out, "");
+    EXPECT_EQ(Segments().size(), segments);
+    return real.err;
+  };
+  Put("a");
+  EXPECT_THAT(both({}, 6), HasSubstr("exists and is alive, at epoch 1"));
+  Command serve({"serve", name()});
+  ASSERT_TRUE(Await([&] { return CtlJson({"status", name()})["participants"].size() == 1; }));
+  EXPECT_THAT(both({}, 6), HasSubstr("exists and is alive, at epoch 1"));
+  serve.Stop();
+  ASSERT_NO_FATAL_FAILURE(PoisonRegion());
+  EXPECT_THAT(both({}, 6), HasSubstr("is still attached to by"));
+  EXPECT_SUCCESS(Ctl({"rm", name(), "--force"}));
+  EXPECT_THAT(both({}, 6), HasSubstr("is still attached to by"));
+  serve.Signal(SIGKILL);
+  serve.Finish();
+  EXPECT_THAT(both({"--versions", "2"}, 2), HasSubstr("versions 2 (4 to"));
+  EXPECT_THAT(both({"--segment-bytes", "4096"}, 2), HasSubstr("is too small"));
+  // Something else has the name, or there is no room for it.
+  WriteText(name_.path(), "not a region");
+  EXPECT_THAT(both({}, 6), HasSubstr("exists"));
+  std::filesystem::remove(name_.path());
+  EXPECT_EQ(CtlJson({"recover", journal(), name(), "--dry-run"})["epoch"], 1);
+  EXPECT_SUCCESS(Ctl({"recover", journal(), name()}));
+}
+
+// K10: old epochs are read back, by region and by directory.
+TEST_F(CliJournal, OldEpochsAreReadBack) {
+  Put("one", "11");
+  Put("two\n", "12");
+  Put(std::string("three\x1b[0m\0", 11), "13");
+  for (int life = 0; life < 2; ++life) {
+    EXPECT_EQ(Ctl({"get", name(), "--epoch", "1"}).out, "one");
+    EXPECT_EQ(Ctl({"get", name(), "--epoch", "2"}).out, "two\n");
+    EXPECT_EQ(Ctl({"get", name(), "--epoch", "0"}).out, "");
+    const nlohmann::json json = CtlJson({"get", name(), "--epoch", "2"});
+    EXPECT_EQ(json["epoch"], 2);
+    EXPECT_EQ(json["token"], 12);
+    EXPECT_EQ(json["bytes"], 4);
+    EXPECT_EQ(json["state_base64"], "dHdvCg==");
+    EXPECT_EQ(json["segment"], 1);
+    EXPECT_EQ(json["proposer"]["slot"], 0);
+    EXPECT_EQ(json["ballot"], nullptr);
+    EXPECT_EQ(json["digest"], CtlJson({"log", journal()})["records"][1]["digest"]);
+    for (const std::string& of : {name(), journal()}) {
+      const Result shown = Ctl({"log", of, "--show", "2"});
+      EXPECT_SUCCESS(shown);
+      EXPECT_THAT(shown.out, AllOf(HasSubstr("epoch     2\n"), HasSubstr("token 12"),
+                                   HasSubstr("slot 0, generation 2"), HasSubstr("\n\ntwo\n")));
+      EXPECT_EQ(CtlJson({"log", of, "--show", "3"})["record"]["token"], 13);
+      // Nothing of a state drives the terminal.
+      EXPECT_THAT(Ctl({"log", of, "--show", "3"}).out,
+                  AllOf(HasSubstr("three"), Not(HasSubstr("\x1b"))));
+      EXPECT_EQ(CtlJson({"log", of})["records"].size(), 3u);
+    }
+    EXPECT_REFUSED(Ctl({"get", name(), "--epoch", "4"}), 1, "the region is at 3");
+    EXPECT_REFUSED(Ctl({"log", journal(), "--show", "4"}), 1, "ends at epoch 3");
+    EXPECT_REFUSED(Ctl({"get", name(), "--epoch", "x"}), 2, "--epoch \"x\"");
+    EXPECT_EQ(Ctl({"get", name(), "--epoch", "1", "--epoch-only"}).code, 2);
+    EXPECT_SUCCESS(Ctl({"rm", name()}));
+    EXPECT_SUCCESS(Ctl({"recover", journal(), name()}));
+  }
+  const ScratchName brief;
+  EXPECT_SUCCESS(Ctl({"create", brief.name()}));
+  EXPECT_REFUSED(Ctl({"get", brief.name(), "--epoch", "0"}), 6, "is volatile");
+  EXPECT_REFUSED(Ctl({"log", brief.name()}), 6, "is volatile");
+  // This test program has no compiled journal.
+  auto region = Region::Open(name());
+  ASSERT_OK(region);
+  EXPECT_FAILS(region->History(), kFailedPrecondition, "needs the compiled journal");
+}
+
+TEST_F(CliJournal, AnOldEpochIsRecoveredIntoANewRegionAndJournal) {
+  for (const char* state : {"one", "two", "three"}) Put(state, "7");
+  const std::string before = ReadText(Segments().at(0));
+  const ScratchName then;
+  const std::string fork = directory_ / "fork";
+  EXPECT_REFUSED(Ctl({"recover", journal(), then.name(), "--epoch", "2"}), 2, "--journal DIR");
+  EXPECT_REFUSED(Ctl({"recover", journal(), then.name(), "--journal", fork}), 2, "--epoch");
+  for (const char* dry : {"--dry-run", ""}) {
+    const auto recover = [&](const std::string& region, const std::string& epoch,
+                             const std::string& to) {
+      std::vector<std::string> args = {"recover", journal(),   region, "--epoch",
+                                       epoch,     "--journal", to};
+      if (*dry != '\0') args.emplace_back(dry);
+      return Ctl(args);
+    };
+    EXPECT_REFUSED(recover(name(), "2", fork), 6, "exists");
+    EXPECT_REFUSED(recover(then.name(), "9", fork), 1, "there is no epoch 9");
+    // The old journal is never cut.
+    EXPECT_REFUSED(recover(then.name(), "2", journal()), 6, "holds a journal already");
+    EXPECT_SUCCESS(recover(then.name(), "2", fork));
+    EXPECT_EQ(access(fork.c_str(), F_OK) == 0, *dry == '\0');
+    EXPECT_EQ(access(then.path().c_str(), F_OK) == 0, *dry == '\0');
+  }
+  EXPECT_EQ(Ctl({"get", then.name()}).out, "two");
+  EXPECT_EQ(CtlJson({"status", then.name()})["epoch"], 2);
+  EXPECT_EQ(CtlJson({"status", then.name()})["state"]["token"], 7);
+  EXPECT_EQ(CtlJson({"status", then.name()})["state"]["capacity"], 65536);
+  // Both go on, each with its own epoch 3.
+  EXPECT_EQ(Ctl({"put", then.name(), "-"}, {.input = "other"}).out, "3\n");
+  EXPECT_EQ(Ctl({"get", then.name(), "--epoch", "2"}).out, "two");
+  EXPECT_SUCCESS(Ctl({"check", then.name()}));
+  EXPECT_SUCCESS(Ctl({"check", fork}));
+  EXPECT_SUCCESS(Ctl({"rm", then.name()}));
+  EXPECT_SUCCESS(Ctl({"recover", fork, then.name()}));
+  EXPECT_EQ(Ctl({"get", then.name()}).out, "other");
+  EXPECT_EQ(Segments().size(), 1u);
+  EXPECT_TRUE(ReadText(Segments().at(0)) == before);
+  EXPECT_EQ(Ctl({"put", name(), "-"}, {.input = "four"}).out, "4\n");
+}
+
+// K11: a check of a region looks at where its batches end, and its journal.
+TEST_F(CliJournal, AnEndThatIsNotTheJournalsIsFound) {
+  for (const char* state : {"a", "b", "c"}) Put(state);
+  std::size_t newest = 0;
+  std::uint64_t word = 0;
+  {
+    const auto region = Region::Open(name(), {.read_only = true});
+    ASSERT_OK(region);
+    const detail::Control& control = *region->mapping()->view().control;
+    for (std::size_t i = 0; i < detail::kBatchRingSlots; ++i) {
+      if (control.ring[i].e.Load() > word) {
+        word = control.ring[i].e.Load();
+        newest = i;
+      }
+    }
+  }
+  const std::size_t at = sizeof(detail::Superblock) + offsetof(detail::Control, ring) +
+                         newest * sizeof(detail::BatchWords) + offsetof(detail::BatchWords, e);
+  Patch(name_.path(), at, BytesOf(word - 2));
+  const Result found = Ctl({"check", name()});
+  EXPECT_EQ(found.code, 5);
+  EXPECT_THAT(found.out, HasSubstr("DAMAGE: batch slot"));
+  Patch(name_.path(), at, BytesOf(word));
+  EXPECT_SUCCESS(Ctl({"check", name()}));
 }
 
 }  // namespace

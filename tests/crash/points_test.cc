@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "epoch/epoch.h"
+#include "support/no_damage.h"
 #include "support/passages.h"
 #include "support/puppet.h"
 #include "support/region_test.h"
@@ -153,6 +154,7 @@ TEST_P(PointsTest, killed_there_the_others_go_on_and_nothing_leaks) {
   if (!helps_too_early) waiter_->Say("await 6");
   const auto victim = SetOff(SIGKILL);
   ASSERT_EQ(victim->Wait(), -SIGKILL) << GetParam() << " was never passed";
+  ExpectNoDamage(path());
   if (helps_too_early) waiter_->Say("await 6");
   const Epoch before = region().epoch();
   for (std::uint32_t i = 0; i < 3 * kVersions; ++i) ASSERT_OK(Increment(*self_));

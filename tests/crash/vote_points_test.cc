@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "epoch/epoch.h"
+#include "support/no_damage.h"
 #include "support/passages.h"
 #include "support/puppet.h"
 #include "support/region_test.h"
@@ -129,7 +130,9 @@ class KilledVotingTest : public VotePointsTest {
 TEST_P(KilledVotingTest, the_others_decide_and_nothing_leaks) {
   SetOff();
   ASSERT_EQ(victim_->Wait(), -SIGKILL) << GetParam() << " was never passed";
+  ExpectNoDamage(path());
   ExpectTheOthersGoOn();
+  ExpectNoDamage(path());
   ExpectNothingLeaked(region(), 1);
 }
 
@@ -139,6 +142,7 @@ class StoppedVotingTest : public VotePointsTest {
 TEST_P(StoppedVotingTest, the_others_decide_and_its_last_steps_do_no_harm) {
   SetOff();
   ASSERT_TRUE(victim_->AwaitStop()) << GetParam() << " was never passed";
+  ExpectNoDamage(path());
   ExpectTheOthersGoOn();
   victim_->Continue();
   EXPECT_EQ(victim_->Hear(), "ok");

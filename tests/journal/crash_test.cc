@@ -133,6 +133,7 @@ TEST_P(KilledCommitting, OthersGoOnInTheRegion) {
   if (beside != nullptr) beside->Kill();
   const Epoch acknowledged = LastAcknowledged(*victim);
   EXPECT_GE(region->epoch(), acknowledged);
+  ExpectNoDamage(name_.path());
   ASSERT_NO_FATAL_FAILURE(GoOn(*region));
   ExpectState(*region, region->epoch());
   ExpectNothingLeaked(*region, 0);
@@ -158,6 +159,7 @@ TEST_P(KilledCommitting, NothingAcknowledgedIsLostWhenAllDie) {
     const absl::StatusOr<Region> dead = Region::Open(name(), {.read_only = true});
     ASSERT_OK(dead);
     visible = dead->epoch();
+    ExpectNoDamage(name_.path());
   }
   ASSERT_OK(Region::Unlink(name()));
   for (int again = 0; again < 2; ++again) {
@@ -186,6 +188,7 @@ TEST_P(StoppedCommitting, OthersTakeOverAndTheResumedOneDoesNoHarm) {
   const int own = beside == nullptr ? kManyCommits : 400;
   const auto victim = Work(point(), SIGSTOP, own);
   ASSERT_TRUE(victim->AwaitStop());
+  ExpectNoDamage(name_.path());
   if (beside != nullptr) beside->Kill();
   // Where it is about to copy versions: until every cell has been recycled.
   const int count = point().label == "journal.collected" ? 2 * kManyCommits : kMoreCommits;

@@ -76,6 +76,7 @@ class KilledFencing : public FencingTest {};
 TEST_P(KilledFencing, WhoPinsFinishesIt) {
   const auto fencer = Fencer(SIGKILL);
   ASSERT_EQ(fencer->Wait(), -SIGKILL);
+  ExpectNoDamage(name_.path());
   ASSERT_NO_FATAL_FAILURE(ExpectThatWhoPinsFinishesIt());
   ExpectNothingLeaked(*region_, 0);
   ExpectCompleteHistory(directory(), 1);
@@ -85,6 +86,7 @@ class StoppedFencing : public FencingTest {};
 TEST_P(StoppedFencing, WhoPinsFinishesIt) {
   const auto fencer = Fencer(SIGSTOP);
   ASSERT_TRUE(fencer->AwaitStop());
+  ExpectNoDamage(name_.path());
   ASSERT_NO_FATAL_FAILURE(ExpectThatWhoPinsFinishesIt());
   fencer->Continue();
   EXPECT_EQ(fencer->Hear(), "committed 1");

@@ -25,6 +25,7 @@
 #include "epoch/epoch.h"
 #include "support/checked_state.h"
 #include "support/files.h"
+#include "support/no_damage.h"
 #include "support/region_test.h"
 #include "support/scratch.h"
 #include "support/time_limits.h"

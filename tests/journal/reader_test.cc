@@ -421,5 +421,52 @@ TEST_F(ReaderTest, NoticesASegmentThatDoesNotContinueTheOneBefore) {
   EXPECT_THAT(scan->damage, testing::ElementsAre(HasSubstr("takes over from segment 2")));
 }
 
+// K11: how often a block is looked at does not grow with how many there are.
+TEST_F(ReaderTest, IsReadInTimeLinearInItsBytesWhateverItHolds) {
+  ASSERT_NO_FATAL_FAILURE(Write({100, 100}));
+  const journal::SegmentHeader segment = HeaderOf(original_);
+  const std::uint64_t blocks = original_.size() / kBlockBytes;
+  const journal::BatchHeader like = batches_.at(0).header;
+  struct Case {
+    const char* name;
+    bool to_the_end;   // each batch claims all that is behind it
+    bool sound_block;  // the blocks pass their CRC
+    bool last_damaged;
+    std::uint64_t hint;
+  };
+  for (const Case& c :
+       {Case{"good headers over bad blocks", false, false, false, 0},
+        Case{"headers that prove each other's loss", false, false, false, 1'000'000},
+        Case{"batches that all reach to a bad end", true, true, true, 0},
+        Case{"batches whose records do not fit", true, true, false, 0},
+        Case{"long batches over bad blocks", true, false, false, 0}}) {
+    SCOPED_TRACE(c.name);
+    Bytes forged = original_;
+    for (std::uint64_t block = 1; block < blocks; ++block) {
+      std::byte* const at = forged.data() + block * kBlockBytes;
+      std::memset(at, 0x5a, kBlockBytes);
+      journal::BatchHeader header = like;
+      header.block = block;
+      header.blocks = c.to_the_end ? blocks - block : 1;
+      header.first_epoch = header.last_epoch = block;
+      header.records = 1;
+      header.durable_hint = c.hint;
+      header.crc = journal::BatchHeaderCrc(header);
+      std::memcpy(at, &header, sizeof header);
+      if (c.sound_block && !(c.last_damaged && block == blocks - 1)) Reseal(forged, segment, block);
+    }
+    WriteBytes(path_, forged);
+    std::uint64_t findings = 0;
+    journal::ScanOptions options;
+    options.on_damage = [&findings](const std::string&) { ++findings; };
+    const absl::StatusOr<SegmentScan> scan = journal::ScanSegmentFile(path_, options);
+    ASSERT_OK(scan);
+    EXPECT_TRUE(scan->damaged);
+    EXPECT_LE(scan->looks, 12 * blocks);
+    EXPECT_GT(findings, 0u);
+    EXPECT_LE(findings, 101u);  // and no flood of words
+  }
+}
+
 }  // namespace
 }  // namespace epoch::test

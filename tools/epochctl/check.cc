@@ -73,9 +73,11 @@ absl::Status Check(Context& context, const std::string& given) {
   const absl::StatusOr<Verdict> verdict = journal ? CheckJournal(target) : CheckRegion(target);
   if (!verdict.ok()) return verdict.status();
 
-  std::size_t damages = 0;
+  std::size_t damages = 0, of_journal = 0;
   for (const Finding& finding : verdict->findings) {
-    damages += finding.severity == Finding::Severity::kDamage ? 1 : 0;
+    if (finding.severity != Finding::Severity::kDamage) continue;
+    ++damages;
+    of_journal += finding.where == "journal" ? 1 : 0;
   }
   if (context.json()) {
     nlohmann::ordered_json json = {{"schema", "epoch.check/1"},
@@ -101,6 +103,11 @@ absl::Status Check(Context& context, const std::string& given) {
     }
   }
   if (damages == 0) return absl::OkStatus();
+  if (!journal && of_journal == damages) {
+    return absl::DataLossError(fmt::format(
+        "{} is whole, its journal is not: {}; keep the state (epochctl get) before the region goes",
+        target, Count(damages, "finding")));
+  }
   return absl::DataLossError(fmt::format(
       "{} is damaged: {}; {}", target, Count(damages, "finding"),
       journal ? "see what can be recovered: epochctl recover DIR REGION --dry-run"

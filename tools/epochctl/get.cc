@@ -1,24 +1,48 @@
 #include <fmt/format.h>
 
+#include <CLI/Option.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/escaping.h"
+#include "core/journal/journal.h"
+#include "tools/epochctl/past_epoch.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {
 namespace {
 
 struct GetArgs {
-  std::string region;
+  std::string region, epoch;
   bool epoch_only = false;
 };
+
+// An old state, out of the journal.
+absl::Status GetPast(Context& context, const Region& region, Epoch epoch) {
+  const auto history = region.History();
+  if (!history.ok()) return history.status();
+  const absl::StatusOr<PastEpoch> past = history->At(epoch);
+  if (!past.ok()) return past.status();
+  if (context.json()) {
+    nlohmann::ordered_json json = {{"schema", "epoch.get/1"}, {"region", region.path()}};
+    AddPastEpoch(json, *past);
+    context.PrintJson(json);
+  } else {
+    context.Print({reinterpret_cast<const char*>(past->state.data()), past->state.size()});
+  }
+  return absl::OkStatus();
+}
 
 absl::Status Get(Context& context, const GetArgs& given) {
   const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
   if (!name.ok()) return name.status();
   const absl::StatusOr<Region> region = Region::Open(*name, {.read_only = true});
   if (!region.ok()) return region.status();
+  if (!given.epoch.empty()) {
+    const auto epoch = ParseNumber("--epoch", given.epoch, detail::kMaxEpoch);
+    if (!epoch.ok()) return epoch.status();
+    return GetPast(context, *region, *epoch);
+  }
   if (given.epoch_only) {
     if (context.json()) {
       context.PrintJson(
@@ -54,7 +78,11 @@ void AddGet(CLI::App& app, Context& context) {
       app, "get", "Writes the committed state, verified, to standard output",
       "epochctl get config > config.json", [&context, given] { return Get(context, *given); });
   verb->add_option("REGION", given->region, "name or path")->type_name("");
-  verb->add_flag("--epoch-only", given->epoch_only, "print the epoch instead");
+  CLI::Option* only = verb->add_flag("--epoch-only", given->epoch_only, "print the epoch instead");
+  verb->add_option("--epoch", given->epoch,
+                   "an old state, read back from the journal of a durable region")
+      ->type_name("N")
+      ->excludes(only);
 }
 
 }  // namespace epoch::ctl

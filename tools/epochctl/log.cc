@@ -1,11 +1,15 @@
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "core/inspect/region_status.h"
 #include "core/journal/begun.h"
+#include "core/journal/journal.h"
+#include "core/journal/past.h"
 #include "core/journal/survey.h"
+#include "tools/epochctl/past_epoch.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {
@@ -14,7 +18,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct LogArgs {
-  std::string directory, segment;
+  std::string directory, segment, show;
   bool verify = false;
 };
 
@@ -91,7 +95,55 @@ absl::StatusOr<journal::JournalScan> ScanOne(const std::string& directory, std::
                   directory, number, files->size(), directory));
 }
 
-absl::Status Log(Context& context, const LogArgs& given) {
+// The region that was given in place of a directory.
+absl::StatusOr<std::optional<Region>> GivenRegion(const std::string& given) {
+  struct stat info {};
+  if (stat(given.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) return std::nullopt;
+  absl::StatusOr<Region> region = Region::Open(given, {.read_only = true});
+  // Then it is said that there is no such directory.
+  if (absl::IsNotFound(region.status())) return std::nullopt;
+  if (!region.ok()) return region.status();
+  // That it is durable, and this program can read its journal.
+  if (const auto history = region->History(); !history.ok()) return history.status();
+  return *std::move(region);
+}
+
+absl::Status Show(Context& context, const std::string& directory, const Region* region,
+                  const std::string& wanted) {
+  const auto epoch = ParseNumber("--show", wanted, detail::kMaxEpoch);
+  if (!epoch.ok()) return epoch.status();
+  const EpochHistory history = region != nullptr
+                                   ? *region->History()
+                                   : EpochHistory(std::make_shared<journal::Past>(directory));
+  const absl::StatusOr<PastEpoch> past = history.At(*epoch);
+  if (!past.ok()) return past.status();
+  if (context.json()) {
+    Json record = Json::object();
+    AddPastEpoch(record, *past);
+    context.PrintJson({{"schema", "epoch.log/1"}, {"journal", directory}, {"record", record}});
+    return absl::OkStatus();
+  }
+  constexpr std::size_t kMostShown_bytes = 4096;
+  const std::string_view state(reinterpret_cast<const char*>(past->state.data()),
+                               past->state.size());
+  context.Print(PastEpochText(*past));
+  if (!state.empty()) context.Print("\n" + Printable(state.substr(0, kMostShown_bytes)));
+  if (!state.empty() && state.back() != '\n') context.Print("\n");
+  if (state.size() > kMostShown_bytes) {
+    context.Print(fmt::format("... {} in all; -o json has them\n", HumanBytes(state.size())));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Log(Context& context, LogArgs given) {
+  const auto region = GivenRegion(given.directory);
+  if (!region.ok()) return region.status();
+  if (region->has_value()) {
+    given.directory = (*region)->journal();
+  }
+  if (!given.show.empty()) {
+    return Show(context, given.directory, region->has_value() ? &**region : nullptr, given.show);
+  }
   std::optional<std::uint64_t> only;
   if (!given.segment.empty()) {
     const auto number = ParseNumber("--segment", given.segment, journal::kMaxSegment);
@@ -160,10 +212,17 @@ void AddLog(CLI::App& app, Context& context) {
       context.AddVerb(app, "log", "Lists what a journal holds, as far as it can be read",
                       "epochctl log /var/lib/config/journal --verify",
                       [&context, given] { return Log(context, *given); });
-  verb->add_option("DIR", given->directory, "directory of the journal")->type_name("")->required();
-  verb->add_flag("--verify", given->verify,
-                 "check every checksum, digest and link, and sum up by segment");
-  verb->add_option("--segment", given->segment, "only this one")->type_name("N");
+  verb->add_option("DIR", given->directory, "directory of the journal, or its region")
+      ->type_name("")
+      ->required();
+  CLI::Option* verify = verb->add_flag(
+      "--verify", given->verify, "check every checksum, digest and link, and sum up by segment");
+  CLI::Option* segment =
+      verb->add_option("--segment", given->segment, "only this one")->type_name("N");
+  verb->add_option("--show", given->show, "only this epoch: what is known of it, and its state")
+      ->type_name("EPOCH")
+      ->excludes(verify)
+      ->excludes(segment);
 }
 
 }  // namespace epoch::ctl

@@ -1,9 +1,12 @@
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "core/inspect/region_status.h"
+#include "core/journal/journal.h"
+#include "core/journal/past.h"
 #include "core/journal/restore.h"
 #include "tools/epochctl/verbs.h"
 
@@ -13,7 +16,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct RecoverArgs {
-  std::string directory, region, timeout;
+  std::string directory, region, timeout, epoch, journal;
   GeometryOptions geometry;
   bool dry_run = false;
   bool ignore_block_damage = false;
@@ -47,6 +50,18 @@ struct Plan {
   std::string region_path;
 };
 
+// The options of the incarnation that wrote a segment, so that one that goes on from it is like it.
+void GeometryOf(const journal::SegmentHeader& header, const GeometryOptions& given,
+                RegionOptions& options) {
+  options.state_bytes = header.state_bytes;
+  options.participants = header.participants;
+  options.versions = header.versions;
+  // The old size, unless larger states may not fit into it.
+  if (given.state_bytes.empty()) {
+    options.segment_bytes = header.capacity_blocks * journal::kBlockBytes;
+  }
+}
+
 absl::StatusOr<Plan> MakePlan(const Context& context, const RecoverArgs& given) {
   Plan plan;
   const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
@@ -60,13 +75,7 @@ absl::StatusOr<Plan> MakePlan(const Context& context, const RecoverArgs& given) 
 
   const journal::SegmentHeader& header = plan.scan.header;
   RegionOptions& options = plan.options;
-  options.state_bytes = header.state_bytes;
-  options.participants = header.participants;
-  options.versions = header.versions;
-  // The old size, unless larger states may not fit into it.
-  if (given.geometry.state_bytes.empty()) {
-    options.segment_bytes = header.capacity_blocks * journal::kBlockBytes;
-  }
+  GeometryOf(header, given.geometry, options);
   if (absl::Status s = given.geometry.FillIn(options); !s.ok()) return s;
   if (plan.scan.state.size() > options.state_bytes) {
     return absl::OutOfRangeError(fmt::format(
@@ -114,10 +123,92 @@ void ReportPlan(Context& context, const Plan& plan, const Region* region) {
   }
 }
 
+// A new region, with a new journal, that begins with an old epoch. The old journal is only read:
+// what came after that epoch stays in it, and its region may live on.
+absl::Status RecoverPast(Context& context, const RecoverArgs& given) {
+  if (given.journal.empty()) {
+    return absl::InvalidArgumentError(
+        "--epoch needs --journal DIR, for the journal of the new region: the old one is not cut");
+  }
+  if (given.ignore_block_damage || !given.timeout.empty()) {
+    return absl::InvalidArgumentError(
+        "--epoch only reads what is sound, and waits for nobody: --ignore-block-damage and "
+        "--timeout do not go with it");
+  }
+  const auto epoch = ParseNumber("--epoch", given.epoch, detail::kMaxEpoch);
+  if (!epoch.ok()) return epoch.status();
+  const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
+  if (!name.ok()) return name.status();
+  const absl::StatusOr<std::string> path = detail::RegionPath(*name);
+  if (!path.ok()) return path.status();
+  absl::StatusOr<journal::Past::Found> found = journal::Past(given.directory).Find(*epoch);
+  if (!found.ok()) return found.status();
+  const journal::SegmentHeader& header = found->segment;
+  RegionOptions options;
+  GeometryOf(header, given.geometry, options);
+  options.history = header.history;
+  options.retain_segments = header.retain_segments;
+  options.retain_epochs = header.retain_epochs;
+  options.journal = given.journal;
+  if (absl::Status s = given.geometry.FillIn(options); !s.ok()) return s;
+  if (faccessat(AT_FDCWD, path->c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+    return absl::AlreadyExistsError(
+        fmt::format("region {} exists: choose another name for the old epoch", *path));
+  }
+  if (!detail::Geometry::For(options.state_bytes, options.participants, options.versions)) {
+    detail::JournalSeed none;
+    return detail::Mapping::Build(*path, options, none);
+  }
+  const PastEpoch& past = found->past;
+  auto seed = journal::CreateFrom(options, /*explicitly=*/true,
+                                  {past.epoch, past.chain, past.token, past.state});
+  if (!seed.ok()) return seed.status();
+  std::string incarnation;
+  if (!given.dry_run) {
+    if (absl::Status s = detail::Mapping::Build(*path, options, **seed); !s.ok()) return s;
+    seed->reset();
+    const absl::StatusOr<Region> region = Region::Open(*path);
+    if (!region.ok()) return region.status();
+    incarnation = region->incarnation();
+  }
+  if (context.json()) {
+    Json json = {{"schema", "epoch.recover/1"},
+                 {"region", *path},
+                 {"journal", given.journal},
+                 {"from_journal", given.directory},
+                 {"dry_run", given.dry_run},
+                 {"epoch", past.epoch},
+                 {"bytes", past.state.size()},
+                 {"digest", fmt::format("{:016x}", past.digest)},
+                 {"token", past.token},
+                 {"segment", past.segment},
+                 {"cut", false},
+                 {"cut_offset", nullptr},
+                 {"incarnation", given.dry_run ? Json(nullptr) : Json(incarnation)}};
+    context.PrintJson(json);
+    return absl::OkStatus();
+  }
+  context.Print(fmt::format(
+      "epoch {} {} {}, with a new journal in {} (segment {} of {}, state of {}, digest {:016x}, "
+      "token {})\n",
+      past.epoch, given.dry_run ? "would be recovered into" : "recovered into", Printable(*path),
+      Printable(given.journal), past.segment, Printable(given.directory),
+      HumanBytes(past.state.size()), past.digest, past.token));
+  return absl::OkStatus();
+}
+
 absl::Status Recover(Context& context, const RecoverArgs& given) {
-  const absl::StatusOr<Plan> plan = MakePlan(context, given);
+  if (!given.epoch.empty()) return RecoverPast(context, given);
+  if (!given.journal.empty()) {
+    return absl::InvalidArgumentError(
+        "--journal goes with --epoch: without it the region goes on with the journal in DIR");
+  }
+  absl::StatusOr<Plan> plan = MakePlan(context, given);
   if (!plan.ok()) return plan.status();
   if (given.dry_run) {
+    absl::StatusOr<journal::SegmentScan> scan = journal::Rehearse(plan->options, plan->region_path);
+    if (!scan.ok()) return Explain(scan.status(), plan->region_path);
+    plan->scan = *std::move(scan);
     ReportPlan(context, *plan, nullptr);
     return absl::OkStatus();
   }
@@ -136,7 +227,13 @@ void AddRecover(CLI::App& app, Context& context) {
                                    [&context, given] { return Recover(context, *given); });
   verb->add_option("DIR", given->directory, "directory of the journal")->type_name("")->required();
   verb->add_option("REGION", given->region, "name or path of the region to make")->type_name("");
-  verb->add_flag("--dry-run", given->dry_run, "only say what would be recovered");
+  verb->add_flag("--dry-run", given->dry_run,
+                 "only say what would be recovered, or why it could not be");
+  verb->add_option("--epoch", given->epoch,
+                   "make a new region from this old epoch; DIR is only read")
+      ->type_name("N");
+  verb->add_option("--journal", given->journal, "with --epoch: directory of the new journal")
+      ->type_name("DIR");
   verb->add_flag("--ignore-block-damage", given->ignore_block_damage,
                  "go on past a damaged block: an acknowledged epoch may be lost");
   verb->add_option("--timeout", given->timeout,

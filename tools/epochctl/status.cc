@@ -106,6 +106,7 @@ Json ToJson(const RegionStatus& s) {
                  {"current", s.versions.current},
                  {"pinned", s.versions.pinned},
                  {"quarantined", s.versions.quarantined},
+                 {"guarded", s.versions.guarded},
                  {"superseded", s.versions.superseded},
                  {"damaged", s.versions.damaged}}},
                {"stragglers", Json::array()},
@@ -167,11 +168,9 @@ std::string StateOf(const ParticipantStatus& p) {
 
 std::string VersionsText(const inspect::VersionCounts& v) {
   std::string text = fmt::format("{} of {} free", v.free + v.superseded, v.total);
-  const std::pair<std::uint32_t, const char*> parts[] = {{v.drafted, "drafted"},
-                                                         {v.accepted, "accepted"},
-                                                         {v.pinned, "pinned"},
-                                                         {v.quarantined, "quarantined"},
-                                                         {v.damaged, "damaged"}};
+  const std::pair<std::uint32_t, const char*> parts[] = {
+      {v.drafted, "drafted"},         {v.accepted, "accepted"}, {v.pinned, "pinned"},
+      {v.quarantined, "quarantined"}, {v.guarded, "guarded"},   {v.damaged, "damaged"}};
   for (const auto& [count, name] : parts) {
     if (count != 0) text += fmt::format(", {} {}", count, name);
   }

@@ -22,6 +22,7 @@
 namespace epoch::detail {
 
 class Mapping;
+class HistorySource;  // epoch/history.h
 
 // What a new incarnation of a region starts from. While it lives it owns the journal: nobody else
 // can restore from it. It is destroyed after the region has got its name.
@@ -90,6 +91,9 @@ struct JournalEngine {
   // lives. NotFound: there is no such directory. FailedPrecondition: superseded; another journal is
   // there, or a copy of the right one.
   absl::StatusOr<std::unique_ptr<JournalPort>> (*attach)(const Mapping& mapping);
+  // The old epochs of a durable region.
+  absl::StatusOr<std::unique_ptr<HistorySource>> (*history)(
+      const std::shared_ptr<const Mapping>& mapping);
 };
 
 inline std::atomic<const JournalEngine*> journal_engine{nullptr};
