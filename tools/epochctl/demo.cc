@@ -91,8 +91,12 @@ class Workplace {
           std::filesystem::exists(entry.path() / "kept", ignored)) {
         continue;
       }
-      const detail::Fd lock(open(entry.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-      if (lock.ok() && flock(lock.get(), LOCK_EX | LOCK_NB) == 0) Remove(entry.path().string());
+      const detail::Fd lock(
+          open(entry.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+      struct stat info {};
+      // What another user has put there is left alone.
+      if (!lock.ok() || fstat(lock.get(), &info) != 0 || info.st_uid != geteuid()) continue;
+      if (flock(lock.get(), LOCK_EX | LOCK_NB) == 0) Remove(entry.path().string());
     }
   }
 

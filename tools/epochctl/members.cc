@@ -7,6 +7,7 @@
 
 #include "core/inspect/region_status.h"
 #include "epoch/participant.h"
+#include "tools/epochctl/process.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {
@@ -90,7 +91,7 @@ absl::Status Serve(Context& context, const ServeArgs& given) {
   if (!region.ok()) return region.status();
   absl::StatusOr<Participant> self = Participant::Join(*region, {.name = given.name});
   if (!self.ok()) return self.status();
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) signal(number, [](int) { stop_serving = 1; });
+  HandleEndingSignals([](int) { stop_serving = 1; });
   absl::Status served =
       self->Serve(*duration, [&region] { return stop_serving != 0 || Removed(*region); });
   if (!served.ok()) return served;
