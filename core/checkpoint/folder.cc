@@ -60,24 +60,17 @@ absl::StatusOr<std::vector<FolderName>> FoldersIn(const std::string& path) {
   return folders;
 }
 
-// Removes what is called so in an open directory, with all that is in it. Follows no links. Each
-// level takes a descriptor and a piece of the stack, so what is nested deeper than any rank writes
-// is left to its owner.
-constexpr int kMaxNesting = 4 * kMaxDepth;
-absl::Status RemoveTree(int at, const std::string& name, const std::string& path, int depth = 0) {
+// Removes what is called so in an open directory, with all that is in it. Follows no links.
+absl::Status RemoveTree(int at, const std::string& name, const std::string& path) {
   if (sys::unlinkat(at, name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();
   const absl::Status refused = ErrnoStatus(errno, absl::StrCat("can not remove ", path));
   if (errno != EISDIR && errno != EPERM) return refused;  // a directory's, here and by POSIX
-  if (depth == kMaxNesting) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " is nested too deeply: remove it by hand (rm -r)"));
-  }
   const Fd fd(sys::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
   if (!fd.ok()) return errno == ENOENT ? absl::OkStatus() : refused;
   const absl::StatusOr<std::vector<std::string>> names = NamesIn(fd.get(), path);
   if (!names.ok()) return names.status();
   for (const std::string& inner : *names) {
-    absl::Status s = RemoveTree(fd.get(), inner, absl::StrCat(path, "/", inner), depth + 1);
+    absl::Status s = RemoveTree(fd.get(), inner, absl::StrCat(path, "/", inner));
     if (!s.ok()) return s;
   }
   if (sys::unlinkat(at, name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) {

@@ -62,6 +62,16 @@ class Surroundings : public SmallRegionTest {
     EXPECT_TRUE(Await([&] { return ReadText(file).ends_with(last); })) << ReadText(file);
     return ReadText(file);
   }
+  // Until it catches a signal, that ends it as it ends anything.
+  static void AwaitCaught(pid_t pid, int number) {
+    const std::string file = "/proc/" + std::to_string(pid) + "/status";
+    EXPECT_TRUE(Await([&] {
+      const std::string text = detail::ReadSmallFile(file.c_str());
+      const std::size_t at = text.find("SigCgt:");
+      if (at == std::string::npos) return false;
+      return (std::stoull(text.substr(at + 8), nullptr, 16) >> (number - 1) & 1) != 0;
+    }));
+  }
   static bool Lives(const std::string& pid) {
     const char state = detail::ReadProcessStat(static_cast<std::uint32_t>(std::stoi(pid))).state;
     return state != '?' && state != 'Z';
@@ -215,6 +225,18 @@ TEST_F(Surroundings, IgnoredSignalsAreLeftAlone) {
   EXPECT_EQ(web->Finish().code, 0);
   EXPECT_EQ(serve.Finish().code, 0);
   ASSERT_OK(Region::Unlink(durable));
+}
+
+TEST_F(Surroundings, AWaitThatIsInterruptedSaysHowFarItGot) {
+  Child voter("NamedVoter", {name(), "reader", "no"});
+  ASSERT_EQ(voter.Hear(), "in");
+  EXPECT_SUCCESS(Put("x"));
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    Command wait({"wait", name(), "--epoch", "2"});
+    AwaitCaught(wait.pid(), number);
+    wait.Signal(number);
+    EXPECT_REFUSED(wait.Finish(), 1, "is at epoch 1, not at 2 yet");
+  }
 }
 
 // --- descriptors ---

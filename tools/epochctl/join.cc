@@ -25,7 +25,7 @@ struct JoinArgs {
 
 // A descriptor that becomes readable when this process is asked to end, and stays so: it is never
 // read. Before the first thread starts.
-absl::StatusOr<detail::Fd> AskedToEnd() {
+absl::StatusOr<detail::Fd> EndDescriptor() {
   const sigset_t signals = EndingSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   detail::Fd fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
@@ -142,7 +142,7 @@ absl::Status Join(Context& context, const JoinArgs& given) {
   if (!name.ok()) return name.status();
   absl::StatusOr<Region> region = Region::Open(*name);
   if (!region.ok()) return region.status();
-  const absl::StatusOr<detail::Fd> end = AskedToEnd();
+  const absl::StatusOr<detail::Fd> end = EndDescriptor();
   if (!end.ok()) return end.status();
   return Member(context, given, *std::move(region), end->get()).Run();
 }

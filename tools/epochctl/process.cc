@@ -41,6 +41,8 @@ void SetDisposition(int number, void (*handler)(int)) {
   sigaction(number, &action, nullptr);
 }
 
+volatile sig_atomic_t asked_to_end = 0;
+
 std::string_view NameIn(std::string_view variable) {
   return variable.substr(0, variable.find('='));
 }
@@ -76,6 +78,12 @@ void HandleEndingSignals(void (*handler)(int)) {
     if (sigismember(&signals, number) == 1) SetDisposition(number, handler);
   }
 }
+
+void CatchEndingSignals() {
+  HandleEndingSignals([](int) { asked_to_end = 1; });
+}
+
+bool AskedToEnd() { return asked_to_end != 0; }
 
 void RestoreInherited() {
   for (std::size_t i = 0; i < std::size(kChanged); ++i) {

@@ -30,6 +30,11 @@ sigset_t EndingSignals();
 // Has `handler` called for each of them. Calls that can be are restarted (poll is not).
 void HandleEndingSignals(void (*handler)(int));
 
+// For verbs that wait: from now on these signals end nothing by themselves. What waits asks
+// AskedToEnd, which is true once one has come, and ends with a word of how far it got.
+void CatchEndingSignals();
+bool AskedToEnd();
+
 // In a child, right before exec: signal mask and dispositions as this process has inherited them,
 // but for SIGCHLD, which a shell needs as well. Async-signal-safe.
 void RestoreInherited();
