@@ -189,6 +189,8 @@ int Main(int argc, char** argv) {
     context.Print(help.str());
   } catch (const std::bad_alloc&) {
     result = absl::ResourceExhaustedError("out of memory");
+  } catch (const std::exception& error) {  // of a library; never a silent abort
+    result = absl::InternalError(error.what());
   }
   const absl::Status flushed = context.Flush();
   if (result.ok()) result = flushed;

@@ -77,6 +77,7 @@ struct Prepared {
   sigaddset(&waking, SIGCHLD);
   sigaddset(&waking, SIGHUP);
   prctl(PR_SET_PDEATHSIG, SIGHUP);
+  prctl(PR_SET_NAME, "epoch-minder");  // not one of those that are called epochctl, and killed so
   dup2(prepared.in, STDIN_FILENO);
   dup2(STDERR_FILENO, STDOUT_FILENO);
   dup2(prepared.err, STDERR_FILENO);
@@ -91,7 +92,10 @@ struct Prepared {
   if (shell == 0) RunCommand(prepared, minder);
   for (;;) {
     // Dead before the death signal was asked for, or since.
-    if (getppid() != prepared.parent) kill(0, SIGKILL);
+    if (getppid() != prepared.parent) {
+      kill(-minder, SIGKILL);
+      _exit(127);  // if this is not its group
+    }
     int status = 0;
     const pid_t waited = shell < 0 ? -1 : waitpid(shell, &status, WNOHANG);
     if (waited == shell) {
