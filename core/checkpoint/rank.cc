@@ -441,12 +441,14 @@ absl::StatusOr<std::unique_ptr<StepState>> StepState::Begin(std::shared_ptr<Rank
   return state;
 }
 
+absl::Status StepState::PartAlready() const {
+  return absl::FailedPreconditionError(
+      absl::StrCat(directory_, " is part of a checkpoint already: begin another step"));
+}
+
 absl::Status StepState::Ready(std::string_view name) {
   if (absl::Status s = CheckShardName(name); !s.ok()) return s;
-  if (committed_.has_value()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(directory_, " is part of a checkpoint already: begin another step"));
-  }
+  if (committed_.has_value()) return PartAlready();
   const std::string file(name), path = absl::StrCat(directory_, "/", file);
   ready_.erase(file);
   absl::StatusOr<ReadyShard> ready = MakeReady(opened_.get(), file, path, rank_->options().mode);
@@ -464,6 +466,7 @@ absl::Status StepState::Ready(std::string_view name) {
 }
 
 absl::Status StepState::ReadyAll() {
+  if (committed_.has_value()) return PartAlready();
   const absl::StatusOr<std::vector<std::string>> files = FilesIn(opened_.get(), directory_);
   if (!files.ok()) return files.status();
   if (files->empty()) {
@@ -473,8 +476,31 @@ absl::Status StepState::ReadyAll() {
   std::erase_if(ready_, [&](const auto& known) {
     return !std::binary_search(files->begin(), files->end(), known.first);
   });
+  // As Ready, but each folder is synced once.
+  std::vector<ReadyShard> made;
+  std::map<std::string, std::string> one_in;  // of each folder, a file
   for (const std::string& file : *files) {
-    if (absl::Status s = Ready(file); !s.ok()) return s;
+    ready_.erase(file);
+    absl::StatusOr<ReadyShard> ready =
+        MakeReady(opened_.get(), file, absl::StrCat(directory_, "/", file), rank_->options().mode);
+    if (!ready.ok()) return ready.status();
+    ready->shard.rank = rank_->options().rank;
+    made.push_back(*std::move(ready));
+    if (const std::size_t slash = file.rfind('/'); slash != std::string::npos) {
+      one_in.emplace(file.substr(0, slash), file);
+    }
+  }
+  EPOCH_POINT("checkpoint.shards_synced");
+  if (sys::fsync(opened_.get()) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("can not sync ", directory_));
+  }
+  for (const auto& [folder, file] : one_in) {
+    const std::string path = absl::StrCat(directory_, "/", file);
+    if (absl::Status s = SyncFoldersTo(opened_.get(), file, path); !s.ok()) return s;
+  }
+  for (ReadyShard& ready : made) {
+    const std::string name = ready.shard.name;
+    ready_.insert_or_assign(name, Entry{next_order_++, std::move(ready)});
   }
   return absl::OkStatus();
 }

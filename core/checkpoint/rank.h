@@ -91,6 +91,7 @@ class StepState {
 
  private:
   StepState() = default;
+  absl::Status PartAlready() const;
   // Nothing was changed since it was ready, and nothing else is in the folder.
   absl::Status CheckFolder() const;
   // What this rank contributes. Where its shards do not fit, their list is made durable first.

@@ -210,6 +210,8 @@ TEST_F(CheckpointFiles, WhatIsNotReadyOrNoLongerIsRefused) {
   EXPECT_FAILS(step->Commit(), kOutOfRange, "make the metadata a shard");
   step->SetMetadata(std::string(191, 'x'));
   ASSERT_OK(step->Commit());
+  EXPECT_FAILS(step->ReadyAll(), kFailedPrecondition, "begin another step");
+  EXPECT_FAILS(step->Ready(".metadata"), kFailedPrecondition, "begin another step");
   EXPECT_EQ(checkpoints().OpenLatest()->info().shards.size(), Names().size());
 }
 
