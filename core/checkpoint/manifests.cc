@@ -63,10 +63,10 @@ absl::StatusOr<Manifests> ReadOnce(const Folders& folders) {
 }
 
 // One segment, strictly: the newest accepted manifest in it, or nothing. `is_last`: there should be
-// none behind it.
+// none behind it. `previous`: the one that it takes over from, by its number.
 absl::StatusOr<std::optional<Checkpoint>> NewestIn(
     const Folders& folders, const std::string& segment, bool is_last,
-    const std::function<bool(const Checkpoint&)>& accept) {
+    const std::function<bool(const Checkpoint&)>& accept, std::uint64_t& previous) {
   std::optional<Checkpoint> newest;
   absl::Status wrong;
   journal::ScanOptions options;
@@ -90,6 +90,7 @@ absl::StatusOr<std::optional<Checkpoint>> NewestIn(
     if (absl::Status s = journal::CheckNewest(*scan); !s.ok()) return s;
   }
   if (!wrong.ok()) return wrong;
+  previous = scan->header.previous_segment;
   return newest;
 }
 
@@ -102,13 +103,16 @@ absl::StatusOr<Checkpoint> NewestOnce(const Folders& folders,
     return absl::DataLossError(absl::StrCat(folders.ManifestsPath(), " holds no segments"));
   }
   for (auto file = files->rbegin(); file != files->rend(); ++file) {
+    std::uint64_t previous = 0;
     absl::StatusOr<std::optional<Checkpoint>> newest =
-        NewestIn(folders, file->path, file == files->rbegin(), accept);
+        NewestIn(folders, file->path, file == files->rbegin(), accept, previous);
     if (!newest.ok()) return newest.status();
     if (newest->has_value()) return **std::move(newest);
-    if (file + 1 != files->rend() && (file + 1)->number + 1 != file->number) {
+    // Numbers between the two are of segments to which nothing was written: they go by themselves,
+    // or hold nothing.
+    if (file + 1 != files->rend() && (file + 1)->number < previous) {
       return absl::DataLossError(
-          absl::StrCat(folders.ManifestsPath(), ": segment ", file->number - 1, " is missing"));
+          absl::StrCat(folders.ManifestsPath(), ": segment ", previous, " is missing"));
     }
   }
   return absl::NotFoundError(

@@ -354,6 +354,34 @@ TEST_F(CheckpointRegion, TheLastRankThatLeavesRemovesIt) {
   ExpectLatest(20, 3);
 }
 
+TEST_F(CheckpointRegion, JobsThatEndWithoutACheckpointLoseNone) {
+  const auto join = [&] {
+    absl::StatusOr<CheckpointRank> rank = CheckpointRank::Join(directory(), Unnamed(0, 1));
+    EXPECT_OK(rank);
+    return *std::move(rank);
+  };
+  {
+    CheckpointRank rank = join();
+    ASSERT_OK(MakeOne(rank, 0, 10));
+  }
+  // Each makes its region anew from the journal, and writes nothing to it.
+  for (int job = 0; job < 5; ++job) join();
+  ExpectLatest(10, 1);
+  EXPECT_THAT(checkpoints().List()->damage, testing::IsEmpty());
+  {
+    CheckpointRank rank = join();
+    ASSERT_OK(MakeOne(rank, 0, 20));
+  }
+  for (int job = 0; job < 5; ++job) join();
+  ExpectLatest(20, 1);
+  EXPECT_EQ(checkpoints().List()->checkpoints.size(), 2u);
+  std::size_t segments = 0;
+  for (const auto& entry : fs::directory_iterator(directory() + "/manifests")) {
+    segments += entry.is_regular_file() ? 1 : 0;
+  }
+  EXPECT_LE(segments, 6u) << "of jobs that wrote nothing none stays but the last";
+}
+
 TEST_F(CheckpointRegion, WhoeverIsInKeepsIt) {
   std::optional<CheckpointRank> rank = *CheckpointRank::Join(directory(), Unnamed(0, 1));
   const std::string path = rank->region_path();
