@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -71,6 +73,17 @@ absl::StatusOr<std::vector<std::string>> SweepStagings(const Folders& folders) {
   return removed;
 }
 
+// The lists of ranks whose shards are not there yet.
+std::vector<ShardList> NotLoaded(const Checkpoint& checkpoint) {
+  std::set<std::uint32_t> loaded;
+  for (const Shard& shard : checkpoint.shards) loaded.insert(shard.rank);
+  std::vector<ShardList> lists;
+  for (const ShardList& list : checkpoint.lists) {
+    if (!loaded.contains(list.rank)) lists.push_back(list);
+  }
+  return lists;
+}
+
 absl::Status FirstOf(const std::vector<absl::Status>& problems) {
   if (problems.size() == 1) return problems.front();
   return absl::Status(
@@ -83,21 +96,46 @@ absl::Status FirstOf(const std::vector<absl::Status>& problems) {
 
 std::string HexOf(const ShardDigest& digest) { return detail::HexOf(digest); }
 
-std::uint64_t Checkpoint::bytes() const {
-  std::uint64_t sum = 0;
-  for (const Shard& shard : shards) sum += shard.bytes;
+std::uint64_t Checkpoint::files() const {
+  std::uint64_t sum = shards.size();
+  for (const ShardList& list : NotLoaded(*this)) sum += list.files;
   return sum;
 }
 
+std::uint64_t Checkpoint::bytes() const {
+  std::uint64_t sum = 0;
+  for (const Shard& shard : shards) sum += shard.bytes;
+  for (const ShardList& list : NotLoaded(*this)) sum += list.bytes;
+  return sum;
+}
+
+std::string Checkpoint::DirectoryOf(std::uint32_t rank) const {
+  return absl::StrCat(directory, "/", checkpoint::RankFolder(rank));
+}
+
 std::string Checkpoint::PathOf(const Shard& shard) const {
-  return absl::StrCat(directory, "/", checkpoint::RankFolder(shard.rank), "/", shard.name);
+  return absl::StrCat(DirectoryOf(shard.rank), "/", shard.name);
+}
+
+OpenCheckpoint::OpenCheckpoint(Checkpoint info, std::shared_ptr<void> hold)
+    : info_(std::move(info)), by_name_(info_.shards.size()), hold_(std::move(hold)) {
+  std::iota(by_name_.begin(), by_name_.end(), std::size_t{0});
+  std::sort(by_name_.begin(), by_name_.end(), [this](std::size_t a, std::size_t b) {
+    return std::tie(info_.shards[a].rank, info_.shards[a].name) <
+           std::tie(info_.shards[b].rank, info_.shards[b].name);
+  });
 }
 
 std::string OpenCheckpoint::PathOf(std::uint32_t rank, std::string_view name) const {
-  for (const Shard& shard : info_.shards) {
-    if (shard.rank == rank && shard.name == name) return info_.PathOf(shard);
-  }
-  return "";
+  const auto found =
+      std::lower_bound(by_name_.begin(), by_name_.end(), std::pair(rank, name),
+                       [this](std::size_t i, const auto& key) {
+                         const Shard& shard = info_.shards[i];
+                         return std::pair(shard.rank, std::string_view(shard.name)) < key;
+                       });
+  if (found == by_name_.end()) return "";
+  const Shard& shard = info_.shards[*found];
+  return shard.rank == rank && shard.name == name ? info_.PathOf(shard) : "";
 }
 
 absl::StatusOr<CheckpointList> Checkpoints::List() const {
@@ -161,10 +199,45 @@ absl::StatusOr<OpenCheckpoint> Checkpoints::Open(const Checkpoint& checkpoint) c
   }
   absl::StatusOr<FolderLock> hold = folders.Hold(NameOf(checkpoint));
   if (!hold.ok()) return hold.status();
+  Checkpoint whole;
   const std::vector<absl::Status> problems =
-      checkpoint::FindProblems(checkpoint, /*first_only=*/true);
+      checkpoint::FindProblems(checkpoint, /*first_only=*/true, &whole);
   if (!problems.empty()) return FirstOf(problems);
-  return OpenCheckpoint(checkpoint, std::make_shared<FolderLock>(*std::move(hold)));
+  return OpenCheckpoint(std::move(whole), std::make_shared<FolderLock>(*std::move(hold)));
+}
+
+absl::StatusOr<std::vector<Shard>> Checkpoints::ShardsOf(const Checkpoint& checkpoint) const {
+  Checkpoint whole = checkpoint;
+  std::vector<absl::Status> problems;
+  checkpoint::LoadLists(whole, problems);
+  if (!problems.empty()) return FirstOf(problems);
+  return std::move(whole.shards);
+}
+
+absl::StatusOr<NewestGood> Checkpoints::OpenNewestGood() const {
+  const absl::StatusOr<CheckpointList> list = List();
+  if (!list.ok()) return list.status();
+  std::vector<Checkpoint> damaged;
+  std::vector<std::string> problems = list->damage;
+  for (auto next = list->checkpoints.rbegin(); next != list->checkpoints.rend(); ++next) {
+    if (next->pruned) continue;
+    absl::StatusOr<OpenCheckpoint> opened = Open(*next);
+    if (opened.ok()) {
+      return NewestGood{*std::move(opened), std::move(damaged), std::move(problems)};
+    }
+    if (absl::IsNotFound(opened.status())) continue;  // pruned since
+    // A read error says that the bytes cannot be had; anything else says nothing of them.
+    if (!absl::IsDataLoss(opened.status()) && !absl::IsInternal(opened.status())) {
+      return opened.status();
+    }
+    problems.emplace_back(opened.status().message());
+    damaged.push_back(*next);
+  }
+  if (problems.empty()) {
+    return absl::NotFoundError(absl::StrCat(directory_, ": no checkpoint that was not pruned"));
+  }
+  return absl::DataLossError(
+      absl::StrCat(directory_, " holds no good checkpoint: ", problems.front()));
 }
 
 absl::StatusOr<OpenCheckpoint> Checkpoints::OpenLatest() const {

@@ -3,17 +3,21 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "epoch/collective.h"
 #include "epoch/detail/digest.h"
+#include "epoch/detail/printable.h"
 #include "epoch/options.h"
 
 namespace epoch::checkpoint {
 namespace {
 
 constexpr std::uint8_t kFormat = 1;
+constexpr std::uint8_t kListFormat = 2;
 constexpr std::size_t kFixedBytes = 28;
+constexpr std::size_t kListedBytes = 4 + 8 + 8 + 16;
 constexpr std::size_t kShardBytes = 1 + 8 + 16;  // and its name
 
 class Writer {
@@ -85,31 +89,76 @@ constexpr std::size_t kStepDigits = 12;
 constexpr std::size_t kAttemptDigits = 8;
 constexpr std::size_t kRankDigits = 4;
 
+constexpr std::string_view kListLine = "Epoch files, format 1\n";
+
+bool IsDigitOrLetter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+// What format 1 calls a name, now and in builds before format 2.
+bool IsPlainName(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxNameBytes && name.front() != '.' &&
+         std::all_of(name.begin(), name.end(),
+                     [](char c) { return IsDigitOrLetter(c) || c == '.' || c == '_' || c == '-'; });
+}
+
+// The text up to `end`, which is cut off with it; nothing if there is no end.
+std::optional<std::string_view> CutTo(std::string_view& text, char end) {
+  const std::size_t at = text.find(end);
+  if (at == std::string_view::npos) return std::nullopt;
+  const std::string_view cut = text.substr(0, at);
+  text.remove_prefix(at + 1);
+  return cut;
+}
+
+std::optional<ShardDigest> ParseDigest(std::string_view hex) {
+  ShardDigest digest{};
+  if (hex.size() != 2 * digest.size()) return std::nullopt;
+  for (std::size_t i = 0; i < hex.size(); ++i) {
+    const std::size_t value = std::string_view("0123456789abcdef").find(hex[i]);
+    if (value == std::string_view::npos) return std::nullopt;
+    digest[i / 2] = static_cast<std::uint8_t>((digest[i / 2] << 4 | static_cast<int>(value)));
+  }
+  return digest;
+}
+
 }  // namespace
 
+bool NamesArePlain(const std::vector<Shard>& shards) {
+  return std::all_of(shards.begin(), shards.end(),
+                     [](const Shard& shard) { return IsPlainName(shard.name); });
+}
+
 absl::StatusOr<std::vector<std::byte>> Encode(const Part& part) {
-  std::size_t size = kFixedBytes + 2 + part.metadata.size();
+  std::size_t size = kFixedBytes + 1 + part.metadata.size();
+  size += part.list.has_value() ? kListedBytes : 1;
   for (const Shard& shard : part.shards) size += kShardBytes + shard.name.size();
   if (size > kMaxContributionBytes) {
-    return absl::OutOfRangeError(absl::StrCat(
-        "rank ", part.rank, ": ", part.shards.size(), " shards with their names, and ",
-        part.metadata.size(), " bytes of metadata, are ", size - kMaxContributionBytes,
-        " bytes more than a manifest has room for: use fewer shards or shorter names, or make the "
-        "metadata a shard"));
+    return absl::OutOfRangeError(
+        absl::StrCat("rank ", part.rank, ": ", part.shards.size(), " shards with their names, and ",
+                     part.metadata.size(), " bytes of metadata, are ", size - kMaxContributionBytes,
+                     " bytes more than a manifest has room for: make the metadata a shard"));
   }
   Writer writer;
-  writer.Number(kFormat);
+  writer.Number(part.list.has_value() ? kListFormat : kFormat);
   writer.Number(part.kind);
   writer.Number(std::uint16_t{0});
   writer.Number(part.rank);
   writer.Number(part.world);
   writer.Number(part.step);
   writer.Number(part.attempt);
-  writer.Number(static_cast<std::uint8_t>(part.shards.size()));
-  for (const Shard& shard : part.shards) {
-    writer.Text(shard.name);
-    writer.Number(shard.bytes);
-    writer.Number(shard.digest);
+  if (part.list.has_value()) {
+    writer.Number(static_cast<std::uint32_t>(part.list->files));
+    writer.Number(part.list->bytes);
+    writer.Number(part.list->list_bytes);
+    writer.Number(part.list->digest);
+  } else {
+    writer.Number(static_cast<std::uint8_t>(part.shards.size()));
+    for (const Shard& shard : part.shards) {
+      writer.Text(shard.name);
+      writer.Number(shard.bytes);
+      writer.Number(shard.digest);
+    }
   }
   writer.Text(part.metadata);
   return writer.Take();
@@ -118,9 +167,9 @@ absl::StatusOr<std::vector<std::byte>> Encode(const Part& part) {
 absl::StatusOr<Part> Decode(std::span<const std::byte> bytes) {
   Reader reader(bytes);
   const auto format = reader.Number<std::uint8_t>();
-  if (!bytes.empty() && format > kFormat) {
+  if (!bytes.empty() && format > kListFormat) {
     return absl::UnimplementedError(absl::StrCat("the manifest has format ", int{format},
-                                                 ", this build speaks ", int{kFormat}));
+                                                 ", this build speaks ", int{kListFormat}));
   }
   Part part;
   part.kind = reader.Number<Kind>();
@@ -129,24 +178,73 @@ absl::StatusOr<Part> Decode(std::span<const std::byte> bytes) {
   part.world = reader.Number<std::uint32_t>();
   part.step = reader.Number<std::uint64_t>();
   part.attempt = reader.Number<std::uint64_t>();
-  const auto shards = reader.Number<std::uint8_t>();
-  for (int i = 0; i < shards && !reader.ran_out(); ++i) {
-    Shard shard;
-    shard.rank = part.rank;
-    shard.name = reader.Text();
-    shard.bytes = reader.Number<std::uint64_t>();
-    shard.digest = reader.Number<ShardDigest>();
-    // Names become paths: whoever wrote this, none leads out of the folder.
-    if (!CheckShardName(shard.name).ok()) return absl::DataLossError("no name of a shard");
-    part.shards.push_back(std::move(shard));
+  if (format == kListFormat) {
+    ShardList list;
+    list.rank = part.rank;
+    list.files = reader.Number<std::uint32_t>();
+    list.bytes = reader.Number<std::uint64_t>();
+    list.list_bytes = reader.Number<std::uint64_t>();
+    list.digest = reader.Number<ShardDigest>();
+    if (part.kind != Kind::kManifest || list.files == 0 || list.files > kMaxFiles ||
+        list.list_bytes > kMaxListBytes) {
+      return absl::DataLossError("no list of shards");
+    }
+    part.list = list;
+  } else {
+    const auto shards = reader.Number<std::uint8_t>();
+    for (int i = 0; i < shards && !reader.ran_out(); ++i) {
+      Shard shard;
+      shard.rank = part.rank;
+      shard.name = reader.Text();
+      shard.bytes = reader.Number<std::uint64_t>();
+      shard.digest = reader.Number<ShardDigest>();
+      // Names become paths: whoever wrote this, none leads out of the folder.
+      if (!IsPlainName(shard.name)) return absl::DataLossError("no name of a shard");
+      part.shards.push_back(std::move(shard));
+    }
   }
   part.metadata = reader.Text();
-  if (!reader.at_end() || format != kFormat || zero != 0 ||
+  if (!reader.at_end() || (format != kFormat && format != kListFormat) || zero != 0 ||
       (part.kind != Kind::kMeeting && part.kind != Kind::kManifest) || part.world == 0 ||
       part.world > kMaxWorld || part.rank >= part.world) {
     return absl::DataLossError("no contribution of a rank");
   }
   return part;
+}
+
+absl::StatusOr<std::string> ListText(const std::vector<Shard>& shards) {
+  std::string text(kListLine);
+  for (const Shard& shard : shards) {
+    absl::StrAppend(&text, HexOf(shard.digest), " ", shard.bytes, " ", shard.name, "\n");
+  }
+  if (shards.size() > kMaxFiles || text.size() > kMaxListBytes) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        shards.size(), " files with their names, ", text.size(), " bytes: a rank has at most ",
+        kMaxFiles, " files and ", kMaxListBytes, " bytes of names; use fewer, larger files"));
+  }
+  return text;
+}
+
+absl::StatusOr<std::vector<Shard>> ParseList(std::string_view text, std::uint32_t rank) {
+  const auto damaged = [] { return absl::DataLossError("it is no list of shards"); };
+  if (!text.starts_with(kListLine)) return damaged();
+  text.remove_prefix(kListLine.size());
+  std::vector<Shard> shards;
+  std::set<std::string_view> names;
+  while (!text.empty()) {
+    std::optional<std::string_view> line = CutTo(text, '\n');
+    if (!line.has_value()) return damaged();
+    const auto digest = CutTo(*line, ' '), bytes = CutTo(*line, ' ');
+    if (!digest.has_value() || !bytes.has_value()) return damaged();
+    const std::optional<ShardDigest> read = ParseDigest(*digest);
+    const std::optional<std::uint64_t> size = ParsePadded(*bytes, 1);
+    if (!read.has_value() || !size.has_value() || !CheckShardName(*line).ok() ||
+        !names.insert(*line).second || shards.size() >= kMaxFiles) {
+      return damaged();
+    }
+    shards.push_back({rank, std::string(*line), *size, *read});
+  }
+  return shards;
 }
 
 std::uint64_t TagOf(const Part& part) {
@@ -198,18 +296,30 @@ absl::StatusOr<std::vector<Part>> PartsOf(std::span<const std::byte> state) {
 }
 
 absl::Status CheckShardName(std::string_view name) {
+  const std::string_view whole = name;
   const auto refuse = [&](std::string_view why) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "shard name \"", std::string(name.substr(0, kMaxNameBytes)), "\" ", std::string(why),
-        ": use letters, digits, '.', '_' and '-', at most ", kMaxNameBytes, " bytes"));
+        "shard name \"", detail::Shown(whole.substr(0, kMaxNameBytes), '?'), "\" ",
+        std::string(why), ": use letters, digits and . _ - = + , @ % :, in folders if need be; ",
+        "each part at most ", kMaxNameBytes, " bytes, all of it at most ", kMaxPathBytes, " and ",
+        kMaxDepth, " deep"));
   };
   if (name.empty()) return refuse("is empty");
-  if (name.size() > kMaxNameBytes) return refuse("is too long");
-  if (name.front() == '.') return refuse("begins with '.'");
-  for (const char c : name) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       c == '.' || c == '_' || c == '-';
-    if (!plain) return refuse("holds other characters");
+  if (name.size() > kMaxPathBytes) return refuse("is too long");
+  int depth = 0;
+  for (bool last = false; !last;) {
+    const std::size_t slash = name.find('/');
+    const std::string_view part = name.substr(0, slash);
+    last = slash == std::string_view::npos;
+    name.remove_prefix(last ? 0 : slash + 1);
+    if (part.empty() || part == "." || part == "..") return refuse("leads elsewhere");
+    if (part.size() > kMaxNameBytes) return refuse("is too long");
+    if (++depth > kMaxDepth) return refuse("is too deep");
+    for (const char c : part) {
+      const bool plain =
+          IsDigitOrLetter(c) || std::string_view("._-=+,@%:").find(c) != std::string_view::npos;
+      if (!plain) return refuse("holds other characters");
+    }
   }
   return absl::OkStatus();
 }
@@ -233,5 +343,7 @@ std::optional<FolderName> ParseFolderName(std::string_view name) {
 std::string RankFolder(std::uint32_t rank) {
   return absl::StrCat("rank-", Padded(rank, kRankDigits));
 }
+
+std::string ListFile(std::uint32_t rank) { return absl::StrCat(RankFolder(rank), ".files"); }
 
 }  // namespace epoch::checkpoint

@@ -13,6 +13,17 @@
 //   28  1   number of shards, then for each:  name length (1), name, bytes (8), XXH3-128 (16)
 //       1   metadata length, then the metadata
 //
+// Format 2, of a manifest only, where the shards stand in a list; all before is as above:
+//
+//   28  4   how many shards
+//   32  8   bytes of all shards
+//   40  8   bytes of the list
+//   48 16   XXH3-128 of the list
+//   64  1   metadata length, then the metadata
+//
+// The list, text: "Epoch files, format 1", then a line for each shard, in the order in which they
+// became ready: XXH3-128 as 32 digits, bytes in decimal, name.
+//
 // A directory of checkpoints:
 //
 //   checkpoints                  its identity: a line of text, and 32 hexadecimal digits
@@ -20,6 +31,7 @@
 //   step-<12 digits>-<8 digits>/ a step and an attempt (more digits where needed)
 //     ranks                      byte 0 is locked, shared, by everyone who uses the folder
 //     rank-<4 digits>/           a rank's shards
+//     rank-<4 digits>.files      their list, where the manifest has only its digest
 //   .new-......                  such a folder, before it is locked and gets its name
 //   pruned/step-...              an empty file: that folder was removed on purpose
 #ifndef EPOCH_CORE_CHECKPOINT_FORMAT_H_
@@ -40,8 +52,13 @@
 
 namespace epoch::checkpoint {
 
-inline constexpr std::uint32_t kMaxWorld = 256;  // of one machine; bounds the region's size
-inline constexpr std::size_t kMaxNameBytes = 100;
+inline constexpr std::uint32_t kMaxWorld = 256;    // of one machine; bounds the region's size
+inline constexpr std::size_t kMaxNameBytes = 100;  // of each part of a name
+inline constexpr std::size_t kMaxPathBytes = 1023;
+inline constexpr int kMaxDepth = 16;  // folders and file
+// A list is read whole: these bound what somebody else's may cost.
+inline constexpr std::uint64_t kMaxFiles = 100'000;
+inline constexpr std::uint64_t kMaxListBytes = std::uint64_t{16} << 20;
 
 enum class Kind : std::uint8_t { kMeeting = 1, kManifest = 2 };
 
@@ -53,7 +70,11 @@ struct Part {
   Epoch attempt = 0;
   std::vector<Shard> shards;  // of a manifest only
   std::string metadata;
+  std::optional<ShardList> list{};  // of a manifest only, in place of the shards
 };
+
+// Whether the shards' names are such as format 1 holds; whether they fit Encode says.
+bool NamesArePlain(const std::vector<Shard>& shards);
 
 // OutOfRange if it does not fit, saying by how much.
 absl::StatusOr<std::vector<std::byte>> Encode(const Part& part);
@@ -70,8 +91,13 @@ absl::StatusOr<std::vector<Part>> Assemble(std::vector<Part> parts);
 // The parts of a committed state, each by itself. DataLoss if it is no such state.
 absl::StatusOr<std::vector<Part>> PartsOf(std::span<const std::byte> state);
 
-// InvalidArgument unless a shard may be called so.
+// InvalidArgument unless a shard may be called so. None leads out of its folder.
 absl::Status CheckShardName(std::string_view name);
+
+// The list of these shards. ResourceExhausted: too many.
+absl::StatusOr<std::string> ListText(const std::vector<Shard>& shards);
+// The shards of rank `rank` in a list. DataLoss if it is none, word by word.
+absl::StatusOr<std::vector<Shard>> ParseList(std::string_view text, std::uint32_t rank);
 
 struct FolderName {
   std::uint64_t step = 0;
@@ -81,6 +107,7 @@ struct FolderName {
 std::string NameOf(const FolderName& folder);
 std::optional<FolderName> ParseFolderName(std::string_view name);
 std::string RankFolder(std::uint32_t rank);
+std::string ListFile(std::uint32_t rank);
 
 inline constexpr std::string_view kIdentityFile = "checkpoints";
 inline constexpr std::string_view kManifestsFolder = "manifests";

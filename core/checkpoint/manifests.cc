@@ -130,6 +130,7 @@ Checkpoint ToCheckpoint(const Folders& folders, Epoch epoch, const std::vector<P
   checkpoint.directory = folders.PathOf({first.step, first.attempt});
   for (const Part& part : parts) {
     checkpoint.shards.insert(checkpoint.shards.end(), part.shards.begin(), part.shards.end());
+    if (part.list.has_value()) checkpoint.lists.push_back(*part.list);
     checkpoint.metadata.push_back(part.metadata);
   }
   return checkpoint;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,6 +22,7 @@ namespace {
 
 using detail::ErrnoStatus;
 using detail::Fd;
+using seam::ByteLock;
 
 #ifdef EPOCH_CHECKPOINT_SEGMENT_BYTES  // a test build, whose disk is small
 constexpr std::uint64_t kLeastStateBytes = 4096;
@@ -49,7 +51,93 @@ RegionOptions GeometryFor(const Folders& folders, const CheckpointOptions& optio
   return region;
 }
 
-std::string RankName(std::uint32_t rank) { return absl::StrCat("rank-", rank); }
+// What a rank is called in the region. Its world is part of it: the others have to be told of
+// another one before that rank has contributed anything.
+std::string RankName(std::uint32_t rank, std::uint32_t world) {
+  return absl::StrCat("rank-", rank, " of ", world);
+}
+struct RankIdentity {
+  std::uint32_t rank = 0;
+  std::uint32_t world = 0;  // 0: it does not say
+};
+std::optional<RankIdentity> ParseRankName(std::string_view name) {
+  constexpr std::string_view kPrefix = "rank-", kOf = " of ";
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  name.remove_prefix(kPrefix.size());
+  RankIdentity identity;
+  const auto number = [&](std::uint32_t& to) {
+    const auto [stop, error] = std::from_chars(name.data(), name.data() + name.size(), to);
+    name.remove_prefix(static_cast<std::size_t>(stop - name.data()));
+    return error == std::errc{};
+  };
+  if (!number(identity.rank)) return std::nullopt;
+  if (name.starts_with(kOf)) {
+    name.remove_prefix(kOf.size());
+    if (!number(identity.world)) return std::nullopt;
+  }
+  return name.empty() ? std::optional(identity) : std::nullopt;
+}
+
+// Whether the region's name stands for it, for sure.
+bool HasItsName(const Region& region) {
+  struct stat mine {
+  }, named{};
+  return sys::fstat(region.mapping()->probe_fd(), &mine) == 0 &&
+         sys::stat(region.path().c_str(), &named) == 0 && mine.st_ino == named.st_ino &&
+         mine.st_dev == named.st_dev;
+}
+
+// Whether a slot that nobody has is locked all the same: by one who is about to take it, or by the
+// last one out, who is about to remove the region.
+bool FreeSlotIsLocked(const Region& region) {
+  const detail::RegionView& view = region.mapping()->view();
+  for (std::uint32_t i = 0; i < view.geometry.participants; ++i) {
+    if (detail::SlotWord::Unpack(view.slots[i].state.Load()).state == detail::SlotState::kFree &&
+        detail::OwnerAlive(region.mapping()->probe_fd(), i)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// Removes a region that nobody is in. Proof of that are the locks on all slots, held here: whoever
+// joins takes one of them first, and whoever is in holds one. A joiner that has opened the file
+// before finds after its join that it has lost its name (Join), and opens it anew. What has to be
+// made again from the journal waits for this process to let go of it; so the name cannot stand for
+// a successor yet. A death in between leaves the region, or no region, and no lock.
+void RemoveIfNobodyIsIn(const Region& region) {
+  constexpr int kTries = 50;
+  const detail::RegionView& view = region.mapping()->view();
+  const auto head = detail::StateWord::Unpack(view.control->head.Load());
+  const auto tail = detail::StateWord::Unpack(view.control->tail.Load());
+  // What is accepted and not yet durable is in the region alone.
+  if (head.phase != detail::Phase::kOpen || tail.phase != detail::Phase::kAccepted ||
+      head.epoch != tail.epoch) {
+    return;
+  }
+  for (int attempt = 0; attempt < kTries; ++attempt) {
+    const Fd locks(detail::ReopenFd(region.mapping()->probe_fd(), O_RDWR));
+    if (!locks.ok()) return;
+    bool alone = true;
+    for (std::uint32_t i = 0; alone && i < view.geometry.participants; ++i) {
+      const int error = seam::SetByteLock(locks.get(), ByteLock::kExclusive, i);
+      if (error != 0 && error != EAGAIN) return;
+      alone = error == 0;
+      // Not a slot that is merely locked: another one on its way out tries the same just now.
+      if (!alone &&
+          detail::SlotWord::Unpack(view.slots[i].state.Load()).state != detail::SlotState::kFree) {
+        return;
+      }
+    }
+    if (alone) {
+      EPOCH_POINT("checkpoint.region_locked");
+      if (HasItsName(region)) sys::unlink(region.path().c_str());
+      EPOCH_POINT("checkpoint.region_removed");
+      return;
+    }
+    seam::SleepFor(1'000'000);
+  }
+}
 
 bool Poisoned(const Region& region) {
   const std::uint64_t head = region.mapping()->view().control->head.Load();
@@ -85,10 +173,13 @@ absl::Status CheckRegion(const Region& region, const Folders& folders,
 // A living process may have this rank: expelled, or an error that names it.
 absl::Status FreeRank(const Region& region, const CheckpointOptions& options) {
   if (absl::StatusOr<std::uint32_t> reaped = region.Reap(); !reaped.ok()) return reaped.status();
-  const std::string name = RankName(options.rank);
   const inspect::RegionStatus status = inspect::InspectRegion(*region.mapping());
   for (const inspect::ParticipantStatus& p : status.participants) {
-    if (p.state != detail::SlotState::kActive || p.name != name) continue;
+    const std::optional<RankIdentity> known = ParseRankName(p.name);
+    if (p.state != detail::SlotState::kActive || !known.has_value() ||
+        known->rank != options.rank) {
+      continue;
+    }
     if (!options.take_over) {
       return absl::AlreadyExistsError(absl::StrCat("a living process, pid ", p.pid, ", has rank ",
                                                    options.rank, " in ", region.path(),
@@ -131,27 +222,53 @@ absl::StatusOr<std::shared_ptr<RankState>> RankState::Join(const std::string& di
     name = absl::StrCat("checkpoints-",
                         absl::Hex(detail::Xxh64::Of(both.data(), both.size()), absl::kZeroPad16));
   }
-  absl::StatusOr<Region> region = OpenRegion(name, GeometryFor(folders, options));
-  if (!region.ok()) return region.status();
-  if (absl::Status s = CheckRegion(*region, folders, options); !s.ok()) return s;
-  if (absl::Status s = FreeRank(*region, options); !s.ok()) return s;
-  absl::StatusOr<Participant> self =
-      Participant::Join(*region, {.name = RankName(options.rank), .voter = true});
-  if (!self.ok()) return self.status();
-  EPOCH_POINT("checkpoint.joined");
-  return std::shared_ptr<RankState>(
-      new RankState(std::move(folders), options, *std::move(region), *std::move(self)));
+  const std::int64_t deadline_ns = detail::DeadlineAfter(options.restore_timeout);
+  for (;;) {
+    absl::StatusOr<Region> region = OpenRegion(name, GeometryFor(folders, options));
+    if (!region.ok()) return region.status();
+    if (absl::Status s = CheckRegion(*region, folders, options); !s.ok()) return s;
+    if (absl::Status s = FreeRank(*region, options); !s.ok()) return s;
+    absl::StatusOr<Participant> self =
+        Participant::Join(*region, {.name = RankName(options.rank, options.world), .voter = true});
+    // The last rank of an earlier job may remove the region just now.
+    const bool may_go = options.region.empty();
+    const bool again =
+        may_go && (self.ok() ? region->orphaned()
+                             : absl::IsResourceExhausted(self.status()) &&
+                                   (region->orphaned() || FreeSlotIsLocked(*region)));
+    if (again && seam::MonotonicNanos() < deadline_ns) {
+      seam::SleepFor(1'000'000);
+      continue;
+    }
+    if (again) {
+      return absl::UnavailableError(
+          absl::StrCat(region->path(), " is about to be removed by ",
+                       journal::NameHolders(region->mapping()->probe_fd()),
+                       ", the last rank of an earlier job, which stands still: end it"));
+    }
+    if (!self.ok()) return self.status();
+    EPOCH_POINT("checkpoint.joined");
+    return std::shared_ptr<RankState>(
+        new RankState(std::move(folders), options, *std::move(region), *std::move(self)));
+  }
+}
+
+RankState::~RankState() {
+  // An expelled one, or a fork child, has nothing to tidy up.
+  const bool tidies = options_.region.empty() && self_->status().ok();
+  self_.reset();
+  if (tidies) RemoveIfNobodyIsIn(region_);
 }
 
 absl::Status RankState::EnsureJoined() {
-  if (self_.status().ok()) return absl::OkStatus();
+  if (self_->status().ok()) return absl::OkStatus();
   // Expelled, as a straggler or by a newer process of this rank; or in a fork child.
   if (absl::Status s = FreeRank(region_, options_); !s.ok()) return s;
-  return self_.Rejoin();
+  return self_->Rejoin();
 }
 
 absl::StatusOr<Epoch> RankState::Agree(std::uint64_t step, const WaitOptions& wait) {
-  if (self_.status().ok() && session_.has_value()) {
+  if (self_->status().ok() && session_.has_value()) {
     return *std::exchange(session_, std::nullopt);
   }
   session_.reset();
@@ -186,7 +303,8 @@ absl::StatusOr<Epoch> RankState::Meet(std::uint64_t step, const WaitOptions& wai
     if (absl::IsAlreadyExists(met.status())) {
       // Such a meeting was accepted, and then all of its ranks died. To wait for it is to finish
       // it; these ranks are no part of it, and meet after it.
-      const absl::StatusOr<Epoch> finished = self_.Await(part.attempt + 1, Stage::kCommitted, left);
+      const absl::StatusOr<Epoch> finished =
+          self_->Await(part.attempt + 1, Stage::kCommitted, left);
       if (!finished.ok()) return finished.status();
     } else if (!absl::IsAborted(met.status()) || region_.epoch() == part.attempt) {
       // Only if others may have seen an earlier epoch, or made a later one, is it worth another
@@ -211,19 +329,70 @@ absl::StatusOr<Epoch> RankState::Collect(const Part& part, const WaitOptions& wa
   options.timeout = wait.timeout;
   options.interrupted = wait.interrupted;
   options.contributions = options_.world;
+  const std::vector<std::uint64_t> before = SlotWords();
   EPOCH_POINT("checkpoint.before_collective");
-  const absl::StatusOr<Epoch> made = self_.CommitCollective(TagOf(part), *bytes, options);
+  const absl::StatusOr<Epoch> made = self_->CommitCollective(TagOf(part), *bytes, options);
   EPOCH_POINT("checkpoint.collected");
   if (made.ok()) return made;
+  const absl::Status why = Explained(part, made.status(), before);
   return detail::Reworded(
-      made.status(),
-      absl::StrCat(folders_.ManifestsPath(), ", step ", part.step, ", rank ", part.rank, " of ",
-                   part.world, ": ", std::string(made.status().message())));
+      why, absl::StrCat(folders_.ManifestsPath(), ", step ", part.step, ", rank ", part.rank,
+                        " of ", part.world, ": ", std::string(why.message())));
+}
+
+std::vector<std::uint64_t> RankState::SlotWords() const {
+  const detail::RegionView& view = region_.mapping()->view();
+  std::vector<std::uint64_t> words(view.SlotLimit());
+  for (std::uint32_t i = 0; i < words.size(); ++i) words[i] = view.slots[i].state.Load();
+  return words;
+}
+
+absl::Status RankState::Explained(const Part& part, const absl::Status& status,
+                                  const std::vector<std::uint64_t>& before) const {
+  if (!absl::IsAborted(status) && !absl::IsDeadlineExceeded(status)) return status;
+  const detail::RegionView& view = region_.mapping()->view();
+  std::vector<bool> is_in(options_.world, false), has_come(options_.world, false);
+  is_in[part.rank] = has_come[part.rank] = true;
+  const std::vector<std::uint64_t> now = SlotWords();
+  for (std::uint32_t i = 0; i < now.size(); ++i) {
+    const bool active = detail::SlotWord::Unpack(now[i]).state == detail::SlotState::kActive &&
+                        detail::OwnerAlive(region_.mapping()->probe_fd(), i);
+    // Or it was, during this commit, and has left with its own error.
+    const bool met = i >= before.size() || before[i] != now[i];
+    if (!active && !met) continue;
+    const std::optional<RankIdentity> peer = ParseRankName(detail::ReadName(view.slots[i]));
+    if (!peer.has_value()) continue;
+    if (peer->world != 0 && peer->world != part.world) {
+      return detail::Because(
+          Cause::kOtherTag,
+          absl::FailedPreconditionError(absl::StrCat(
+              "rank-", peer->rank, " has world ", peer->world, ", this rank has ", part.world,
+              ": all ranks of a checkpoint have one world; end those of the other one (pid ",
+              view.slots[i].pid.Load(), "); nothing was changed")));
+    }
+    if (!active || peer->rank >= options_.world) continue;
+    is_in[peer->rank] = true;
+    // The last tag that it has brought; of another attempt it would be another one.
+    if (view.slots[i].tag.Load() == TagOf(part)) has_come[peer->rank] = true;
+  }
+  if (!absl::IsDeadlineExceeded(status)) return status;
+  std::string missing;
+  std::uint32_t count = 0;
+  constexpr std::uint32_t kNamed = 8;
+  for (std::uint32_t rank = 0; rank < options_.world; ++rank) {
+    if (has_come[rank] || ++count > kNamed) continue;
+    absl::StrAppend(&missing, missing.empty() ? "" : ", ", "rank-", rank,
+                    is_in[rank] ? "" : " (has not joined)");
+  }
+  if (count == 0) return status;
+  if (count > kNamed) absl::StrAppend(&missing, " and ", count - kNamed, " more");
+  return detail::Reworded(
+      status, absl::StrCat(std::string(status.message()), "; missing at this step: ", missing));
 }
 
 absl::StatusOr<Epoch> RankState::FindCommitted(const Part& part) {
-  const Pin pin = self_.Pin();
-  if (!pin.ok()) return self_.status();
+  const Pin pin = self_->Pin();
+  if (!pin.ok()) return self_->status();
   absl::StatusOr<std::vector<Part>> parts = PartsOf(pin.state());
   if (parts.ok()) parts = Assemble(*std::move(parts));
   if (!parts.ok()) {
@@ -236,7 +405,7 @@ absl::StatusOr<Epoch> RankState::FindCommitted(const Part& part) {
     return absl::AbortedError(absl::StrCat(region_.path(), ": epoch ", pin.epoch(),
                                            " is another agreement: begin the step again"));
   }
-  if (mine.shards != part.shards) {
+  if (mine.shards != part.shards || mine.list != part.list) {
     return absl::DataLossError(
         absl::StrCat(region_.path(), ": epoch ", pin.epoch(), " is the checkpoint of step ",
                      part.step, ", with other shards of this rank than those in the folder now"));
@@ -250,7 +419,7 @@ absl::StatusOr<Epoch> RankState::Commit(const Part& part, const WaitOptions& wai
     // By an earlier call, which had given up on the journal when it was accepted already.
     const Epoch head = region_.epoch();
     made = FindCommitted(part);
-    if (!made.ok() && self_.Await(head + 1, Stage::kCommitted, wait).ok()) {
+    if (!made.ok() && self_->Await(head + 1, Stage::kCommitted, wait).ok()) {
       made = FindCommitted(part);
     }
   }
@@ -284,24 +453,67 @@ absl::StatusOr<std::unique_ptr<StepState>> StepState::Begin(std::shared_ptr<Rank
   return state;
 }
 
+absl::Status StepState::PartAlready() const {
+  return absl::FailedPreconditionError(
+      absl::StrCat(directory_, " is part of a checkpoint already: begin another step"));
+}
+
 absl::Status StepState::Ready(std::string_view name) {
   if (absl::Status s = CheckShardName(name); !s.ok()) return s;
-  if (committed_.has_value()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(directory_, " is part of a checkpoint already: begin another step"));
-  }
-  const std::string file(name);
-  std::erase_if(ready_, [&](const ReadyShard& r) { return r.shard.name == file; });
-  absl::StatusOr<ReadyShard> ready =
-      MakeReady(opened_.get(), file, absl::StrCat(directory_, "/", file));
+  if (committed_.has_value()) return PartAlready();
+  const std::string file(name), path = absl::StrCat(directory_, "/", file);
+  ready_.erase(file);
+  absl::StatusOr<ReadyShard> ready = MakeReady(opened_.get(), file, path, rank_->options().mode);
   if (!ready.ok()) return ready.status();
   EPOCH_POINT("checkpoint.shard_synced");
   if (const int error = journal::SyncAll(opened_.get()); error != 0) {
     return ErrnoStatus(error, absl::StrCat("can not sync ", directory_));
   }
+  // The names on the way to it, if it lies deeper.
+  if (absl::Status s = SyncFoldersTo(opened_.get(), file, path); !s.ok()) return s;
   EPOCH_POINT("checkpoint.ready");
   ready->shard.rank = rank_->options().rank;
-  ready_.push_back(*std::move(ready));
+  ready_.insert_or_assign(file, Entry{next_order_++, *std::move(ready)});
+  return absl::OkStatus();
+}
+
+absl::Status StepState::ReadyAll() {
+  if (committed_.has_value()) return PartAlready();
+  const absl::StatusOr<std::vector<std::string>> files = FilesIn(opened_.get(), directory_);
+  if (!files.ok()) return files.status();
+  if (files->empty()) {
+    return absl::FailedPreconditionError(absl::StrCat(directory_, " is empty"));
+  }
+  // What was ready, and is gone by now, is no part of it.
+  std::erase_if(ready_, [&](const auto& known) {
+    return !std::binary_search(files->begin(), files->end(), known.first);
+  });
+  // As Ready, but each folder is synced once.
+  std::vector<ReadyShard> made;
+  std::map<std::string, std::string> one_in;  // of each folder, a file
+  for (const std::string& file : *files) {
+    ready_.erase(file);
+    absl::StatusOr<ReadyShard> ready =
+        MakeReady(opened_.get(), file, absl::StrCat(directory_, "/", file), rank_->options().mode);
+    if (!ready.ok()) return ready.status();
+    ready->shard.rank = rank_->options().rank;
+    made.push_back(*std::move(ready));
+    if (const std::size_t slash = file.rfind('/'); slash != std::string::npos) {
+      one_in.emplace(file.substr(0, slash), file);
+    }
+  }
+  EPOCH_POINT("checkpoint.shards_synced");
+  if (sys::fsync(opened_.get()) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("can not sync ", directory_));
+  }
+  for (const auto& [folder, file] : one_in) {
+    const std::string path = absl::StrCat(directory_, "/", file);
+    if (absl::Status s = SyncFoldersTo(opened_.get(), file, path); !s.ok()) return s;
+  }
+  for (ReadyShard& ready : made) {
+    const std::string name = ready.shard.name;
+    ready_.insert_or_assign(name, Entry{next_order_++, std::move(ready)});
+  }
   return absl::OkStatus();
 }
 
@@ -310,30 +522,29 @@ absl::Status StepState::CheckFolder() const {
     return absl::FailedPreconditionError(
         absl::StrCat(directory_, ": no shard is ready: call Ready for each, then Commit"));
   }
-  for (const ReadyShard& ready : ready_) {
-    const std::string path = absl::StrCat(directory_, "/", ready.shard.name);
+  std::vector<std::string_view> known;
+  for (const auto& [name, entry] : ready_) {
+    const std::string path = absl::StrCat(directory_, "/", name);
     struct stat info {};
-    const absl::StatusOr<Fd> fd = OpenShard(opened_.get(), ready.shard.name, path, info);
-    if (!fd.ok() || FingerprintOf(info) != ready.fingerprint) {
+    const absl::StatusOr<Fd> fd = OpenShard(opened_.get(), name, path, info);
+    if (!fd.ok() || FingerprintOf(info) != entry.ready.fingerprint) {
       return absl::FailedPreconditionError(absl::StrCat(
           path, " was changed, or removed, after it was ready: call Ready for it again"));
     }
+    known.push_back(name);
   }
-  const absl::StatusOr<std::vector<std::string>> names = NamesIn(opened_.get(), directory_);
-  if (!names.ok()) return names.status();
-  for (const std::string& name : *names) {
-    const bool known = std::any_of(ready_.begin(), ready_.end(),
-                                   [&](const ReadyShard& r) { return r.shard.name == name; });
-    if (known) continue;
-    return absl::FailedPreconditionError(absl::StrCat(
-        directory_, "/", name, " is not ready: call Ready for it, or remove it, then Commit"));
-  }
-  return absl::OkStatus();
+  std::string stranger;
+  const absl::Status looked =
+      FindUnknown(opened_.get(), directory_, std::move(known), [&](const std::string& path) {
+        if (stranger.empty()) stranger = path;
+      });
+  if (!looked.ok()) return looked;
+  if (stranger.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(stranger, " is not ready: call Ready for it, or remove it, then Commit"));
 }
 
-absl::StatusOr<Epoch> StepState::Commit(const WaitOptions& wait) {
-  if (committed_.has_value()) return *committed_;
-  if (absl::Status s = CheckFolder(); !s.ok()) return s;
+absl::StatusOr<Part> StepState::PartOf() {
   Part part{.kind = Kind::kManifest,
             .rank = rank_->options().rank,
             .world = rank_->options().world,
@@ -341,8 +552,30 @@ absl::StatusOr<Epoch> StepState::Commit(const WaitOptions& wait) {
             .attempt = folder_.attempt,
             .shards = {},
             .metadata = metadata_};
-  for (const ReadyShard& ready : ready_) part.shards.push_back(ready.shard);
-  const absl::StatusOr<Epoch> made = rank_->Commit(part, wait);
+  std::vector<const Entry*> entries;
+  for (const auto& [name, entry] : ready_) entries.push_back(&entry);
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry* a, const Entry* b) { return a->order < b->order; });
+  for (const Entry* entry : entries) part.shards.push_back(entry->ready.shard);
+  if (NamesArePlain(part.shards) && Encode(part).ok()) return part;
+  Part listed = part;
+  listed.shards.clear();
+  listed.list = ShardList{};
+  // Metadata that is too long is no reason to write anything.
+  if (absl::Status s = Encode(listed).status(); !s.ok()) return s;
+  absl::StatusOr<ShardList> list =
+      WriteList(detail::ParentOf(directory_), listed.rank, rank_->options().mode, part.shards);
+  if (!list.ok()) return list.status();
+  listed.list = *list;
+  return listed;
+}
+
+absl::StatusOr<Epoch> StepState::Commit(const WaitOptions& wait) {
+  if (committed_.has_value()) return *committed_;
+  if (absl::Status s = CheckFolder(); !s.ok()) return s;
+  const absl::StatusOr<Part> part = PartOf();
+  if (!part.ok()) return part.status();
+  const absl::StatusOr<Epoch> made = rank_->Commit(*part, wait);
   if (made.ok()) committed_ = *made;
   return made;
 }
@@ -376,6 +609,9 @@ std::string CheckpointStep::PathOf(std::string_view name) const {
 }
 absl::Status CheckpointStep::Ready(std::string_view name) {
   return state_ == nullptr ? detail::MovedFrom("step") : detail::Unchanged(state_->Ready(name));
+}
+absl::Status CheckpointStep::ReadyAll() {
+  return state_ == nullptr ? detail::MovedFrom("step") : detail::Unchanged(state_->ReadyAll());
 }
 void CheckpointStep::SetMetadata(std::string metadata) {
   if (state_ != nullptr) state_->set_metadata(std::move(metadata));

@@ -11,6 +11,7 @@
 #ifndef EPOCH_CORE_CHECKPOINT_RANK_H_
 #define EPOCH_CORE_CHECKPOINT_RANK_H_
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -43,12 +44,24 @@ class RankState {
   const CheckpointOptions& options() const { return options_; }
   const std::string& region_path() const { return region_.path(); }
 
+  // Leaves; the last one out removes a region that goes by the directory's name.
+  ~RankState();
+  RankState(const RankState&) = delete;
+  RankState& operator=(const RankState&) = delete;
+
  private:
   RankState(Folders folders, CheckpointOptions options, Region region, Participant self)
       : folders_(std::move(folders)),
         options_(std::move(options)),
         region_(std::move(region)),
         self_(std::move(self)) {}
+
+  // The state word of each slot, by its number: who was in.
+  std::vector<std::uint64_t> SlotWords() const;
+  // A collective commit's error, with what the ranks that are in, or came since `before`, say of
+  // themselves: FailedPrecondition if one has another world; who is missing, if somebody is.
+  absl::Status Explained(const Part& part, const absl::Status& status,
+                         const std::vector<std::uint64_t>& before) const;
 
   absl::StatusOr<Epoch> Meet(std::uint64_t step, const WaitOptions& wait);
   absl::Status EnsureJoined();
@@ -59,7 +72,7 @@ class RankState {
   Folders folders_;
   CheckpointOptions options_;
   Region region_;
-  Participant self_;
+  std::optional<Participant> self_;  // as long as this lives
   std::optional<Epoch> session_;
 };
 
@@ -69,6 +82,7 @@ class StepState {
                                                           const FolderName& folder);
 
   absl::Status Ready(std::string_view name);
+  absl::Status ReadyAll();
   void set_metadata(std::string metadata) { metadata_ = std::move(metadata); }
   absl::StatusOr<Epoch> Commit(const WaitOptions& wait);
 
@@ -77,15 +91,23 @@ class StepState {
 
  private:
   StepState() = default;
+  absl::Status PartAlready() const;
   // Nothing was changed since it was ready, and nothing else is in the folder.
   absl::Status CheckFolder() const;
+  // What this rank contributes. Where its shards do not fit, their list is made durable first.
+  absl::StatusOr<Part> PartOf();
 
   std::shared_ptr<RankState> rank_;
   FolderName folder_;
   FolderLock lock_;  // while this lives, nobody removes the folder
   detail::Fd opened_;
   std::string directory_;  // this rank's own, within the attempt's
-  std::vector<ReadyShard> ready_;
+  struct Entry {
+    std::uint64_t order;  // in which it became ready
+    ReadyShard ready;
+  };
+  std::map<std::string, Entry> ready_;
+  std::uint64_t next_order_ = 0;
   std::string metadata_;
   std::optional<Epoch> committed_;
 };

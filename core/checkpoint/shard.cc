@@ -2,12 +2,15 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <set>
 #include <system_error>
@@ -17,6 +20,7 @@
 #include "core/checkpoint/format.h"
 #include "core/journal/disk.h"
 #include "epoch/detail/blame.h"
+#include "core/journal/segment.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/seam.h"
 
@@ -41,6 +45,63 @@ absl::Status Sync(int fd, const std::string& path) {
   // The kernel may have dropped what it could not write; a second sync would succeed all the same.
   return absl::InternalError(absl::StrCat(path, ": can not be made durable: ", std::strerror(error),
                                           "; write the shard anew, to a new file"));
+}
+
+ShardDigest DigestOf(const XXH128_hash_t& hash) {
+  XXH128_canonical_t canonical;
+  XXH128_canonicalFromHash(&canonical, hash);
+  ShardDigest digest{};
+  static_assert(sizeof canonical.digest == sizeof digest);
+  std::memcpy(digest.data(), canonical.digest, sizeof canonical.digest);
+  return digest;
+}
+ShardDigest DigestOf(std::string_view text) {
+  return DigestOf(XXH3_128bits(text.data(), text.size()));
+}
+
+// The shards in a rank's list. DataLoss unless it is, byte for byte, the one that the manifest
+// means.
+absl::StatusOr<std::vector<Shard>> ReadList(const Checkpoint& checkpoint, int folder,
+                                            const ShardList& list) {
+  const std::string name = ListFile(list.rank);
+  const std::string path = absl::StrCat(checkpoint.directory, "/", name);
+  struct stat info {};
+  const absl::StatusOr<Fd> fd = OpenShard(folder, name, path, info);
+  if (absl::IsNotFound(fd.status())) {
+    return absl::DataLossError(
+        absl::StrCat(path, " is missing; the manifest of step ", checkpoint.step, " names it"));
+  }
+  if (absl::IsInvalidArgument(fd.status())) return absl::DataLossError(fd.status().message());
+  if (!fd.ok()) return fd.status();
+  const auto altered = [&] {
+    return absl::DataLossError(
+        absl::StrCat(path, " was altered or is of another checkpoint: it is not the list of ",
+                     list.files, " files that the manifest of step ", checkpoint.step, " means"));
+  };
+  if (static_cast<std::uint64_t>(info.st_size) != list.list_bytes ||
+      list.list_bytes > kMaxListBytes) {
+    return altered();
+  }
+  std::string text(list.list_bytes, '\0');
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t got =
+        sys::pread(fd->get(), text.data() + done, text.size() - done, static_cast<off_t>(done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      return absl::InternalError(absl::StrCat(path, ": read error: ", std::strerror(errno)));
+    }
+    if (got == 0) return altered();
+    done += static_cast<std::size_t>(got);
+  }
+  if (DigestOf(text) != list.digest) return altered();
+  absl::StatusOr<std::vector<Shard>> shards = ParseList(text, list.rank);
+  if (!shards.ok()) {
+    return absl::DataLossError(absl::StrCat(path, ": ", std::string(shards.status().message())));
+  }
+  std::uint64_t bytes = 0;
+  for (const Shard& shard : *shards) bytes += shard.bytes;
+  if (shards->size() != list.files || bytes != list.bytes) return altered();
+  return shards;
 }
 
 absl::Status CheckShard(const Checkpoint& checkpoint, int folder, const Shard& shard) {
@@ -82,14 +143,20 @@ std::vector<absl::Status> FindStrangers(const Checkpoint& checkpoint, int folder
     problems.push_back(absl::DataLossError(
         absl::StrCat(path, " is not named by the manifest of step ", checkpoint.step)));
   };
-  std::set<std::string> folders;
-  for (std::uint32_t rank = 0; rank < checkpoint.world; ++rank) folders.insert(RankFolder(rank));
+  std::map<std::string, std::vector<std::string_view>> folders;
+  std::set<std::string> files{std::string(kRanksFile)};
+  for (std::uint32_t rank = 0; rank < checkpoint.world; ++rank) folders[RankFolder(rank)];
+  for (const Shard& shard : checkpoint.shards) {
+    folders[RankFolder(shard.rank)].push_back(shard.name);
+  }
+  for (const ShardList& list : checkpoint.lists) files.insert(ListFile(list.rank));
   absl::StatusOr<std::vector<std::string>> names = NamesIn(folder, checkpoint.directory);
   if (!names.ok()) return {names.status()};
   for (const std::string& name : *names) {
     const std::string path = absl::StrCat(checkpoint.directory, "/", name);
-    if (name == kRanksFile) continue;
-    if (!folders.contains(name)) {
+    if (files.contains(name)) continue;
+    const auto found = folders.find(name);
+    if (found == folders.end()) {
       stranger(path);
       continue;
     }
@@ -98,16 +165,48 @@ std::vector<absl::Status> FindStrangers(const Checkpoint& checkpoint, int folder
       problems.push_back(absl::DataLossError(inner.status().message()));
       continue;
     }
-    absl::StatusOr<std::vector<std::string>> files = NamesIn(inner->get(), path);
-    if (!files.ok()) return {files.status()};
-    for (const std::string& file : *files) {
-      const bool known =
-          std::any_of(checkpoint.shards.begin(), checkpoint.shards.end(),
-                      [&](const Shard& s) { return s.name == file && RankFolder(s.rank) == name; });
-      if (!known) stranger(absl::StrCat(path, "/", file));
-    }
+    absl::Status looked = FindUnknown(inner->get(), path, std::move(found->second), stranger);
+    if (absl::IsInvalidArgument(looked)) looked = absl::DataLossError(looked.message());
+    if (!looked.ok()) problems.push_back(looked);
   }
   return problems;
+}
+
+// Another user may change what this one has looked at, or put something else in its place. Root's
+// is trusted; so are those whom `mode` lets write, and a group that is this process's own.
+absl::Status RefuseForeign(const struct stat& info, const std::string& path, unsigned mode) {
+  if (info.st_uid != geteuid() && info.st_uid != 0) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        path, " belongs to another user (", info.st_uid,
+        "), who may change it at any time: ", "write it as the user who makes the checkpoint"));
+  }
+  unsigned others = info.st_mode & 0022 & ~mode;
+  if (info.st_gid == getegid()) others &= ~0020u;
+  if (others == 0) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat(path, " may be written by other users: chmod ",
+                                                  (others & 0002) != 0 ? "o" : "g",
+                                                  "-w, or join with a mode that lets them"));
+}
+
+// `folder` is a rank's own; what lies in it is checked, and each folder on the way.
+absl::Status RefuseForeignOnTheWay(int folder, std::string_view name, const std::string& path,
+                                   unsigned mode) {
+  Fd inner;
+  int at = folder;
+  for (std::size_t from = 0;;) {
+    struct stat info {};
+    const std::string so_far = path.substr(0, path.size() - name.size() + from);
+    if (sys::fstat(at, &info) != 0) return ErrnoStatus(errno, so_far);
+    if (absl::Status s = RefuseForeign(info, so_far, mode); !s.ok()) return s;
+    const std::size_t slash = name.find('/', from);
+    if (slash == std::string_view::npos) return absl::OkStatus();
+    absl::StatusOr<Fd> next = OpenFolder(at, std::string(name.substr(from, slash - from)),
+                                         path.substr(0, path.size() - name.size() + slash));
+    if (!next.ok()) return next.status();
+    inner = *std::move(next);
+    at = inner.get();
+    from = slash + 1;
+  }
 }
 
 }  // namespace
@@ -126,9 +225,29 @@ absl::StatusOr<Fd> OpenFolder(int at, const std::string& name, const std::string
   return ErrnoStatus(errno, absl::StrCat("can not open ", path));
 }
 
+absl::StatusOr<Fd> OpenFolderOf(int folder, std::string_view name, const std::string& path) {
+  absl::StatusOr<Fd> inner = OpenFolder(folder, ".", path);
+  for (std::size_t from = 0, slash; inner.ok(); from = slash + 1) {
+    slash = name.find('/', from);
+    if (slash == std::string_view::npos) break;
+    inner = OpenFolder(inner->get(), std::string(name.substr(from, slash - from)),
+                       path.substr(0, path.size() - name.size() + slash));
+  }
+  return inner;
+}
+
 absl::StatusOr<Fd> OpenShard(int folder, const std::string& name, const std::string& path,
                              struct stat& info) {
-  Fd fd(sys::openat(folder, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  const std::size_t slash = name.rfind('/');
+  Fd inner;
+  if (slash != std::string::npos) {
+    absl::StatusOr<Fd> opened = OpenFolderOf(folder, name, path);
+    if (!opened.ok()) return opened.status();
+    inner = *std::move(opened);
+  }
+  const std::string file = slash == std::string::npos ? name : name.substr(slash + 1);
+  Fd fd(sys::openat(inner.ok() ? inner.get() : folder, file.c_str(),
+                    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd.ok() && errno == ELOOP) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, " is a symbolic link: a shard must be a file in the folder itself"));
@@ -168,17 +287,25 @@ absl::StatusOr<Measured> Measure(int fd, const std::string& path) {
     XXH3_128bits_update(state.get(), buffer.data(), static_cast<std::size_t>(got));
     measured.bytes += static_cast<std::uint64_t>(got);
   }
-  XXH128_canonical_t canonical;
-  XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state.get()));
-  static_assert(sizeof canonical.digest == sizeof measured.digest);
-  std::memcpy(measured.digest.data(), canonical.digest, sizeof canonical.digest);
+  measured.digest = DigestOf(XXH3_128bits_digest(state.get()));
   return measured;
 }
 
-absl::StatusOr<ReadyShard> MakeReady(int folder, const std::string& name, const std::string& path) {
+absl::StatusOr<ReadyShard> MakeReady(int folder, const std::string& name, const std::string& path,
+                                     unsigned mode) {
   struct stat before {};
   absl::StatusOr<Fd> fd = OpenShard(folder, name, path, before);
   if (!fd.ok()) return fd.status();
+  if (mode != 0777) {
+    // Whom the rank's own folder keeps out, reaches nothing in it.
+    struct stat own {};
+    if (sys::fstat(folder, &own) != 0) return ErrnoStatus(errno, path);
+    const unsigned allowed =
+        mode | ((own.st_mode & 0010) == 0 ? 0020u : 0u) | ((own.st_mode & 0001) == 0 ? 0002u : 0u);
+    absl::Status foreign = RefuseForeignOnTheWay(folder, name, path, allowed);
+    if (foreign.ok()) foreign = RefuseForeign(before, path, allowed);
+    if (!foreign.ok()) return foreign;
+  }
   EPOCH_POINT("checkpoint.before_sync");
   absl::Status synced = absl::UnknownError("not synced");
   seam::Thread syncer;
@@ -205,19 +332,180 @@ absl::StatusOr<ReadyShard> MakeReady(int folder, const std::string& name, const 
   return ready;
 }
 
-std::vector<absl::Status> FindProblems(const Checkpoint& checkpoint, bool first_only) {
-  absl::StatusOr<Fd> folder = OpenFolder(AT_FDCWD, checkpoint.directory, checkpoint.directory);
+absl::Status SyncFoldersTo(int folder, std::string_view name, const std::string& path) {
+  for (std::size_t slash = name.rfind('/'); slash != std::string_view::npos;
+       slash = slash == 0 ? std::string_view::npos : name.rfind('/', slash - 1)) {
+    // Of the file in it; and then of the folder in its own.
+    const std::string where = path.substr(0, path.size() - name.size() + slash);
+    const absl::StatusOr<Fd> inner =
+        OpenFolderOf(folder, name.substr(0, slash + 1), absl::StrCat(where, "/"));
+    if (!inner.ok()) return inner.status();
+    if (sys::fsync(inner->get()) != 0) {
+      return absl::InternalError(absl::StrCat("cannot sync ", where, ": ", std::strerror(errno)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> FilesIn(int folder, const std::string& path) {
+  std::vector<std::string> files;
+  // Folders that are still to be looked at; by name, so that no more than one is open.
+  std::vector<std::string> waiting{""};
+  while (!waiting.empty()) {
+    const std::string inside = std::move(waiting.back());
+    waiting.pop_back();
+    const std::string where = absl::StrCat(path, inside.empty() ? "" : "/", inside);
+    const absl::StatusOr<Fd> opened = OpenFolderOf(folder, inside, inside.empty() ? path : where);
+    if (!opened.ok()) return opened.status();
+    const absl::StatusOr<std::vector<std::string>> names = NamesIn(opened->get(), where);
+    if (!names.ok()) return names.status();
+    if (names->empty() && !inside.empty()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(where,
+                       " is an empty folder, which no list of files can name: remove it, or "
+                       "put a file into it"));
+    }
+    for (const std::string& name : *names) {
+      const std::string full = absl::StrCat(inside, name);
+      if (absl::Status s = CheckShardName(full); !s.ok()) return s;
+      if (files.size() + waiting.size() >= kMaxFiles) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat(path, " holds more than ", kMaxFiles, " files: use fewer, larger ones"));
+      }
+      // Not followed, and not waited for.
+      const Fd entry(
+          sys::openat(opened->get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+      struct stat info {};
+      const int error = entry.ok() && sys::fstat(entry.get(), &info) == 0 ? 0 : errno;
+      if (error == ELOOP || (error == 0 && !S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode))) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            path, "/", full, error == ELOOP ? " is a symbolic link" : " is no regular file",
+            ": a shard must be a file in the folder itself"));
+      }
+      if (error != 0) return ErrnoStatus(error, absl::StrCat("cannot open ", path, "/", full));
+      if (S_ISDIR(info.st_mode)) {
+        waiting.push_back(absl::StrCat(full, "/"));
+      } else {
+        files.push_back(full);
+      }
+    }
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+absl::Status FindUnknown(int folder, const std::string& path, std::vector<std::string_view> known,
+                         const std::function<void(const std::string&)>& report) {
+  std::sort(known.begin(), known.end());
+  // The folders on the way to them: each is looked at once, and no other.
+  std::set<std::string_view> folders;
+  for (const std::string_view name : known) {
+    for (std::size_t slash = name.rfind('/'); slash != std::string_view::npos && slash != 0;
+         slash = name.rfind('/', slash - 1)) {
+      if (!folders.insert(name.substr(0, slash)).second) break;
+    }
+  }
+  const auto look = [&](const std::string& inside) -> absl::Status {
+    const std::string where = absl::StrCat(path, inside.empty() ? "" : "/", inside);
+    const std::string as_folder = inside.empty() ? "" : absl::StrCat(inside, "/");
+    const absl::StatusOr<Fd> opened =
+        OpenFolderOf(folder, as_folder, inside.empty() ? path : absl::StrCat(where, "/"));
+    if (absl::IsNotFound(opened.status())) return absl::OkStatus();  // its files are missed
+    if (!opened.ok()) return opened.status();
+    const absl::StatusOr<std::vector<std::string>> names = NamesIn(opened->get(), where);
+    if (!names.ok()) return names.status();
+    for (const std::string& name : *names) {
+      const std::string full = absl::StrCat(as_folder, name);
+      if (!std::binary_search(known.begin(), known.end(), std::string_view(full)) &&
+          !folders.contains(full)) {
+        report(absl::StrCat(path, "/", full));
+      }
+    }
+    return absl::OkStatus();
+  };
+  if (absl::Status s = look(""); !s.ok()) return s;
+  for (const std::string_view inside : folders) {
+    if (absl::Status s = look(std::string(inside)); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ShardList> WriteList(const std::string& directory, std::uint32_t rank, unsigned mode,
+                                    const std::vector<Shard>& shards) {
+  const absl::StatusOr<std::string> text = ListText(shards);
+  if (!text.ok()) return text.status();
+  const std::string path = absl::StrCat(directory, "/", ListFile(rank));
+  const absl::StatusOr<Fd> fd = detail::OpenUnnamed(directory, mode & 0777);
+  if (!fd.ok()) return fd.status();
+  for (std::size_t done = 0; done < text->size();) {
+    const ssize_t wrote =
+        sys::pwrite(fd->get(), text->data() + done, text->size() - done, static_cast<off_t>(done));
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0) {
+      return ErrnoStatus(wrote < 0 ? errno : EIO, absl::StrCat("cannot write ", path));
+    }
+    done += static_cast<std::size_t>(wrote);
+  }
+  if (absl::Status s = Sync(fd->get(), path); !s.ok()) return s;
+  EPOCH_POINT("checkpoint.list_written");
+  // Of an earlier try at this attempt, of which a manifest was not made, or is refused as another
+  // one than the folder now holds.
+  if (sys::unlink(path.c_str()) != 0 && errno != ENOENT) {
+    return ErrnoStatus(errno, absl::StrCat("cannot replace ", path));
+  }
+  if (absl::Status s = detail::LinkUnnamed(fd->get(), path); !s.ok()) return s;
+  EPOCH_POINT("checkpoint.list_named");
+  if (absl::Status s = journal::SyncDirectory(directory); !s.ok()) return s;
+  ShardList list;
+  list.rank = rank;
+  list.files = shards.size();
+  for (const Shard& shard : shards) list.bytes += shard.bytes;
+  list.list_bytes = text->size();
+  list.digest = DigestOf(*text);
+  return list;
+}
+
+void LoadLists(Checkpoint& checkpoint, std::vector<absl::Status>& problems) {
+  if (checkpoint.lists.empty()) return;
+  std::set<std::uint32_t> listed;
+  for (const ShardList& list : checkpoint.lists) listed.insert(list.rank);
+  std::erase_if(checkpoint.shards, [&](const Shard& s) { return listed.contains(s.rank); });
+  const absl::StatusOr<Fd> folder =
+      OpenFolder(AT_FDCWD, checkpoint.directory, checkpoint.directory);
+  for (const ShardList& list : checkpoint.lists) {
+    absl::StatusOr<std::vector<Shard>> shards =
+        folder.ok() ? ReadList(checkpoint, folder->get(), list) : folder.status();
+    if (!shards.ok()) {
+      problems.push_back(shards.status());
+      continue;
+    }
+    checkpoint.shards.insert(checkpoint.shards.end(), std::make_move_iterator(shards->begin()),
+                             std::make_move_iterator(shards->end()));
+  }
+  std::stable_sort(checkpoint.shards.begin(), checkpoint.shards.end(),
+                   [](const Shard& a, const Shard& b) { return a.rank < b.rank; });
+}
+
+std::vector<absl::Status> FindProblems(const Checkpoint& told, bool first_only,
+                                       Checkpoint* loaded) {
+  absl::StatusOr<Fd> folder = OpenFolder(AT_FDCWD, told.directory, told.directory);
   if (absl::IsNotFound(folder.status())) {
-    return {absl::DataLossError(absl::StrCat(checkpoint.directory,
+    return {absl::DataLossError(absl::StrCat(told.directory,
                                              " is missing, and was not pruned; the manifest of "
                                              "step ",
-                                             checkpoint.step, " names it"))};
+                                             told.step, " names it"))};
   }
   if (absl::IsInvalidArgument(folder.status())) {
     return {absl::DataLossError(folder.status().message())};
   }
   if (!folder.ok()) return {folder.status()};
-  std::vector<absl::Status> problems = FindStrangers(checkpoint, folder->get());
+  Checkpoint checkpoint = told;
+  std::vector<absl::Status> problems;
+  LoadLists(checkpoint, problems);
+  if (first_only && !problems.empty()) return problems;
+  if (loaded != nullptr) *loaded = checkpoint;
+  // What stands in a list that cannot be read is no stranger.
+  if (problems.empty()) problems = FindStrangers(checkpoint, folder->get());
   if (first_only && !problems.empty()) return problems;
 
   // Shards of gigabytes: as many at once as there are processors.

@@ -8,7 +8,9 @@
 #include <sys/stat.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -31,7 +33,9 @@ Fingerprint FingerprintOf(const struct stat& info);
 
 // A directory, not through a link. InvalidArgument if it is something else.
 absl::StatusOr<detail::Fd> OpenFolder(int at, const std::string& name, const std::string& path);
-// A regular file for reading; `path` is for messages.
+// The folder that a file lies in, by a name as CheckShardName allows; `path`: of the file.
+absl::StatusOr<detail::Fd> OpenFolderOf(int folder, std::string_view name, const std::string& path);
+// A regular file for reading, by such a name; `path` is for messages.
 absl::StatusOr<detail::Fd> OpenShard(int folder, const std::string& name, const std::string& path,
                                      struct stat& info);
 
@@ -47,12 +51,37 @@ struct ReadyShard {
   Fingerprint fingerprint;
 };
 // Takes the digest while another thread syncs the file. Only when both are done is it ready.
-// FailedPrecondition if the file changed meanwhile; Internal if the sync or a read failed.
-absl::StatusOr<ReadyShard> MakeReady(int folder, const std::string& name, const std::string& path);
+// FailedPrecondition if the file changed meanwhile; Internal if the sync or a read failed;
+// PermissionDenied if it is another user's, or such users may write it as `mode` does not let
+// (permission bits; the default lets all).
+absl::StatusOr<ReadyShard> MakeReady(int folder, const std::string& name, const std::string& path,
+                                     unsigned mode = 0777);
+// Syncs the folders between `folder`, which is not, and the file `name`.
+absl::Status SyncFoldersTo(int folder, std::string_view name, const std::string& path);
+
+// The names of all files in an open folder and the folders in it, as from there, sorted.
+// FailedPrecondition: an empty folder. InvalidArgument: no file (a link, a FIFO), too deep, or a
+// name that no shard may have. ResourceExhausted: more than kMaxFiles.
+absl::StatusOr<std::vector<std::string>> FilesIn(int folder, const std::string& path);
+
+// Reports the path of whatever is in an open folder and is none of the files `known`, nor a folder
+// on the way to one. Sorted names, as from there.
+absl::Status FindUnknown(int folder, const std::string& path, std::vector<std::string_view> known,
+                         const std::function<void(const std::string&)>& report);
+
+// Makes a rank's list durable, in the attempt's folder, in place of an earlier one.
+absl::StatusOr<ShardList> WriteList(const std::string& directory, std::uint32_t rank, unsigned mode,
+                                    const std::vector<Shard>& shards);
+
+// Fills in the shards that stand in lists; the lists are verified. What is wrong with one is in
+// `problems`, and its shards are missing then.
+void LoadLists(Checkpoint& checkpoint, std::vector<absl::Status>& problems);
 
 // What is wrong with a checkpoint's folder: shards that are missing, truncated, altered; files that
-// the manifest does not name. All of it, or (with `first_only`) the first that is found.
-std::vector<absl::Status> FindProblems(const Checkpoint& checkpoint, bool first_only);
+// the manifest does not name. All of it, or (with `first_only`) the first that is found. `loaded`
+// gets the checkpoint with all of its shards, if the lists are sound.
+std::vector<absl::Status> FindProblems(const Checkpoint& checkpoint, bool first_only,
+                                       Checkpoint* loaded = nullptr);
 
 }  // namespace epoch::checkpoint
 

@@ -544,7 +544,7 @@ absl::StatusOr<SegmentScan> Rehearse(const RegionOptions& options, const std::st
   if (absl::Status s = CheckRestorable(options, region_path, *scan).status(); !s.ok()) return s;
   // Whether files can be made there: without a name they are gone when they are closed.
   for (const std::string& in : {directory, detail::ParentOf(region_path)}) {
-    if (absl::Status s = detail::OpenUnnamed(in, 0600).status(); !s.ok()) return s;
+    if (absl::Status s = detail::OpenUnnamed(in, {.mode = 0600, .group = {}}).status(); !s.ok()) return s;
   }
   return scan;
 }

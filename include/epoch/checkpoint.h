@@ -5,7 +5,7 @@
 //   auto rank = epoch::CheckpointRank::Join(dir, {.rank = 3, .world = 8});   // in each rank
 //   auto step = rank->Begin(1200);
 //   WriteAnyWay(step->PathOf("model.bin"));
-//   step->Ready("model.bin");                  // synced, its digest taken
+//   step->Ready("model.bin");                  // synced, its digest taken; or ReadyAll()
 //   step->Commit();                            // all eight, or none
 //
 //   auto latest = epoch::Checkpoints(dir).OpenLatest();   // in each rank, after a restart
@@ -58,6 +58,18 @@ struct Shard {
   friend bool operator==(const Shard&, const Shard&) = default;
 };
 
+// The shards of a rank that are too many for the manifest, or are called by other names than it
+// holds: they stand in a file beside the rank's folder, of which the manifest has the digest.
+struct ShardList {
+  std::uint32_t rank = 0;
+  std::uint64_t files = 0;
+  std::uint64_t bytes = 0;       // of all these files
+  std::uint64_t list_bytes = 0;  // of the list itself
+  ShardDigest digest{};          // of the list itself
+
+  friend bool operator==(const ShardList&, const ShardList&) = default;
+};
+
 // What one manifest says. The manifest is verified, the shards are not: Checkpoints::Open does
 // that.
 struct Checkpoint {
@@ -65,13 +77,16 @@ struct Checkpoint {
   Epoch epoch = 0;    // of the manifest: orders checkpoints by when they were committed
   Epoch attempt = 0;  // with the step, the folder's name
   std::uint32_t world = 0;
-  std::string directory;              // absolute
-  std::vector<Shard> shards;          // by rank, and in the order in which they became ready
+  std::string directory;         // absolute
+  std::vector<Shard> shards;     // by rank, and in the order in which they became ready
+  std::vector<ShardList> lists;  // by rank; of these ranks `shards` has none until it is opened
   std::vector<std::string> metadata;  // by rank
   bool pruned = false;                // removed on purpose; its shards are gone
 
-  std::uint64_t bytes() const;
+  std::uint64_t files() const;  // how many shards, with those in lists
+  std::uint64_t bytes() const;  // of all shards
   std::string PathOf(const Shard& shard) const;
+  std::string DirectoryOf(std::uint32_t rank) const;  // where that rank's shards are
 };
 
 // A folder that no manifest names.
@@ -91,17 +106,25 @@ struct CheckpointList {
 // A verified checkpoint. While it, or a copy, lives, Prune leaves the shards alone.
 class OpenCheckpoint {
  public:
-  const Checkpoint& info() const { return info_; }
-  // Empty if the manifest names no such shard.
+  const Checkpoint& info() const { return info_; }  // with all its shards
+  // Empty if the checkpoint has no such shard.
   std::string PathOf(std::uint32_t rank, std::string_view name) const;
 
  private:
   friend class Checkpoints;
-  OpenCheckpoint(Checkpoint info, std::shared_ptr<void> hold)
-      : info_(std::move(info)), hold_(std::move(hold)) {}
+  OpenCheckpoint(Checkpoint info, std::shared_ptr<void> hold);
 
   Checkpoint info_;
+  std::vector<std::size_t> by_name_;  // places in info_.shards, by rank and name
   std::shared_ptr<void> hold_;
+};
+
+// The newest checkpoint of which every byte was verified, and what it was newer ones that were
+// passed over for.
+struct NewestGood {
+  OpenCheckpoint checkpoint;
+  std::vector<Checkpoint> damaged;    // newest first
+  std::vector<std::string> problems;  // what is wrong with these, and with the manifests' journal
 };
 
 struct PruneOptions {
@@ -140,8 +163,17 @@ class Checkpoints {
   // processors, at most one a shard.
   absl::StatusOr<OpenCheckpoint> Open(const Checkpoint& checkpoint) const;
   absl::StatusOr<OpenCheckpoint> OpenLatest() const;
+  // Goes from the newest checkpoint back to the first that is good. Reads the manifests once, and
+  // of each damaged checkpoint as much as it takes to find that out. What was passed over is in the
+  // result; whoever does not want to lose it looks there. Errors: DataLoss (none is good; the first
+  // problem is named), NotFound (there is none), and what says nothing of the bytes, as a missing
+  // permission or memory, for which nothing is passed over.
+  absl::StatusOr<NewestGood> OpenNewestGood() const;
   // As Open, but finds all problems. Empty: it is good.
   std::vector<absl::Status> Verify(const Checkpoint& checkpoint) const;
+  // All shards of a checkpoint, with those in lists; the lists are verified, the shards are not.
+  // DataLoss: a list is missing or damaged.
+  absl::StatusOr<std::vector<Shard>> ShardsOf(const Checkpoint& checkpoint) const;
 
   // Removes checkpoints that are older than the newest `keep` good ones; if there are fewer good
   // ones, none. Then cleans up. Errors: InvalidArgument (keep is 0), DataLoss (no good one, or the
@@ -161,7 +193,7 @@ struct CheckpointOptions {
   std::uint32_t world = 1;  // how many ranks make a checkpoint
   unsigned mode = 0600;  // permission bits of what is created; folders get search permission, too
   // Name or path of the region that the ranks meet in; empty: a name made from the directory's
-  // identity. It holds nothing that the journal does not.
+  // identity, and the last rank that leaves removes it. It holds nothing that the journal does not.
   std::string region{};
   // Expel a living process that has this rank already (a stopped one, say). Without this it is an
   // error that names it.
@@ -194,25 +226,32 @@ class CheckpointStep {
   const std::string& directory() const;
   std::string PathOf(std::string_view name) const;
 
-  // The shard `name` in directory() is complete: syncs it and takes its digest, at the same time.
-  // Names: letters, digits, '.', '_' and '-', not beginning with '.', at most 100 bytes. Calling it
-  // again after the file was written again replaces the shard. Errors: InvalidArgument (name, no
-  // regular file), NotFound, FailedPrecondition (the file changed meanwhile), Internal (the sync or
+  // The shard `name` in directory() is complete: syncs it and the folders on the way to it, and
+  // takes its digest, at the same time. Names: letters, digits and . _ - = + , @ % :, in folders if
+  // need be ("sub/dir/file"), each part at most 100 bytes and not "." or "..", all of it at most
+  // 1023 bytes and 16 deep. Calling it again after the file was written again replaces the shard.
+  // Errors: InvalidArgument (name, no regular file, a link on the way), PermissionDenied (the file,
+  // or a folder on the way, belongs to another user, or others than CheckpointOptions::mode says
+  // may write it), NotFound, FailedPrecondition (the file changed meanwhile), Internal (the sync or
   // a read failed: write the shard to a new file).
   absl::Status Ready(std::string_view name);
+  // Ready for each file in directory() and the folders in it, which is how most writers leave a
+  // checkpoint: a folder of files. Errors: as Ready; FailedPrecondition (an empty folder, which no
+  // list of files can name); ResourceExhausted (more than 100,000 files).
+  absl::Status ReadyAll();
 
-  // Words of the application, kept in the manifest. With the shards' names they must fit the
-  // manifest's room for a rank, about 200 bytes; more is a shard.
+  // Words of the application, kept in the manifest: at most 190 bytes; more is a shard.
   void SetMetadata(std::string metadata);
 
   // Makes the checkpoint, if all ranks do so for this attempt. Returns the manifest's epoch.
   // Errors: Aborted (a rank died, left, or is in another attempt: begin again), DeadlineExceeded
-  // (names who is missing; nothing is committed; may be called again), FailedPrecondition (no shard
-  // is ready, one was changed since, a file is there that is not ready; expelled), OutOfRange
-  // (names and metadata are too long), DataLoss, Unavailable (the journal failed: whether this
-  // became a checkpoint is known when it is open again), Cancelled (`interrupted` said so; nothing
-  // is committed, for all ranks, or the manifest is accepted and pending: Details() says which).
-  // Syncing and digesting shards cannot be interrupted.
+  // (names the ranks that are missing; nothing is committed; may be called again),
+  // FailedPrecondition (no shard is ready, one was changed since, a file is there that is not
+  // ready; expelled; a rank of another world came: named), OutOfRange (the metadata is too long),
+  // ResourceExhausted (no space for the list of the shards), DataLoss, Unavailable (the journal
+  // failed: whether this became a checkpoint is known when it is open again), Cancelled
+  // (`interrupted` said so; nothing is committed, for all ranks, or the manifest is accepted and
+  // pending: Details() says which). Syncing and digesting shards cannot be interrupted.
   absl::StatusOr<Epoch> Commit(absl::Duration timeout = kRankTimeout) {
     return Commit(WaitOptions{.timeout = timeout});
   }
@@ -240,15 +279,17 @@ class CheckpointRank {
 
   // Begins an attempt at `step`. At first, and after anything went wrong, the ranks meet in here;
   // after a checkpoint that succeeded nobody waits. Errors: Aborted (a rank died or left, or has
-  // begun another step), DeadlineExceeded (names who is missing), FailedPrecondition (expelled, and
-  // another process has this rank; two ranks have one number; another world).
+  // begun another step), DeadlineExceeded (names the ranks that are missing), FailedPrecondition
+  // (expelled, and another process has this rank; two ranks have one number; a living rank has
+  // another world, which both are told: "rank-1 has world 3, this rank has 2").
   // Cancelled: `interrupted` said so; the other ranks' meeting ends, too.
   absl::StatusOr<CheckpointStep> Begin(std::uint64_t step, absl::Duration timeout = kRankTimeout) {
     return Begin(step, WaitOptions{.timeout = timeout});
   }
   absl::StatusOr<CheckpointStep> Begin(std::uint64_t step, const WaitOptions& wait);
 
-  // The region's file. To remove it loses nothing, once all ranks are gone.
+  // The region's file. To remove it loses nothing, once all ranks are gone. One that was not named
+  // in the options goes by itself with the last rank that leaves.
   const std::string& region_path() const;
 
  private:

@@ -113,6 +113,7 @@ TEST_F(CheckpointCommit, WhoWaitsInVainCommitsNothingAndMayTryAgain) {
   std::vector<CheckpointStep> steps = BeginAll(ranks, 10);
   for (std::uint32_t rank = 0; rank < 2; ++rank) MakeReady(steps[rank], rank);
   EXPECT_FAILS(steps[0].Commit(kSoon), kDeadlineExceeded, "rank 0 of 2");
+  EXPECT_FAILS(steps[0].Commit(kSoon), kDeadlineExceeded, "missing at this step: rank-1");
   EXPECT_FAILS(checkpoints().Latest(), kNotFound, "");
   for (const auto& epoch : CommitAll(steps)) ASSERT_OK(epoch);
   ExpectLatest(10, 2);
@@ -313,7 +314,7 @@ TEST_F(CheckpointCommit, MoreRanksThanTheRegionHasRoomForAreToldTheWayOut) {
 TEST_F(CheckpointCommit, ARegionOfOtherCheckpointsIsRefused) {
   MakeAndLeave(1, {10});
   EXPECT_FAILS(CheckpointRank::Join(scratch_ / "others", Options(0, 1)), kFailedPrecondition,
-               "name another region");
+               "choose another region");
 }
 
 TEST_F(CheckpointCommit, ACopiedOrMovedDirectoryHasARegionOfItsOwn) {
@@ -326,6 +327,7 @@ TEST_F(CheckpointCommit, ACopiedOrMovedDirectoryHasARegionOfItsOwn) {
     return rank->region_path();
   };
   std::vector<std::string> regions = {make(directory(), 10)};
+  EXPECT_NE(access(regions[0].c_str(), F_OK), 0) << "it went with its last rank";
   EXPECT_THAT(regions[0], HasSubstr("/dev/shm/epoch.checkpoints-"));
   fs::copy(directory(), scratch_ / "copy", fs::copy_options::recursive);
   regions.push_back(make(scratch_ / "copy", 20));
@@ -336,7 +338,7 @@ TEST_F(CheckpointCommit, ACopiedOrMovedDirectoryHasARegionOfItsOwn) {
   EXPECT_EQ(Checkpoints(scratch_ / "copy").Latest()->step, 20u);
   EXPECT_EQ(Checkpoints(scratch_ / "moved").Latest()->step, 30u);
   EXPECT_FAILS(Checkpoints(scratch_ / "moved").Find(20), kNotFound, "no checkpoint of step 20");
-  for (const std::string& path : regions) ASSERT_OK(Region::Unlink(path));
+  for (const std::string& path : regions) EXPECT_NE(access(path.c_str(), F_OK), 0);
 }
 
 TEST_F(CheckpointCommit, ReadingChangesNothing) {

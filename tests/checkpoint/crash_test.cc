@@ -283,5 +283,57 @@ TEST_P(KilledPruner, WhatItBeganIsFinishedAndNothingIsTakenForDamage) {
   ExpectLatest(30, 2);
 }
 
+// A job of one rank, whose shard is many files, and whose region goes with it.
+ROLE(WholeJob) {
+  CheckpointOptions options;
+  options.restore_timeout = kLong;
+  const Trap trap(self.args.at(1), 1, std::stoi(self.args.at(2)));
+  absl::StatusOr<CheckpointRank> rank = CheckpointRank::Join(self.args.at(0), options);
+  ROLE_CHECK(rank.ok(), rank.status().ToString());
+  absl::StatusOr<CheckpointStep> step = rank->Begin(kStride);
+  ROLE_CHECK(step.ok(), step.status().ToString());
+  for (int i = 0; i < 9; ++i) WriteText(step->PathOf(absl::StrCat(".", i)), "x");
+  const absl::Status ready = step->ReadyAll();
+  ROLE_CHECK(ready.ok(), ready.ToString());
+  const absl::StatusOr<Epoch> made = step->Commit();
+  ROLE_CHECK(made.ok(), made.status().ToString());
+  return 0;
+}
+
+class KilledJob : public CheckpointCrash {};
+INSTANTIATE_TEST_SUITE_P(At, KilledJob,
+                         testing::Values(Passage{"checkpoint.list_written", 1},
+                                         Passage{"checkpoint.list_named", 1},
+                                         Passage{"checkpoint.region_locked", 1},
+                                         Passage{"checkpoint.region_removed", 1}),
+                         NameOfPoint);
+
+TEST_P(KilledJob, TheNextOneFindsAWholeCheckpointOrNoneAndGoesOn) {
+  Child job("WholeJob", {directory(), GetParam().label, std::to_string(SIGKILL)});
+  EXPECT_EQ(job.Wait(), -SIGKILL);
+  const bool leaving = std::string(GetParam().label).starts_with("checkpoint.region");
+  if (leaving) {
+    const auto opened = checkpoints().OpenLatest();
+    ASSERT_OK(opened);
+    EXPECT_EQ(opened->info().shards.size(), 9u);
+  } else {
+    EXPECT_FAILS(checkpoints().Latest(), kNotFound, "");
+  }
+  CheckpointOptions options;
+  options.restore_timeout = kLong;
+  std::string path;
+  {
+    absl::StatusOr<CheckpointRank> rank = CheckpointRank::Join(directory(), options);
+    ASSERT_OK(rank);
+    path = rank->region_path();
+    EXPECT_EQ(access(path.c_str(), F_OK), 0);
+    ASSERT_OK(MakeOne(*rank, 0, 2 * kStride));
+  }
+  EXPECT_NE(access(path.c_str(), F_OK), 0);
+  ExpectLatest(2 * kStride, 1);
+  ASSERT_OK(checkpoints().CleanUp());
+  EXPECT_THAT(checkpoints().List()->stagings, IsEmpty());
+}
+
 }  // namespace
 }  // namespace epoch::test

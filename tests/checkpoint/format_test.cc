@@ -68,8 +68,82 @@ TEST(CheckpointFormat, NoChangedByteLeadsOutOfTheFolder) {
 
 TEST(CheckpointFormat, ALaterFormatIsNamed) {
   std::vector<std::byte> bytes = Encoded(Sample());
-  bytes[0] = std::byte{2};
-  EXPECT_FAILS(checkpoint::Decode(bytes), kUnimplemented, "format 2, this build speaks 1");
+  bytes[0] = std::byte{3};
+  EXPECT_FAILS(checkpoint::Decode(bytes), kUnimplemented, "format 3, this build speaks 2");
+}
+
+// Written by builds that knew no lists: what they wrote stays readable, byte for byte.
+TEST(CheckpointFormat, TheFirstFormatIsReadAndWrittenAsEver) {
+  const std::string golden =
+      "010200000100000003000000b0040000000000000700000000000000"
+      "02096d6f64656c2e62696e00286bee0000000001020300000000000000000000000000"
+      "0d6f7074696d697a65722e62696e000000000000000009000000000000000000000000000000"
+      "096c6f737320302e3235";
+  std::string hex;
+  for (const std::byte byte : Encoded(Sample())) {
+    constexpr std::string_view kDigits = "0123456789abcdef";
+    hex += kDigits[std::to_integer<unsigned>(byte) >> 4];
+    hex += kDigits[std::to_integer<unsigned>(byte) & 15];
+  }
+  EXPECT_EQ(hex, golden);
+}
+
+Part ListedSample() {
+  Part part = Sample();
+  part.shards.clear();
+  part.list = ShardList{1, 70'000, 5'000'000'000, 1'000'000, {7, 8}};
+  part.metadata = std::string(191, 'm');
+  return part;
+}
+
+TEST(CheckpointFormat, AListsDigestComesBackAsItWas) {
+  const std::vector<std::byte> bytes = Encoded(ListedSample());
+  EXPECT_EQ(bytes.size(), kMaxContributionBytes);
+  const absl::StatusOr<Part> back = checkpoint::Decode(bytes);
+  ASSERT_OK(back);
+  EXPECT_EQ(back->list, ListedSample().list);
+  EXPECT_EQ(back->metadata.size(), 191u);
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_FAILS(checkpoint::Decode(std::span(bytes).first(size)), kDataLoss, "");
+  }
+  Part part = ListedSample();
+  part.metadata += "m";
+  EXPECT_FAILS(checkpoint::Encode(part), kOutOfRange, "make the metadata a shard");
+}
+
+TEST(CheckpointFormat, AListThatIsTooLargeToReadIsRefused) {
+  for (const auto& change : std::vector<std::function<void(ShardList&)>>{
+           [](ShardList& list) { list.files = 0; },
+           [](ShardList& list) { list.files = checkpoint::kMaxFiles + 1; },
+           [](ShardList& list) { list.list_bytes = checkpoint::kMaxListBytes + 1; }}) {
+    Part part = ListedSample();
+    change(*part.list);
+    EXPECT_FAILS(checkpoint::Decode(Encoded(part)), kDataLoss, "no list");
+  }
+}
+
+TEST(CheckpointFormat, AListIsReadWordByWord) {
+  const std::vector<Shard> shards = {{1, "d/.metadata", 12, {0xab}}, {1, "model.bin", 0, {}}};
+  const absl::StatusOr<std::string> text = checkpoint::ListText(shards);
+  ASSERT_OK(text);
+  EXPECT_EQ(*text, "Epoch files, format 1\nab000000000000000000000000000000 12 d/.metadata\n" +
+                       std::string(32, '0') + " 0 model.bin\n");
+  const auto back = checkpoint::ParseList(*text, 1);
+  ASSERT_OK(back);
+  EXPECT_EQ(*back, shards);
+  const std::string line = "ab000000000000000000000000000000 12 model.bin\n",
+                    begin = "Epoch files, format 1\n";
+  for (const std::string& wrong :
+       {std::string(), std::string("Epoch files, format 2\n"), begin + line + line,
+        begin + line.substr(1), begin + "x" + line.substr(1), begin + line.substr(0, 40),
+        begin + "ab000000000000000000000000000000 012 a\n",
+        begin + "ab000000000000000000000000000000 12 ../a\n",
+        begin + "ab000000000000000000000000000000 12 /a\n",
+        begin + "ab000000000000000000000000000000 12 \n",
+        begin + "ab000000000000000000000000000000 -1 a\n", begin + "\n"}) {
+    SCOPED_TRACE(wrong);
+    EXPECT_FAILS(checkpoint::ParseList(wrong, 1), kDataLoss, "no list");
+  }
 }
 
 TEST(CheckpointFormat, WhatDoesNotFitIsToldByHowMuch) {
@@ -138,13 +212,21 @@ TEST(CheckpointFormat, FolderNamesAreReadBackExactly) {
 }
 
 TEST(CheckpointFormat, ShardNamesStayInTheirFolder) {
-  for (const char* name : {"model.bin", "a", "rank-7_of_8.safetensors"}) {
+  for (const std::string& name :
+       {std::string("model.bin"), std::string("a"), std::string("rank-7_of_8.safetensors"),
+        std::string(".metadata"), std::string("sub/dir/file"), std::string("layer=3/0,1@x"),
+        std::string("...")}) {
     EXPECT_OK(checkpoint::CheckShardName(name));
   }
+  std::string deep = "0";
+  for (int i = 1; i < checkpoint::kMaxDepth; ++i) deep += "/0";
+  EXPECT_OK(checkpoint::CheckShardName(deep));
   for (const std::string& name :
-       {std::string(), std::string("."), std::string(".."), std::string(".hidden"),
-        std::string("a/b"), std::string("/etc/passwd"), std::string("a b"), std::string("a\nb"),
-        std::string("a\0b", 3), std::string(101, 'a'), std::string("\xc3\xa4")}) {
+       {std::string(), std::string("."), std::string(".."), std::string("../x"),
+        std::string("a/../b"), std::string("a/./b"), std::string("a//b"), std::string("a/"),
+        deep + "/0", std::string(1024, 'a'), std::string("/etc/passwd"), std::string("a b"),
+        std::string("a\nb"), std::string("a\0b", 3), std::string(101, 'a'),
+        std::string("\xc3\xa4")}) {
     EXPECT_FAILS(checkpoint::CheckShardName(name), kInvalidArgument, "use letters, digits");
   }
 }

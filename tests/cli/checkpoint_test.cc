@@ -117,6 +117,51 @@ TEST_F(CliCheckpoint, PruneKeepsWhatIsGoodAndSaysSo) {
   EXPECT_REFUSED(Ctl({"checkpoint", "prune", directory(), "--keep", "0"}), 2, "at least one");
 }
 
+TEST_F(CliCheckpoint, TheNewestGoodOneIsTheLatestWithoutDamage) {
+  const auto folder_of = [&](std::uint64_t step) {
+    return std::filesystem::path(ShardOf(step)).parent_path().parent_path().string();
+  };
+  const Result sound = Ctl({"checkpoint", "latest", directory(), "--good"});
+  EXPECT_SUCCESS(sound);
+  EXPECT_EQ(sound.out, folder_of(30) + "\n");
+  WriteText(ShardOf(30), "weights of step 31");
+  const Result good = Ctl({"checkpoint", "latest", directory(), "--good"});
+  EXPECT_EQ(good.code, 0);
+  EXPECT_EQ(good.out, folder_of(20) + "\n");
+  EXPECT_THAT(good.err, HasSubstr(ShardOf(30)));
+  EXPECT_THAT(good.err, HasSubstr("step 30 is damaged, and was passed over"));
+  const nlohmann::json json = Json("latest", {directory(), "--good"});
+  EXPECT_EQ(json["step"], 20);
+  EXPECT_EQ(json["verified"], true);
+  EXPECT_EQ(json["passed_over"][0]["step"], 30);
+  EXPECT_EQ(json["problems"].size(), 1u);
+  for (const std::uint64_t step : {10u, 20u}) WriteText(ShardOf(step), "damaged");
+  EXPECT_REFUSED(Ctl({"checkpoint", "latest", directory(), "--good"}), 5, "no good checkpoint");
+}
+
+TEST_F(CliCheckpoint, AShardOfManyFilesCountsThem) {
+  {
+    CheckpointOptions options;
+    options.region = name_.name();
+    absl::StatusOr<CheckpointRank> rank = CheckpointRank::Join(directory(), options);
+    ASSERT_OK(rank);
+    absl::StatusOr<CheckpointStep> step = rank->Begin(40);
+    ASSERT_OK(step);
+    std::filesystem::create_directory(step->PathOf("d"));
+    for (int i = 0; i < 9; ++i) WriteText(step->PathOf("d/" + std::to_string(i)), "x");
+    ASSERT_OK(step->ReadyAll());
+    ASSERT_OK(step->Commit());
+  }
+  EXPECT_THAT(Ctl({"checkpoint", "list", directory()}).out,
+              HasSubstr("40      6      1       9   9 B"));
+  const nlohmann::json listed = Json("list", {directory()})["checkpoints"][3];
+  EXPECT_EQ(listed["files"], 9);
+  EXPECT_EQ(listed["lists"][0]["files"], 9);
+  EXPECT_TRUE(std::filesystem::exists(listed["lists"][0]["path"].get<std::string>()));
+  EXPECT_EQ(Json("latest", {directory(), "--good"})["shards"].size(), 9u);
+  EXPECT_SUCCESS(Ctl({"checkpoint", "verify", directory()}));
+}
+
 TEST_F(CliCheckpoint, WhatIsNotThereIsExitCodeThree) {
   for (const char* verb : {"list", "latest", "verify"}) {
     EXPECT_REFUSED(Ctl({"checkpoint", verb, scratch_ / "none"}), 3, "none is not there");

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <tuple>
 
@@ -35,6 +36,7 @@ void MakePipe(int (&ends)[2]) { EPOCH_CHECK(pipe2(ends, O_CLOEXEC) == 0, "pipe")
   std::vector<char*> argv{const_cast<char*>("epochctl")};
   for (const std::string& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
+  if (setting.inherits) setting.inherits();
   execv(EPOCHCTL, argv.data());
   _exit(98);
 }
@@ -153,6 +155,13 @@ nlohmann::json CtlJson(std::vector<std::string> args, const Setting& setting) {
   if (!json.is_object()) return nlohmann::json::object();
   EXPECT_EQ(json.value("schema", ""), schema);
   return json;
+}
+
+nlohmann::json ErrorJson(const Result& result) {
+  EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+  nlohmann::json json = nlohmann::json::parse(result.err, nullptr, /*allow_exceptions=*/false);
+  EXPECT_TRUE(json.is_object()) << result.err;
+  return json.is_object() ? json : nlohmann::json::object();
 }
 
 }  // namespace epoch::test

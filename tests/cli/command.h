@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/types.h>
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -29,6 +30,8 @@ struct Setting {
   std::string output_file{};   // standard output goes there
   bool output_closed = false;  // standard output is a pipe that nobody reads
   unsigned as_user = 0;        // run as that user id
+  // Called in the child right before it becomes epochctl: what it inherits.
+  std::function<void()> inherits{};
 };
 
 // A running epochctl. Killed with this object.
@@ -57,6 +60,9 @@ class Command {
   std::string heard_;  // of the output, not handed out yet
   int in_ = -1, out_ = -1, err_ = -1;
 };
+
+// The JSON object on the only line of its stderr.
+nlohmann::json ErrorJson(const Result& result);
 
 inline Result Ctl(const std::vector<std::string>& args, const Setting& setting = {}) {
   return Command(args, setting).Finish();

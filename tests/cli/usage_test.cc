@@ -29,7 +29,7 @@ TEST(Usage, MistakesAreExplainedWithExitCode2) {
     std::string message;
   } kMistakes[] = {
       {{"statsu"}, "unknown verb \"statsu\", did you mean \"status\"?"},
-      {{"-o", "json", "lst"}, "did you mean \"list\"?"},
+      {{"-o", "table", "lst"}, "did you mean \"list\"?"},
       {{"xylophone"}, "unknown verb \"xylophone\"; all verbs"},
       {{"-o", "xml", "list"}, "xml"},
       {{"list", "-o"}, "-o"},
@@ -74,6 +74,26 @@ TEST(Usage, WithoutAVerbThereIsHelpOnStandardError) {
   EXPECT_EQ(result.code, 2);
   EXPECT_EQ(result.out, "");
   EXPECT_THAT(result.err, HasSubstr("Exit codes"));
+}
+
+TEST(Usage, AnUnknownOptionIsOneLine) {
+  for (const std::vector<std::string>& args : {std::vector<std::string>{"--nonsense"},
+                                               {"-x"},
+                                               {"--nonsense=1", "list"},
+                                               {"-o", "table"}}) {
+    const Result result = Ctl(args);
+    EXPECT_EQ(result.code, 2);
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+  }
+  EXPECT_REFUSED(Ctl({"--nonsense"}), 2, "unknown option \"--nonsense\"; see epochctl --help");
+}
+
+TEST(Usage, HelpIsAVerb) {
+  EXPECT_SUCCESS(Ctl({"help"}));
+  EXPECT_EQ(Ctl({"help"}).out, Ctl({"--help"}).out);
+  EXPECT_EQ(Ctl({"help", "put"}).out, Ctl({"put", "--help"}).out);
+  EXPECT_EQ(Ctl({"help", "checkpoint", "latest"}).out, Ctl({"checkpoint", "latest", "--help"}).out);
+  EXPECT_REFUSED(Ctl({"help", "pit"}), 2, "did you mean \"put\"?");
 }
 
 TEST(Usage, MessagesSayWhichVerbFailed) {

@@ -15,7 +15,7 @@ using Json = nlohmann::ordered_json;
 
 struct CheckpointArgs {
   std::string directory, step, keep;
-  bool verify = false, remove_damaged = false, dry_run = false;
+  bool verify = false, good = false, remove_damaged = false, dry_run = false;
 };
 
 Json ToJson(const Checkpoint& c) {
@@ -27,9 +27,20 @@ Json ToJson(const Checkpoint& c) {
                       {"xxh3_128", HexOf(shard.digest)},
                       {"path", c.PathOf(shard)}});
   }
-  return {{"step", c.step},     {"epoch", c.epoch},       {"attempt", c.attempt},
-          {"world", c.world},   {"bytes", c.bytes()},     {"directory", c.directory},
-          {"pruned", c.pruned}, {"metadata", c.metadata}, {"shards", std::move(shards)}};
+  Json lists = Json::array();
+  for (const ShardList& list : c.lists) {
+    lists.push_back({{"rank", list.rank},
+                     {"files", list.files},
+                     {"bytes", list.bytes},
+                     {"xxh3_128", HexOf(list.digest)},
+                     {"path", c.DirectoryOf(list.rank) + ".files"}});
+  }
+  return {{"step", c.step},           {"epoch", c.epoch},
+          {"attempt", c.attempt},     {"world", c.world},
+          {"files", c.files()},       {"bytes", c.bytes()},
+          {"directory", c.directory}, {"pruned", c.pruned},
+          {"metadata", c.metadata},   {"shards", std::move(shards)},
+          {"lists", std::move(lists)}};
 }
 
 Json ToJson(const std::vector<Checkpoint>& checkpoints) {
@@ -39,9 +50,8 @@ Json ToJson(const std::vector<Checkpoint>& checkpoints) {
 }
 
 std::vector<std::string> RowOf(const Checkpoint& c, std::string note) {
-  return {fmt::format("{}", c.step),  fmt::format("{}", c.epoch),
-          fmt::format("{}", c.world), fmt::format("{}", c.shards.size()),
-          HumanBytes(c.bytes()),      std::move(note)};
+  return {fmt::format("{}", c.step),    fmt::format("{}", c.epoch), fmt::format("{}", c.world),
+          fmt::format("{}", c.files()), HumanBytes(c.bytes()),      std::move(note)};
 }
 
 Table CheckpointTable() {
@@ -91,7 +101,28 @@ absl::Status ListAll(Context& context, const CheckpointArgs& given) {
   return DamagedJournal(context, *list, given.directory);
 }
 
+absl::Status LatestGood(Context& context, const CheckpointArgs& given) {
+  const absl::StatusOr<NewestGood> good = Checkpoints(given.directory).OpenNewestGood();
+  if (!good.ok()) return good.status();
+  const Checkpoint& found = good->checkpoint.info();
+  for (const std::string& problem : good->problems) context.Message(problem);
+  for (const Checkpoint& passed : good->damaged) {
+    context.Message(fmt::format("step {} is damaged, and was passed over", passed.step));
+  }
+  if (context.json()) {
+    Json json = {{"schema", "epoch.checkpoint.latest/1"}, {"verified", true}};
+    json.update(ToJson(found));
+    json["passed_over"] = ToJson(good->damaged);
+    json["problems"] = good->problems;
+    context.PrintJson(json);
+  } else {
+    context.Print(fmt::format("{}\n", Printable(found.directory)));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Latest(Context& context, const CheckpointArgs& given) {
+  if (given.good) return LatestGood(context, given);
   const Checkpoints checkpoints(given.directory);
   const absl::StatusOr<Checkpoint> latest = checkpoints.Latest();
   if (!latest.ok()) return latest.status();
@@ -220,6 +251,8 @@ void AddCheckpoint(CLI::App& app, Context& context) {
   auto [latest, of_latest] =
       add("latest", "Prints the folder of the newest checkpoint", " --verify", Latest);
   latest->add_flag("--verify", of_latest->verify, "verify every digest first");
+  latest->add_flag("--good", of_latest->good,
+                   "the newest one that is good; damaged ones are named and passed over");
   auto [verify, of_verify] =
       add("verify", "Verifies every digest, and that nothing is missing", " --step 1200", Verify);
   verify->add_option("--step", of_verify->step, "only this one")->type_name("N");

@@ -7,12 +7,14 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <CLI/Validators.hpp>
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "epoch/detail/check.h"
+#include "epoch/detail/printable.h"
 
 namespace epoch::ctl {
 
@@ -67,8 +69,7 @@ void Context::Print(std::string_view text) {
 }
 
 void Context::PrintJson(const nlohmann::ordered_json& json) {
-  // A path may hold any bytes; JSON may not.
-  Print(json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  Print(JsonText(json, 2));
   Print("\n");
 }
 
@@ -81,17 +82,55 @@ absl::Status Context::Flush() {
     } else if (errno != EINTR) {
       reader_gone_ = errno == EPIPE;
       out_status_ = absl::InternalError(
-          fmt::format("can not write to standard output: {}", std::strerror(errno)));
+          fmt::format("cannot write to standard output: {}", std::strerror(errno)));
     }
   }
   out_.clear();
   return out_status_;
 }
 
+namespace {
+
+// One write: lines of several processes do not mix.
+void ToStandardError(const std::string& line) {
+  std::string_view left = line;
+  while (!left.empty()) {
+    const ssize_t wrote = write(STDERR_FILENO, left.data(), left.size());
+    if (wrote < 0 && errno != EINTR) return;  // nobody can be told
+    if (wrote > 0) left.remove_prefix(static_cast<std::size_t>(wrote));
+  }
+}
+
+// What a program can use of an error, beside its code.
+nlohmann::ordered_json FieldsOf(const absl::Status& status) {
+  return {{"code", absl::StatusCodeToString(status.code())},
+          {"exit_code", static_cast<int>(ExitCodeOf(status))},
+          {"message", std::string(status.message())}};
+}
+
+}  // namespace
+
 void Context::Message(std::string_view text) const {
-  std::fputs(
-      fmt::format("epochctl{}{}: {}\n", verb_.empty() ? "" : " ", verb_, Printable(text)).c_str(),
-      stderr);
+  if (json()) {
+    ToStandardError(
+        JsonText({{"schema", "epoch.message/1"}, {"verb", verb_}, {"message", std::string(text)}},
+                 -1) +
+        "\n");
+    return;
+  }
+  ToStandardError(
+      fmt::format("epochctl{}{}: {}\n", verb_.empty() ? "" : " ", verb_, Printable(text)));
+}
+
+ExitCode Context::Error(const absl::Status& status) const {
+  if (json()) {
+    ToStandardError(
+        JsonText({{"schema", "epoch.error/1"}, {"verb", verb_}, {"error", FieldsOf(status)}}, -1) +
+        "\n");
+  } else {
+    Message(std::string(status.message()));
+  }
+  return ExitCodeOf(status);
 }
 
 absl::StatusOr<std::string> Context::RegionOrDefault(const std::string& given) const {
@@ -238,15 +277,83 @@ std::string Count(std::uint64_t count, std::string_view thing) {
 
 std::string Printable(std::string_view text) {
   std::string printable;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '\n' || (byte >= 0x20 && byte < 0x7f)) {
-      printable += c;
+  while (!text.empty()) {
+    const detail::DecodedCharacter c = detail::DecodeUtf8(text);
+    const std::size_t bytes = std::max<std::size_t>(c.bytes, 1);
+    if (c.bytes == 0) {
+      printable += fmt::format("\\x{:02x}", static_cast<unsigned char>(text.front()));
+    } else if (detail::IsShown(c.value)) {
+      printable.append(text.data(), bytes);
+    } else if (c.value == '\n') {
+      printable += "\\n";
     } else {
-      printable += fmt::format("\\x{:02x}", byte);
+      const auto value = static_cast<std::uint32_t>(c.value);
+      printable += value < 0x80      ? fmt::format("\\x{:02x}", value)
+                   : value < 0x10000 ? fmt::format("\\u{:04x}", value)
+                                     : fmt::format("\\U{:08x}", value);
     }
+    text.remove_prefix(bytes);
   }
   return printable;
+}
+
+namespace {
+
+// JSON is UTF-8; a path may hold any bytes.
+std::string AsUtf8(std::string_view text) {
+  std::string valid;
+  while (!text.empty()) {
+    const std::size_t bytes = detail::DecodeUtf8(text).bytes;
+    if (bytes == 0) {
+      valid += fmt::format("\\x{:02x}", static_cast<unsigned char>(text.front()));
+    } else {
+      valid.append(text.data(), bytes);
+    }
+    text.remove_prefix(std::max<std::size_t>(bytes, 1));
+  }
+  return valid;
+}
+
+void MakeUtf8(nlohmann::ordered_json& json) {
+  if (json.is_string()) {
+    auto& text = json.get_ref<std::string&>();
+    text = AsUtf8(text);
+  } else if (json.is_structured()) {  // what is no container would be its own only element
+    for (auto& inner : json) MakeUtf8(inner);
+  }
+}
+
+}  // namespace
+
+std::string JsonText(nlohmann::ordered_json json, int indent) {
+  MakeUtf8(json);
+  const std::string dumped = json.dump(indent);
+  std::string text;
+  // Outside of strings there is only ASCII, and line ends between the values; within them the
+  // library has escaped the ASCII ones.
+  for (std::string_view left = dumped; !left.empty();) {
+    const detail::DecodedCharacter c = detail::DecodeUtf8(left);
+    const auto value = static_cast<std::uint32_t>(c.value);
+    if (value == '\n' || detail::IsShown(c.value)) {
+      text.append(left.data(), c.bytes);
+    } else if (value < 0x10000) {
+      text += fmt::format("\\u{:04x}", value);
+    } else {
+      text += fmt::format("\\u{:04x}\\u{:04x}", 0xd7c0 + (value >> 10), 0xdc00 + (value & 0x3ff));
+    }
+    left.remove_prefix(std::max<std::size_t>(c.bytes, 1));
+  }
+  return text;
+}
+
+std::size_t WholeCharacters(std::string_view text, std::size_t most) {
+  std::size_t at = 0;
+  while (at < text.size()) {
+    const std::size_t bytes = std::max<std::size_t>(detail::DecodeUtf8(text.substr(at)).bytes, 1);
+    if (at + bytes > most) break;
+    at += bytes;
+  }
+  return at;
 }
 
 bool Removed(const Region& region) { return region.orphaned(); }
@@ -255,17 +362,44 @@ std::string JoinPath(std::string_view directory, std::string_view name) {
   return fmt::format("{}/{}", directory, name);
 }
 
+namespace {
+
+// Columns that a printable text takes on a terminal.
+std::size_t WidthOf(std::string_view text) {
+  std::size_t width = 0;
+  while (!text.empty()) {
+    const detail::DecodedCharacter decoded = detail::DecodeUtf8(text);
+    const char32_t c = decoded.value;
+    const auto within = [c](char32_t first, char32_t last) { return c >= first && c <= last; };
+    const bool none = within(0x300, 0x36f) || c == 0x200c || c == 0x200d || within(0xfe00, 0xfe0f);
+    const bool two = within(0x1100, 0x115f) || within(0x2e80, 0xa4cf) || within(0xac00, 0xd7a3) ||
+                     within(0xf900, 0xfaff) || within(0xfe30, 0xfe6f) || within(0xff00, 0xff60) ||
+                     within(0xffe0, 0xffe6) || within(0x1f300, 0x1f64f) ||
+                     within(0x1f900, 0x1f9ff) || within(0x20000, 0x3fffd);
+    width += none ? 0 : two ? 2 : 1;
+    text.remove_prefix(std::max<std::size_t>(decoded.bytes, 1));
+  }
+  return width;
+}
+
+}  // namespace
+
+void Table::Row(const std::vector<std::string>& cells) {
+  std::vector<std::string>& row = rows_.emplace_back();
+  for (const std::string& cell : cells) row.push_back(Printable(cell));
+}
+
 std::string Table::Text(std::string_view indent) const {
   std::vector<std::size_t> widths(alignment_.size(), 0);
   for (const auto& row : rows_) {
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], WidthOf(row[i]));
   }
   std::string text;
   for (const auto& row : rows_) {
     std::string line(indent);
     for (std::size_t i = 0; i < row.size(); ++i) {
       if (i > 0) line += "  ";
-      const std::string padding(widths[i] - row[i].size(), ' ');
+      const std::string padding(widths[i] - WidthOf(row[i]), ' ');
       line += alignment_[i] == '>' ? padding + row[i] : row[i] + padding;
     }
     line.erase(line.find_last_not_of(' ') + 1);

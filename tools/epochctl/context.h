@@ -44,6 +44,7 @@ class Context {
                     const std::string& example, Work work);
 
   bool json() const { return format_ == "json"; }
+  void set_json() { format_ = "json"; }  // where the options could not be read
 
   // --- output: buffered; Flush says whether all of it arrived ---
   void Print(std::string_view text);
@@ -51,8 +52,12 @@ class Context {
   absl::Status Flush();
   void DropOutput() { out_.clear(); }                // what was printed so far leads nowhere
   bool reader_gone() const { return reader_gone_; }  // EPIPE: whoever read stdout is gone
-  // To stderr, with the verb before it; control characters are made harmless.
+  // To stderr, a line: "epochctl VERB: text"; with -o json {"schema": "epoch.message/1", ...}. What
+  // may not be shown is escaped.
   void Message(std::string_view text) const;
+  // The error that ends this process, to stderr as well; with -o json {"schema": "epoch.error/1",
+  // "error": {"code", "exit_code", "message"}}. Returns the exit code.
+  ExitCode Error(const absl::Status& status) const;
 
   // --- the work of the verb that was chosen ---
   const std::string& verb() const { return verb_; }
@@ -95,19 +100,26 @@ struct GeometryOptions {
 std::string HumanBytes(std::uint64_t bytes);
 // "1 segment", "2 segments".
 std::string Count(std::uint64_t count, std::string_view thing);
-// Control characters and invalid bytes as \xNN: nothing from outside drives the terminal.
+// All that comes from outside, as one line: names, reasons, paths, names of files. UTF-8 stays as
+// it is; what may not be shown (epoch/detail/printable.h) is escaped: \n, \x1b, \u202e, and \xff
+// for a byte that is no UTF-8. Nothing foreign drives a terminal or forges a line.
 std::string Printable(std::string_view text);
+// The same of a JSON value, as text: in strings \u009b, which a parser reads as the character it
+// is. Bytes that are no UTF-8 become the four characters \xNN. `indent`: -1 for one line.
+std::string JsonText(nlohmann::ordered_json json, int indent);
+// How many bytes of `text` are whole characters and at most `most`.
+std::size_t WholeCharacters(std::string_view text, std::size_t most);
 std::string JoinPath(std::string_view directory, std::string_view name);
 // Whether the region has lost its name; the name may stand for another file by now, and this one
 // would never change again.
 bool Removed(const Region& region);
 
-// Rows of text in columns; the first row is the heading.
+// Rows of text in columns; the first row is the heading. Cells are made printable.
 class Table {
  public:
   // One character a column: '<' left, '>' right.
   explicit Table(std::string_view alignment) : alignment_(alignment) {}
-  void Row(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  void Row(const std::vector<std::string>& cells);
   std::string Text(std::string_view indent = "") const;
 
  private:

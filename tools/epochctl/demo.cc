@@ -91,8 +91,12 @@ class Workplace {
           std::filesystem::exists(entry.path() / "kept", ignored)) {
         continue;
       }
-      const detail::Fd lock(open(entry.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-      if (lock.ok() && flock(lock.get(), LOCK_EX | LOCK_NB) == 0) Remove(entry.path().string());
+      const detail::Fd lock(
+          open(entry.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+      struct stat info {};
+      // What another user has put there is left alone.
+      if (!lock.ok() || fstat(lock.get(), &info) != 0 || info.st_uid != geteuid()) continue;
+      if (flock(lock.get(), LOCK_EX | LOCK_NB) == 0) Remove(entry.path().string());
     }
   }
 
@@ -100,11 +104,15 @@ class Workplace {
   detail::Fd lock_;
 };
 
-// One line on stderr: rewritten on a terminal, a new one each tenth of the way otherwise.
+// One line on stderr: rewritten on a terminal, a new one each tenth of the way otherwise. None with
+// -o json.
 class ProgressLine {
  public:
-  ProgressLine(std::string phase, std::uint64_t goal)
-      : phase_(std::move(phase)), goal_(goal), terminal_(isatty(STDERR_FILENO) != 0) {}
+  ProgressLine(const Context& context, std::string phase, std::uint64_t goal)
+      : phase_(std::move(phase)),
+        goal_(goal),
+        silent_(context.json()),
+        terminal_(isatty(STDERR_FILENO) != 0) {}
   ~ProgressLine() {
     if (terminal_ && shown_) fmt::print(stderr, "\n");
   }
@@ -112,7 +120,7 @@ class ProgressLine {
     const std::uint64_t done = tally.chunks.size();
     const std::uint64_t step = terminal_ ? 200 : 10;
     const std::uint64_t tenth = goal_ == 0 ? 0 : done * step / goal_;
-    if (shown_ && tenth == last_) return;
+    if (silent_ || (shown_ && tenth == last_)) return;
     last_ = tenth;
     shown_ = true;
     fmt::print(stderr, "{}{:<9} {:>5}/{} chunks, {} kills, {} torn reads{}", terminal_ ? "\r" : "",
@@ -122,6 +130,7 @@ class ProgressLine {
  private:
   const std::string phase_;
   const std::uint64_t goal_;
+  const bool silent_;
   const bool terminal_;
   std::uint64_t last_ = 0;
   bool shown_ = false;
@@ -178,8 +187,9 @@ absl::Status Judge(std::span<const std::byte> bytes, std::uint64_t chunks, const
   return absl::OkStatus();
 }
 
-absl::StatusOr<DemoResult> ThroughEpoch(const DemoArgs& given, const Workplace& place,
-                                        const Input& input, AgentJob job, const WordCounts& plain) {
+absl::StatusOr<DemoResult> ThroughEpoch(const Context& context, const DemoArgs& given,
+                                        const Workplace& place, const Input& input, AgentJob job,
+                                        const WordCounts& plain) {
   const std::uint64_t chunks = input.chunks.size();
   RegionOptions options;
   options.state_bytes = StateBytesFor(plain, chunks);
@@ -192,7 +202,7 @@ absl::StatusOr<DemoResult> ThroughEpoch(const DemoArgs& given, const Workplace& 
   {
     const absl::StatusOr<Region> region = Region::Create(place.region(), options);
     if (!region.ok()) return region.status();
-    ProgressLine line("epoch", chunks);
+    ProgressLine line(context, "epoch", chunks);
     Crew crew(job, given.seed, [&](const Tally& tally) { line(tally); });
     // At 85% of the way everybody dies at once.
     if (absl::Status s = crew.Run(KillPoints(given.kills, chunks), chunks * 17 / 20, result.tally);
@@ -201,7 +211,8 @@ absl::StatusOr<DemoResult> ThroughEpoch(const DemoArgs& given, const Workplace& 
     }
   }
   if (absl::Status s = Region::Unlink(place.region()); !s.ok()) return s;
-  fmt::print(stderr, "all agents killed, region removed: restoring from {}\n", place.journal());
+  context.Message(
+      fmt::format("all agents killed, region removed: restoring from {}", place.journal()));
   const absl::StatusOr<Region> region = Region::OpenOrCreate(place.region(), options);
   if (!region.ok()) return region.status();
   const absl::StatusOr<Snapshot> recovered = region->Read();
@@ -211,7 +222,7 @@ absl::StatusOr<DemoResult> ThroughEpoch(const DemoArgs& given, const Workplace& 
   if (!state.ok()) return state.status();
   result.lost = LostChunks(result.tally, *state);
 
-  ProgressLine line("epoch", chunks);
+  ProgressLine line(context, "epoch", chunks);
   Crew crew(job, given.seed + 1, [&](const Tally& tally) { line(tally); });
   if (absl::Status s = crew.Run({}, 0, result.tally); !s.ok()) return s;
   const absl::StatusOr<Snapshot> final = region->Read();
@@ -221,12 +232,13 @@ absl::StatusOr<DemoResult> ThroughEpoch(const DemoArgs& given, const Workplace& 
   return result;
 }
 
-absl::StatusOr<DemoResult> Naively(const DemoArgs& given, const Workplace& place,
-                                   const Input& input, AgentJob job, const WordCounts& plain) {
+absl::StatusOr<DemoResult> Naively(const Context& context, const DemoArgs& given,
+                                   const Workplace& place, const Input& input, AgentJob job,
+                                   const WordCounts& plain) {
   job.naive_file = place.naive_file();
   DemoResult result;
   {
-    ProgressLine line("rename", input.chunks.size());
+    ProgressLine line(context, "rename", input.chunks.size());
     Crew crew(job, given.seed, [&](const Tally& tally) { line(tally); });
     if (absl::Status s = crew.Run(KillPoints(given.kills, input.chunks.size()), 0, result.tally);
         !s.ok()) {
@@ -325,9 +337,9 @@ absl::Status RunDemo(Context& context, const DemoArgs& given) {
   job.agents = given.agents;
   job.input = given.input;
   job.chunk_bytes = chunk_bytes;
-  const absl::StatusOr<DemoResult> ours = ThroughEpoch(given, *place, *input, job, plain);
+  const absl::StatusOr<DemoResult> ours = ThroughEpoch(context, given, *place, *input, job, plain);
   if (!ours.ok()) return ours.status();
-  const absl::StatusOr<DemoResult> naive = Naively(given, *place, *input, job, plain);
+  const absl::StatusOr<DemoResult> naive = Naively(context, given, *place, *input, job, plain);
   if (!naive.ok()) return naive.status();
   ReportDemo(context, given, *input, plain, *ours, *naive);
   if (given.keep) {

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/seam.h"
+#include "tools/epochctl/process.h"
 
 namespace epoch::ctl::demo {
 namespace {
@@ -25,10 +26,9 @@ struct sigaction previous_int, previous_term;
 }  // namespace
 
 Interruptible::Interruptible() {
-  struct sigaction action {};
-  action.sa_handler = [](int signal) { interrupted_by = signal; };
-  sigaction(SIGINT, &action, &previous_int);
-  sigaction(SIGTERM, &action, &previous_term);
+  sigaction(SIGINT, nullptr, &previous_int);
+  sigaction(SIGTERM, nullptr, &previous_term);
+  HandleEndingSignals([](int signal) { interrupted_by = signal; });
 }
 Interruptible::~Interruptible() {
   sigaction(SIGINT, &previous_int, nullptr);
@@ -63,13 +63,13 @@ absl::Status Crew::Start(std::uint32_t index) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);  // no agent outlives the demo
     if (getppid() != parent) _exit(1);
     fcntl(reports_in_.get(), F_SETFD, 0);
+    RestoreInherited();
     execv("/proc/self/exe", argv.data());
     _exit(127);
   }
   agents_[index].pid = pid;
   agents_[index].ended = detail::Fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-  if (!agents_[index].ended.ok()) return detail::ErrnoStatus(errno, "pidfd_open");
-  return absl::OkStatus();
+  return absl::OkStatus();  // without pidfd_open (seccomp) Run looks now and then
 }
 
 void Crew::ReadReports(Tally& tally) {
@@ -111,21 +111,20 @@ void Crew::KillAll() {
     if (agent.pid != 0) kill(agent.pid, SIGKILL);
   }
   for (Agent& agent : agents_) {
-    if (agent.pid != 0) waitpid(agent.pid, nullptr, 0);
+    if (agent.pid != 0) static_cast<void>(AwaitChild(agent.pid));
     agent = {};
   }
   killed_.clear();
 }
 
 absl::Status Crew::Reap(std::uint32_t index) {
-  int status = 0;
-  if (waitpid(agents_[index].pid, &status, 0) < 0) return detail::ErrnoStatus(errno, "waitpid");
+  const std::optional<int> status = AwaitChild(agents_[index].pid);
   agents_[index] = {};
-  if (killed_.erase(index) != 0 && WIFSIGNALED(status)) return Start(index);
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return absl::OkStatus();
-  return absl::InternalError(
-      absl::StrCat("agent ", index, WIFSIGNALED(status) ? " was ended by signal " : " failed with ",
-                   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));
+  const bool killed = status.has_value() && WIFSIGNALED(*status);
+  if (killed_.erase(index) != 0 && killed) return Start(index);
+  const ChildEnd ended = EndOf(status);
+  if (ended.succeeded) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("agent ", index, " failed: ", ended.how));
 }
 
 absl::Status Crew::Run(std::vector<std::uint64_t> kill_at, std::uint64_t stop_at, Tally& tally) {
@@ -141,13 +140,15 @@ absl::Status Crew::Run(std::vector<std::uint64_t> kill_at, std::uint64_t stop_at
   for (;;) {
     std::vector<pollfd> waiting = {{reports_.get(), POLLIN, 0}};
     std::vector<std::uint32_t> who;
+    int look_again_ms = -1;
     for (std::uint32_t i = 0; i < agents_.size(); ++i) {
       if (agents_[i].pid == 0) continue;
       waiting.push_back({agents_[i].ended.get(), POLLIN, 0});
       who.push_back(i);
+      if (!agents_[i].ended.ok()) look_again_ms = 5;
     }
     if (who.empty()) break;
-    const int ready = poll(waiting.data(), waiting.size(), -1);
+    const int ready = poll(waiting.data(), waiting.size(), look_again_ms);
     if (Interruptible::interrupted()) return absl::CancelledError("interrupted");
     if (ready < 0) continue;
     ReadReports(tally);
@@ -160,7 +161,10 @@ absl::Status Crew::Run(std::vector<std::uint64_t> kill_at, std::uint64_t stop_at
       KillOne(tally);
     }
     for (std::size_t i = 0; i < who.size(); ++i) {
-      if ((waiting[i + 1].revents & POLLIN) == 0) continue;
+      if ((waiting[i + 1].revents & POLLIN) == 0 &&
+          (agents_[who[i]].ended.ok() || !ChildHasEnded(agents_[who[i]].pid))) {
+        continue;
+      }
       if (absl::Status s = Reap(who[i]); !s.ok()) return s;
     }
   }

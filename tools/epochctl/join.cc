@@ -25,10 +25,8 @@ struct JoinArgs {
 
 // A descriptor that becomes readable when this process is asked to end, and stays so: it is never
 // read. Before the first thread starts.
-absl::StatusOr<detail::Fd> AskedToEnd() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, number);
+absl::StatusOr<detail::Fd> EndDescriptor() {
+  const sigset_t signals = EndingSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   detail::Fd fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!fd.ok()) return detail::ErrnoStatus(errno, "signalfd");
@@ -36,9 +34,9 @@ absl::StatusOr<detail::Fd> AskedToEnd() {
 }
 
 ShellCommand CommandOf(const std::string& text, const Region& region, Epoch epoch) {
-  return {.text = text,
-          .environment = {fmt::format("EPOCH_REGION={}", region.path()),
-                          fmt::format("EPOCH_NUMBER={}", epoch)}};
+  return {
+      .text = text,
+      .environment = {{"EPOCH_REGION", region.path()}, {"EPOCH_NUMBER", fmt::format("{}", epoch)}}};
 }
 
 class Member {
@@ -89,16 +87,16 @@ class Member {
                    [] { return false; });
       if (!adopted.ok()) return adopted.status();
       if (adopted->given_up) return absl::OkStatus();
-      if (!adopted->succeeded) {
+      if (!adopted->end.succeeded) {
         context_.Message(fmt::format("epoch {} was not adopted: {} of {}; it is not acknowledged",
-                                     pin->epoch(), adopted->how, given_.adopt));
+                                     pin->epoch(), adopted->end.how, given_.adopt));
         return absl::OkStatus();
       }
       if (absl::Status s = self.Acknowledge(pin->epoch()); !s.ok()) return s;
     }
     if (context_.json()) {
       const nlohmann::ordered_json line = {{"schema", "epoch.join/1"}, {"epoch", pin->epoch()}};
-      context_.Print(line.dump() + "\n");  // a line each: this goes on for long
+      context_.Print(JsonText(line, -1) + "\n");  // a line each: this goes on for long
     } else {
       context_.Print(fmt::format("{}\n", pin->epoch()));
     }
@@ -108,18 +106,18 @@ class Member {
   // In the listener's thread.
   Answer Validate(const Proposal& proposal) {
     ShellCommand command = CommandOf(given_.validate, region_, proposal.epoch);
-    command.environment.push_back(fmt::format("EPOCH_PROPOSER={}", proposal.proposer));
+    command.environment.push_back({"EPOCH_PROPOSER", std::string(proposal.proposer)});
     command.keep_stderr = kReasonBytes;
     // A command that hangs must not keep this voter from the next vote.
     const absl::StatusOr<ShellResult> validated =
         RunShell(command, proposal.state, end_fd_, [&] { return Decided(proposal.ballot); });
-    if (validated.ok() && validated->succeeded) return Answer::Accept();
+    if (validated.ok() && validated->end.succeeded) return Answer::Accept();
     if (validated.ok() && validated->given_up) return Answer::Later();  // which never comes
     std::string reason =
         validated.ok() ? validated->said : std::string(validated.status().message());
     reason.erase(reason.find_last_not_of(" \t\r\n") + 1);
-    if (reason.empty()) reason = fmt::format("{} of {}", validated->how, given_.validate);
-    reason.resize(std::min(reason.size(), kReasonBytes));
+    if (reason.empty()) reason = fmt::format("{} of {}", validated->end.how, given_.validate);
+    reason.resize(WholeCharacters(reason, kReasonBytes));
     context_.Message(
         fmt::format("epoch {} of \"{}\" refused: {}", proposal.epoch, proposal.proposer, reason));
     return Answer::Reject(reason);
@@ -144,7 +142,7 @@ absl::Status Join(Context& context, const JoinArgs& given) {
   if (!name.ok()) return name.status();
   absl::StatusOr<Region> region = Region::Open(*name);
   if (!region.ok()) return region.status();
-  const absl::StatusOr<detail::Fd> end = AskedToEnd();
+  const absl::StatusOr<detail::Fd> end = EndDescriptor();
   if (!end.ok()) return end.status();
   return Member(context, given, *std::move(region), end->get()).Run();
 }

@@ -7,23 +7,33 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/journal/journal.h"
 #include "tools/epochctl/context.h"
+#include "tools/epochctl/process.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {
 namespace {
 
-// A file that is cut short while it is mapped can not be read any further; say so and end.
+// A file that is cut short while it is mapped cannot be read any further; say so and end.
+volatile sig_atomic_t errors_are_json = 0;
 extern "C" void OnBusError(int) {
   static constexpr char kMessage[] =
       "epochctl: the file was cut short while it was being read: it is damaged\n";
-  [[maybe_unused]] const ssize_t wrote = write(STDERR_FILENO, kMessage, sizeof kMessage - 1);
+  static constexpr char kJson[] =
+      "{\"schema\":\"epoch.error/1\",\"verb\":\"\",\"error\":{\"code\":\"DATA_LOSS\","
+      "\"exit_code\":5,\"message\":\"the file was cut short while it was being read: it is "
+      "damaged\"}}\n";
+  const bool json = errors_are_json != 0;
+  [[maybe_unused]] const ssize_t wrote =
+      write(STDERR_FILENO, json ? kJson : kMessage, (json ? sizeof kJson : sizeof kMessage) - 1);
   _exit(static_cast<int>(ExitCode::kCorrupt));
 }
 
@@ -41,17 +51,31 @@ std::size_t EditDistance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
-// The first argument that is no option: what was meant as the verb. Empty if there is none.
-std::string VerbGiven(int argc, char** argv) {
+// What can be told of the command line without its parser, which stops at the first mistake.
+struct CommandLine {
+  std::string verb;     // the first argument that is no option
+  std::string unknown;  // the first option before it that there is not
+  bool json = false;    // -o json, wherever it stands
+};
+CommandLine ReadRoughly(const CLI::App& app, int argc, char** argv) {
+  CommandLine line;
   for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument == "-o" || argument == "--output") {
-      ++i;
+    const std::string argument = argv[i];
+    if (argument == "--") break;
+    const bool output = argument == "-o" || argument == "--output";
+    if (output && i + 1 < argc) {
+      line.json = argv[++i] == std::string_view("json");
+    } else if (argument == "--output=json" || argument == "-ojson" || argument == "-o=json") {
+      line.json = true;
     } else if (!argument.empty() && argument[0] != '-') {
-      return std::string(argument);
+      if (line.verb.empty()) line.verb = argument;
+    } else if (line.verb.empty() && line.unknown.empty()) {
+      const std::string name = argument.substr(0, argument.find('='));
+      const bool known = name.starts_with("-o") || app.get_option_no_throw(name) != nullptr;
+      if (!known) line.unknown = argument;
     }
   }
-  return "";
+  return line;
 }
 
 std::vector<const CLI::App*> AllVerbs(const CLI::App& app) {
@@ -78,25 +102,51 @@ std::string UnknownVerb(const CLI::App& app, const std::string& given) {
                      nearest.empty() ? "" : fmt::format(", did you mean \"{}\"?", nearest));
 }
 
-int UsageError(const CLI::App& app, Context& context, const CLI::ParseError& error,
-               const std::string& given) {
+absl::Status UsageError(const CLI::App& app, Context& context, const CLI::ParseError& error,
+                        const CommandLine& line) {
+  const auto mistake = [](const std::string& what, std::string_view see) {
+    return absl::InvalidArgumentError(fmt::format("{}; see epochctl {}--help", what, see));
+  };
   const std::vector<CLI::App*> parsed = app.get_subcommands();
   if (!parsed.empty()) {
     context.set_verb(parsed.front()->get_name());
-    context.Message(
-        fmt::format("{}; see epochctl {} --help", error.what(), parsed.front()->get_name()));
-  } else if (given.empty() && dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
-    std::fputs(app.help().c_str(), stderr);
-  } else if (given.empty() || IsVerb(app, given)) {
-    context.Message(fmt::format("{}; see epochctl --help", error.what()));
-  } else {
-    context.Message(UnknownVerb(app, given));
+    return mistake(error.what(), parsed.front()->get_name() + " ");
   }
-  return static_cast<int>(ExitCode::kUsage);
+  if (!line.unknown.empty()) {
+    return mistake(fmt::format("unknown option \"{}\"", line.unknown), "");
+  }
+  if (line.verb.empty() && dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
+    return mistake("which verb?", "");
+  }
+  if (line.verb.empty() || IsVerb(app, line.verb)) return mistake(error.what(), "");
+  return absl::InvalidArgumentError(UnknownVerb(app, line.verb));
+}
+
+// `epochctl help`, `epochctl help checkpoint latest`: what --help says there.
+void AddHelp(CLI::App& app, Context& context) {
+  auto words = std::make_shared<std::vector<std::string>>();
+  CLI::App* verb =
+      context.AddVerb(app, "help", "Says this, or the help of a verb", "epochctl help put",
+                      [&app, &context, words]() -> absl::Status {
+                        CLI::App* about = &app;
+                        std::string before;
+                        for (const std::string& word : *words) {
+                          if (!IsVerb(*about, word)) {
+                            return absl::InvalidArgumentError(UnknownVerb(*about, word));
+                          }
+                          before += (before.empty() ? "" : " ") + about->get_name();
+                          about = about->get_subcommand(word);
+                        }
+                        // Of the whole program without its choice, which is this verb.
+                        app.clear();
+                        context.Print(about->help(before));
+                        return absl::OkStatus();
+                      });
+  verb->add_option("VERB", *words, "whose help")->type_name("");
 }
 
 int Main(int argc, char** argv) {
-  signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of write(), not a death
+  StartUp();
   signal(SIGBUS, OnBusError);
 
   CLI::App app("Looks at, changes, checks and recovers Epoch regions and journals.", "epochctl");
@@ -106,7 +156,8 @@ int Main(int argc, char** argv) {
       "REGION is a name or a path; EPOCH_REGION is its default.\n"
       "Durations: 100ms, 2s, 1m30s, inf. Sizes: 4096, 64KiB, 1MiB.\n"
       "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found or no permission, 4 layout mismatch,\n"
-      "            5 corrupt or data loss, 6 refused, 7 timed out.");
+      "            5 corrupt or data loss, 6 refused, 7 timed out.\n"
+      "With -o json errors are JSON, too: a line on standard error.");
   Context context(app);
   for (auto* add :
        {AddCreate, AddList, AddStatus, AddGet, AddPut, AddWait, AddCheck, AddLog, AddCheckpoint,
@@ -116,30 +167,44 @@ int Main(int argc, char** argv) {
 #ifdef EPOCHCTL_DEMO
   AddDemo(app, context);
 #endif
+  AddHelp(app, context);
+  if (argc == 1) {
+    std::fputs(app.help().c_str(), stderr);
+    return static_cast<int>(ExitCode::kUsage);
+  }
 
+  const CommandLine line = ReadRoughly(app, argc, argv);
+  errors_are_json = line.json ? 1 : 0;
   absl::Status result;
   try {
     app.parse(argc, argv);
     result = context.Run();
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() != 0) return UsageError(app, context, error, VerbGiven(argc, argv));
+    if (error.get_exit_code() != 0) {
+      if (line.json) context.set_json();
+      return static_cast<int>(context.Error(UsageError(app, context, error, line)));
+    }
     std::ostringstream help;  // --help or --version
     app.exit(error, help, help);
     context.Print(help.str());
   } catch (const std::bad_alloc&) {
     result = absl::ResourceExhaustedError("out of memory");
+  } catch (const std::exception& error) {  // of a library; never a silent abort
+    result = absl::InternalError(error.what());
   }
   const absl::Status flushed = context.Flush();
   if (result.ok()) result = flushed;
   if (result.ok()) return 0;
-  if (!context.reader_gone() || result != flushed) {
-    std::string message(result.message());
-    if (absl::IsPermissionDenied(result)) {
-      message += " (run as its owner, or let others in: chmod, or create --mode)";
-    }
-    context.Message(message);
+  // Whoever read the output has left: nobody wants to hear of that.
+  if (context.reader_gone() && result == flushed) return static_cast<int>(ExitCodeOf(result));
+  if (absl::IsPermissionDenied(result)) {
+    const absl::Status told(result.code(),
+                            absl::StrCat(std::string(result.message()),
+                                         " (run as its owner, or let others in: chmod, or create "
+                                         "--mode)"));
+    return static_cast<int>(context.Error(told));
   }
-  return static_cast<int>(ExitCodeOf(result));
+  return static_cast<int>(context.Error(result));
 }
 
 }  // namespace

@@ -1,12 +1,12 @@
 // Verbs that deal with who is in a region: serve, reap, expel.
 #include <fmt/format.h>
-#include <signal.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "core/inspect/region_status.h"
 #include "epoch/participant.h"
+#include "tools/epochctl/process.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {
@@ -77,8 +77,6 @@ absl::Status Expel(Context& context, ExpelArgs given) {
   return absl::OkStatus();
 }
 
-volatile sig_atomic_t stop_serving = 0;
-
 struct ServeArgs {
   std::string region, duration = "inf", name = "epochctl serve";
 };
@@ -90,11 +88,11 @@ absl::Status Serve(Context& context, const ServeArgs& given) {
   if (!region.ok()) return region.status();
   absl::StatusOr<Participant> self = Participant::Join(*region, {.name = given.name});
   if (!self.ok()) return self.status();
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) signal(number, [](int) { stop_serving = 1; });
+  CatchEndingSignals();
   absl::Status served =
-      self->Serve(*duration, [&region] { return stop_serving != 0 || Removed(*region); });
+      self->Serve(*duration, [&region] { return AskedToEnd() || Removed(*region); });
   if (!served.ok()) return served;
-  if (stop_serving == 0 && Removed(*region)) {
+  if (!AskedToEnd() && Removed(*region)) {
     return absl::NotFoundError(
         fmt::format("{} was removed, or is another region by now", region->path()));
   }
@@ -102,7 +100,7 @@ absl::Status Serve(Context& context, const ServeArgs& given) {
     context.PrintJson({{"schema", "epoch.serve/1"},
                        {"region", region->path()},
                        {"epoch", region->epoch()},
-                       {"interrupted", stop_serving != 0}});
+                       {"interrupted", AskedToEnd()}});
   } else {
     context.Print(fmt::format("{}\n", region->epoch()));
   }

@@ -26,7 +26,7 @@ absl::StatusOr<std::string> ReadAll(const std::string& file, std::uint64_t most)
   int fd = STDIN_FILENO;
   if (file != "-") {
     opened = detail::Fd(open(file.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!opened.ok()) return detail::ErrnoStatus(errno, "can not open " + what);
+    if (!opened.ok()) return detail::ErrnoStatus(errno, "cannot open " + what);
     fd = opened.get();
   }
   std::string bytes, chunk(std::size_t{64} << 10, '\0');
@@ -34,7 +34,11 @@ absl::StatusOr<std::string> ReadAll(const std::string& file, std::uint64_t most)
     const ssize_t got = read(fd, chunk.data(), chunk.size());
     if (got == 0) return bytes;
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return detail::ErrnoStatus(errno, "can not read " + what);
+    if (got < 0 && errno == EBADF && file == "-") {
+      return absl::InvalidArgumentError(
+          "standard input is closed: name a file, or give it one (epochctl put REGION - < FILE)");
+    }
+    if (got < 0) return detail::ErrnoStatus(errno, "cannot read " + what);
     bytes.append(chunk, 0, static_cast<std::size_t>(got));
     if (bytes.size() > most) {
       return absl::OutOfRangeError(

@@ -6,11 +6,12 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <optional>
 
 #include "epoch/detail/files.h"
 #include "epoch/detail/seam.h"
@@ -28,14 +29,14 @@ absl::Status Failed(const char* what) {
 // All of `input` in a file without a name: a command may read it or not, at its own pace.
 absl::StatusOr<Fd> InputFile(std::span<const std::byte> input) {
   Fd file(memfd_create("state", MFD_CLOEXEC));
-  if (!file.ok()) return Failed("can not make a file");
+  if (!file.ok()) return Failed("cannot make a file");
   while (!input.empty()) {
     const ssize_t wrote = write(file.get(), input.data(), input.size());
     if (wrote < 0 && errno == EINTR) continue;
-    if (wrote < 0) return Failed("can not keep the state");
+    if (wrote < 0) return Failed("cannot keep the state");
     input = input.subspan(static_cast<std::size_t>(wrote));
   }
-  if (lseek(file.get(), 0, SEEK_SET) != 0) return Failed("can not rewind the state");
+  if (lseek(file.get(), 0, SEEK_SET) != 0) return Failed("cannot rewind the state");
   return file;
 }
 
@@ -46,21 +47,66 @@ std::vector<char*> Pointers(const std::vector<std::string>& texts) {
   return pointers;
 }
 
-// The child of a fork in a process with threads: async-signal-safe calls only.
-[[noreturn]] void Exec(char* const* arguments, char* const* environment, pid_t parent, int in,
-                       int err) {
+// All of these are of the parent; a child of a fork in a process with threads makes
+// async-signal-safe calls only.
+struct Prepared {
+  char* const* arguments;
+  char* const* environment;
+  pid_t parent;
+  int in, err, report;
+};
+
+[[noreturn]] void RunCommand(const Prepared& prepared, pid_t minder) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != parent) _exit(127);
-  setpgid(0, 0);
-  dup2(in, STDIN_FILENO);
-  dup2(STDERR_FILENO, STDOUT_FILENO);
-  dup2(err, STDERR_FILENO);
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
-  signal(SIGPIPE, SIG_DFL);
-  execve("/bin/sh", arguments, environment);
+  if (getppid() != minder) _exit(127);
+  RestoreInherited();
+  execve("/bin/sh", prepared.arguments, prepared.environment);
   _exit(127);
+}
+
+// Between this process and the command: the minder leads the command's process group, so that its
+// number stays the group's, waits for the shell, and reports its end. When the parent dies it ends
+// the whole group, itself with it.
+[[noreturn]] void Mind(const Prepared& prepared) {
+  constexpr int kReport = 3;
+  setpgid(0, 0);
+  sigset_t all, waking;
+  sigfillset(&all);
+  sigprocmask(SIG_SETMASK, &all, nullptr);  // what is for the group is for the command
+  sigemptyset(&waking);
+  sigaddset(&waking, SIGCHLD);
+  sigaddset(&waking, SIGHUP);
+  prctl(PR_SET_PDEATHSIG, SIGHUP);
+  prctl(PR_SET_NAME, "epoch-minder");  // not one of those that are called epochctl, and killed so
+  dup2(prepared.in, STDIN_FILENO);
+  dup2(STDERR_FILENO, STDOUT_FILENO);
+  dup2(prepared.err, STDERR_FILENO);
+  if (prepared.report != kReport) dup2(prepared.report, kReport);
+  fcntl(kReport, F_SETFD, FD_CLOEXEC);
+  // The rest is the parent's, and not to be held open from here.
+  if (close_range(kReport + 1, ~0U, 0) != 0) {
+    for (int fd = kReport + 1; fd < 1024; ++fd) close(fd);
+  }
+  const pid_t minder = getpid();
+  const pid_t shell = _Fork();
+  if (shell == 0) RunCommand(prepared, minder);
+  for (;;) {
+    // Dead before the death signal was asked for, or since.
+    if (getppid() != prepared.parent) {
+      kill(-minder, SIGKILL);
+      _exit(127);  // if this is not its group
+    }
+    int status = 0;
+    const pid_t waited = shell < 0 ? -1 : waitpid(shell, &status, WNOHANG);
+    if (waited == shell) {
+      [[maybe_unused]] const ssize_t told = write(kReport, &status, sizeof status);
+      _exit(0);
+    }
+    if (waited < 0 && errno != EINTR) _exit(127);  // reports nothing: an unknown end
+    // The signal may have come from elsewhere; so it is only a reason to look.
+    const timespec look_again{.tv_sec = 1, .tv_nsec = 0};
+    sigtimedwait(&waking, nullptr, &look_again);
+  }
 }
 
 // Appends what can be read now, up to `most` bytes in all; more is read, and dropped.
@@ -83,60 +129,65 @@ absl::StatusOr<ShellResult> RunShell(const ShellCommand& command, std::span<cons
   if (!in.ok()) return in.status();
   Fd said, say;
   if (command.keep_stderr != 0) {
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0) return Failed("can not make a pipe");
-    said = Fd(ends[0]);
-    say = Fd(ends[1]);
+    int pair[2];
+    if (pipe2(pair, O_CLOEXEC) != 0) return Failed("cannot make a pipe");
+    said = Fd(pair[0]);
+    say = Fd(pair[1]);
     fcntl(said.get(), F_SETFL, O_NONBLOCK);  // this end only: each has a description of its own
   }
-  std::vector<std::string> variables = command.environment;
-  for (char** variable = environ; *variable != nullptr; ++variable) variables.push_back(*variable);
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return Failed("cannot make a pipe");
+  const Fd reported(ends[0]);
+  Fd report(ends[1]);
+  const std::vector<std::string> variables = ChildEnvironment(command.environment);
   const std::vector<std::string> words = {"sh", "-c", command.text};
   const std::vector<char*> arguments = Pointers(words), environment = Pointers(variables);
-  const pid_t parent = getpid();
-  const pid_t pid = fork();
-  if (pid < 0) return Failed("can not start a process");
-  if (pid == 0) {
-    Exec(arguments.data(), environment.data(), parent, in->get(),
-         say.ok() ? say.get() : STDERR_FILENO);
-  }
-  setpgid(pid, pid);  // whoever of the two is first
+  const Prepared prepared{.arguments = arguments.data(),
+                          .environment = environment.data(),
+                          .parent = getpid(),
+                          .in = in->get(),
+                          .err = say.ok() ? say.get() : STDERR_FILENO,
+                          .report = report.get()};
+  const pid_t minder = fork();
+  if (minder < 0) return Failed("cannot start a process");
+  if (minder == 0) Mind(prepared);
+  setpgid(minder, minder);  // whoever of the two is first
   say.Close();
-  const Fd ended(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  report.Close();
 
   ShellResult result;
+  std::optional<int> status;
   std::int64_t kill_ns = INT64_MAX;
-  const auto end_it = [&] {
-    result.given_up = true;
-    kill(-pid, SIGTERM);
-    kill_ns = seam::MonotonicNanos() + kGrace_ns;
-  };
-  if (!ended.ok()) {  // it can not be watched
-    result.given_up = true;
-    kill(-pid, SIGKILL);
-  }
-  while (ended.ok()) {
-    pollfd fds[3] = {{.fd = ended.get(), .events = POLLIN, .revents = 0},
+  for (;;) {
+    pollfd fds[3] = {{.fd = reported.get(), .events = POLLIN, .revents = 0},
                      {.fd = said.get(), .events = POLLIN, .revents = 0},
                      {.fd = result.given_up ? -1 : stop_fd, .events = POLLIN, .revents = 0}};
-    poll(fds, 3, kAsk_ms);
+    if (poll(fds, 3, kAsk_ms) < 0) continue;
     if (fds[1].revents != 0) {
       ReadReady(said.get(), command.keep_stderr, result.said);
       if ((fds[1].revents & POLLIN) == 0) said.Close();
     }
-    if (fds[0].revents != 0) break;
-    if (!result.given_up && (fds[2].revents != 0 || give_up())) end_it();
-    if (seam::MonotonicNanos() >= kill_ns) kill(-pid, SIGKILL);
+    if (fds[0].revents != 0) {
+      int reported_status = 0;
+      const ssize_t got = read(reported.get(), &reported_status, sizeof reported_status);
+      if (got < 0 && errno == EINTR) continue;
+      if (got == static_cast<ssize_t>(sizeof reported_status)) status = reported_status;
+      break;
+    }
+    if (!result.given_up && (fds[2].revents != 0 || give_up())) {
+      result.given_up = true;
+      kill(-minder, SIGTERM);
+      kill_ns = seam::MonotonicNanos() + kGrace_ns;
+    }
+    if (seam::MonotonicNanos() >= kill_ns) kill(-minder, SIGKILL);
   }
   if (said.ok()) ReadReady(said.get(), command.keep_stderr, result.said);
-  // While its leader is not reaped, the group's number is not another's.
-  if (result.given_up) kill(-pid, SIGKILL);
-  int status = 0;
-  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
-  result.succeeded = !result.given_up && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-  result.how = WIFEXITED(status) ? fmt::format("exit code {}", WEXITSTATUS(status))
-                                 : fmt::format("signal {}", WTERMSIG(status));
+  // While its leader is not reaped, the group's number is not another's. Whoever killed the minder
+  // has left its group behind. A minder that has reported has nothing left to do.
+  kill(result.given_up || !status.has_value() ? -minder : minder, SIGKILL);
+  static_cast<void>(AwaitChild(minder));
+  result.end = EndOf(status);
+  if (result.given_up) result.end.succeeded = false;
   return result;
 }
 

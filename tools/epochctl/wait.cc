@@ -6,6 +6,7 @@
 
 #include "core/inspect/region_status.h"
 #include "epoch/detail/participant_core.h"
+#include "tools/epochctl/process.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {
@@ -53,6 +54,12 @@ absl::StatusOr<Epoch> Await(const Region& region, Epoch epoch, bool converged,
                       "recover it (epochctl recover)",
                       region.path(), head.epoch, epoch));
     }
+    if (AskedToEnd()) {
+      return absl::CancelledError(
+          fmt::format("interrupted: {} is at epoch {}, {}", region.path(), head.epoch,
+                      head.epoch < epoch ? fmt::format("not at {} yet", epoch)
+                                         : "not acknowledged by " + NamesOf(stragglers)));
+    }
     if (Removed(region)) {
       return absl::NotFoundError(
           fmt::format("{} was removed while waiting, at epoch {}", region.path(), head.epoch));
@@ -85,6 +92,7 @@ absl::Status Wait(Context& context, const WaitArgs& given) {
   }
   const absl::StatusOr<Region> region = Region::Open(*name, {.read_only = true});
   if (!region.ok()) return region.status();
+  CatchEndingSignals();
   const absl::StatusOr<Epoch> reached =
       Await(*region, *epoch, given.stage == "converged", *timeout);
   if (!reached.ok()) return reached.status();

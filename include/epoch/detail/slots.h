@@ -26,6 +26,7 @@
 #include "epoch/detail/bell.h"
 #include "epoch/detail/liveness.h"
 #include "epoch/detail/mapping.h"
+#include "epoch/detail/printable.h"
 #include "epoch/detail/versions.h"
 
 namespace epoch::detail {
@@ -48,16 +49,16 @@ inline void WriteName(Slot& slot, std::string_view name) noexcept {
   }
 }
 
-// The name as printable text, whatever bytes are there.
+// The name as printable text, whatever bytes are there: '?' for what may not be shown.
 inline std::string ReadName(const Slot& slot) {
   std::string name;
   for (std::size_t at = 0; at + 1 < kNameBytes; ++at) {
     const std::uint64_t word = slot.name[at / 8].Load(std::memory_order_relaxed);
     const char c = static_cast<char>(word >> (8 * (at % 8)));
     if (c == '\0') break;
-    name += (c >= ' ' && c <= '~') ? c : '?';
+    name += c;
   }
-  return name;
+  return Shown(name, '?');
 }
 
 inline std::string DescribeSlot(const RegionView& view, std::uint32_t index) {

@@ -20,12 +20,14 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/ballot.h"
+#include "epoch/detail/printable.h"
 #include "epoch/details.h"
 #include "epoch/vote.h"
 
 namespace epoch::detail {
 
-// The reason that `slot` gave with exactly this vote; empty if it has voted again since.
+// The reason that `slot` gave with exactly this vote, as printable text; empty if it has voted
+// again since.
 inline std::string ReadReason(const Slot& slot, std::uint64_t vote) {
   if (slot.vote.Load() != vote) return {};
   std::string reason;
@@ -33,10 +35,10 @@ inline std::string ReadReason(const Slot& slot, std::uint64_t vote) {
     const std::uint64_t word = slot.reason[at / 8].Load(std::memory_order_relaxed);
     const char c = static_cast<char>(word >> (8 * (at % 8)));
     if (c == '\0') break;
-    reason += (c >= ' ' && c <= '~') || (c & 0x80) != 0 ? c : ' ';
+    reason += c;
   }
   seam::AcquireFence();  // pairs with the release stores of the next reason
-  return slot.vote.Load() == vote ? reason : std::string();
+  return slot.vote.Load() == vote ? Shown(reason, ' ') : std::string();
 }
 
 class Voter {
