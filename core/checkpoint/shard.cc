@@ -19,8 +19,8 @@
 #include "core/checkpoint/folder.h"
 #include "core/checkpoint/format.h"
 #include "core/journal/disk.h"
-#include "epoch/detail/blame.h"
 #include "core/journal/segment.h"
+#include "epoch/detail/blame.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/seam.h"
 
@@ -435,16 +435,12 @@ absl::StatusOr<ShardList> WriteList(const std::string& directory, std::uint32_t 
   const absl::StatusOr<std::string> text = ListText(shards);
   if (!text.ok()) return text.status();
   const std::string path = absl::StrCat(directory, "/", ListFile(rank));
-  const absl::StatusOr<Fd> fd = detail::OpenUnnamed(directory, mode & 0777);
+  const absl::StatusOr<Fd> fd = detail::OpenUnnamed(directory, {.mode = mode & 0777, .group = {}});
   if (!fd.ok()) return fd.status();
-  for (std::size_t done = 0; done < text->size();) {
-    const ssize_t wrote =
-        sys::pwrite(fd->get(), text->data() + done, text->size() - done, static_cast<off_t>(done));
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote <= 0) {
-      return ErrnoStatus(wrote < 0 ? errno : EIO, absl::StrCat("cannot write ", path));
-    }
-    done += static_cast<std::size_t>(wrote);
+  if (absl::Status s = journal::WriteFully(
+          fd->get(), reinterpret_cast<const std::byte*>(text->data()), text->size(), 0, path);
+      !s.ok()) {
+    return s;
   }
   if (absl::Status s = Sync(fd->get(), path); !s.ok()) return s;
   EPOCH_POINT("checkpoint.list_written");
