@@ -227,8 +227,7 @@ TEST_F(WaitingTest, whoever_is_expelled_for_it_was_asked_unless_a_number_was_ask
   EXPECT_FAILS(self.Commit("y", {.agreement = Agreement::kAllVoters,
                                  .on_straggler = Straggler::kExpel,
                                  .timeout = kLong}),
-               kFailedPrecondition, "none is in")
-      << "nobody to expel";
+               kFailedPrecondition, "none is in");  // nor is there anybody to expel
 }
 
 TEST_F(WaitingTest, the_least_number_of_voters_stands_beside_what_a_cell_says_already) {
