@@ -98,11 +98,12 @@ struct CommitOptions {
   Agreement agreement = Agreement::kNone;
   // With kAllVoters: at least so many voters must have accepted, and still be in, when it is
   // decided; FailedPrecondition otherwise, with nothing changed. A proposer that is a voter counts.
-  // The default is that somebody had a say: "all voters accepted" is true of none, and workers that
+  // Unset: one; or, with Straggler::kExpel, somebody was expelled for its sake. So somebody had a
+  // say, or is known not to have had it: "all voters accepted" is true of none, and workers that
   // are being restarted must not let a state pass unseen. A voter that is left alone by the deaths
   // of the others can go on; ask for 2 if that is not wanted. 0: nobody need be in. Whoever waits
   // for voters to come proposes again.
-  std::uint32_t min_voters = 1;
+  std::optional<std::uint32_t> min_voters = std::nullopt;
   // Visible only when no participant pins an earlier epoch.
   bool fence = false;
   Straggler on_straggler = Straggler::kAbort;

@@ -15,9 +15,11 @@
 #ifndef EPOCH_PARTICIPANT_H_
 #define EPOCH_PARTICIPANT_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -463,7 +465,7 @@ class Participant {
                : core_->Agree(mine.cell_, mine.size_, options.token, expected,
                               {.deadline_ns = limit.deadline_ns,
                                .voters = voters,
-                               .least_voters = voters ? options.min_voters : 0,
+                               .least_voters = voters ? LeastOf(options) : 0,
                                .fence = options.fence,
                                .expel = options.on_straggler == Straggler::kExpel},
                               limit, again);
@@ -510,6 +512,11 @@ class Participant {
       }
       if (absl::Status s = core_->MayGoOn(limit); !s.ok()) return s;
     }
+  }
+
+  static std::uint32_t LeastOf(const CommitOptions& options) {
+    if (!options.min_voters.has_value()) return detail::kSomeVoter;
+    return std::min(*options.min_voters, detail::kSomeVoter - 1);
   }
 
   // What Commit and Update wait for. Errors from here on are of something that is accepted. The

@@ -208,6 +208,28 @@ TEST_F(WaitingTest, a_voter_that_leaves_before_the_decision_is_not_counted) {
   }
 }
 
+TEST_F(WaitingTest, whoever_is_expelled_for_it_was_asked_unless_a_number_was_asked_for) {
+  Participant self = Joined();
+  for (const bool number : {false, true}) {
+    Participant silent = VoterCalled("silent");
+    CommitOptions options{
+        .agreement = Agreement::kAllVoters, .on_straggler = Straggler::kExpel, .timeout = kSoon};
+    if (number) options.min_voters = 1;
+    const auto made = self.Commit("x", options);
+    EXPECT_FAILS(silent.status(), kFailedPrecondition, "expelled");
+    if (number) {
+      EXPECT_FAILS(made, kFailedPrecondition, "none is in");
+    } else {
+      EXPECT_OK(made);
+    }
+  }
+  EXPECT_EQ(region().epoch(), 1u);
+  EXPECT_FAILS(self.Commit("y", {.agreement = Agreement::kAllVoters,
+                                 .on_straggler = Straggler::kExpel,
+                                 .timeout = kLong}),
+               kFailedPrecondition, "none is in");  // nor is there anybody to expel
+}
+
 TEST_F(WaitingTest, the_least_number_of_voters_stands_beside_what_a_cell_says_already) {
   using namespace detail;
   for (const std::uint32_t least : {0u, 1u, 4096u, ~0u}) {

@@ -272,7 +272,10 @@ class Driver {
       }
       // In the same look at the slots that says that nobody is missing: whoever left in between is
       // not counted, and whoever leaves from here on had accepted.
-      if (accepted < least) return Abort(AbortCause::kNobody, accepted);
+      const bool few = least != kSomeVoter
+                           ? accepted < least
+                           : accepted == 0 && !OutcomeWord::Unpack(cell.outcome.Load()).forced;
+      if (few) return Abort(AbortCause::kNobody, accepted);
     }
     if (head.epoch + 1 != tail.epoch) return {Kind::kDisk, AbortCause::kNobody, kNoSlot, 0};
     if (!FenceOf(shape)) return {};

@@ -209,6 +209,10 @@ static_assert(offsetof(VersionCell, epoch) == 128);
 // What a version's payload is. A delta to its predecessor is foreseen by the format.
 enum class VersionKind : std::uint8_t { kFullState = 1, kDelta = 2 };
 
+// Of the least number of voters: at least one must have accepted, or have been expelled for its
+// sake.
+inline constexpr std::uint32_t kSomeVoter = kIndexMask;
+
 constexpr std::uint64_t PackShape(VersionKind kind, std::uint64_t previous_cell, bool fence = false,
                                   bool expel = false, bool voters = false,
                                   std::uint32_t least_voters = 0) {

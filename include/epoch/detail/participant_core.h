@@ -268,10 +268,12 @@ class ParticipantCore final : public Pinning {
     if (outcome.decision != Decision::kCommitted) {
       const bool taken_back =
           outcome.cause == AbortCause::kWithdrawn && limit.yes && outcome.culprit == claim_.slot;
-      return unguarded(taken_back ? WasInterrupted(absl::StrCat("epoch ", accepted.at,
-                                                                " was taken back before it was "
-                                                                "agreed on; nothing was changed"))
-                                  : WhyAborted(outcome, accepted.at, ballot.least_voters));
+      return unguarded(
+          taken_back ? WasInterrupted(absl::StrCat("epoch ", accepted.at,
+                                                   " was taken back before it was "
+                                                   "agreed on; nothing was changed"))
+                     : WhyAborted(outcome, accepted.at,
+                                  ballot.least_voters == kSomeVoter ? 1 : ballot.least_voters));
     }
     --drafts_;
     slot_->own.Store(unpinned_, std::memory_order_release);
