@@ -43,7 +43,8 @@ class Region {
   Region& operator=(const Region&) = default;
 
   // Creates a region; with `options.journal`, also the journal in that directory (which must hold
-  // none yet). Errors: AlreadyExists, InvalidArgument (name, geometry), ResourceExhausted (space),
+  // none yet). Errors: AlreadyExists, InvalidArgument (name, geometry; something that is no region,
+  // or no directory, has the region's or the journal's name), ResourceExhausted (space),
   // PermissionDenied, FailedPrecondition (filesystem; durable without the compiled journal).
   static absl::StatusOr<Region> Create(std::string_view name_or_path,
                                        const RegionOptions& options = {}) {

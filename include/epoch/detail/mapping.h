@@ -341,10 +341,9 @@ class Mapping final : public ForkAware {
     }
     if (error != 0 || !HoldsJournal(directory, superblock_.journal)) {
       return absl::FailedPreconditionError(
-          absl::StrCat(path_, " has its journal in ", journal_directory_, ", and ", directory, " ",
-                       error != 0 ? absl::StrCat("cannot be looked at (", std::strerror(error), ")")
-                                  : "holds none of it",
-                       ": leave that out, name the right one, or choose another region"));
+          absl::StrCat(path_, " has its journal in ", journal_directory_, ", not in ", directory,
+                       " (", error != 0 ? std::strerror(error) : "which holds none of it",
+                       "): leave that out, name the right one, or name another region"));
     }
     char resolved[4096];  // PATH_MAX
     const char* const whole = sys::realpath(directory.c_str(), resolved);
