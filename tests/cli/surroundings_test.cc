@@ -241,6 +241,40 @@ TEST_F(Surroundings, AWaitThatIsInterruptedSaysHowFarItGot) {
   }
 }
 
+TEST_F(Surroundings, APutThatIsInterruptedSaysWhatBecameOfIt) {
+  Child voter("NamedVoter", {name(), "reader", "no"});
+  ASSERT_EQ(voter.Hear(), "in");
+  voter.Stop();
+  WriteText(directory_ / "state", "x");
+  Command put({"-o", "json", "put", name(), directory_ / "state", "--agree"});
+  AwaitCaught(put.pid(), SIGINT);
+  put.Signal(SIGINT);
+  const Result ended = put.Finish();
+  EXPECT_EQ(ended.code, 1);
+  EXPECT_EQ(ended.out, "");
+  const nlohmann::json error = ErrorJson(ended)["error"];
+  EXPECT_EQ(error.value("code", ""), "CANCELLED");
+  EXPECT_EQ(error.value("cause", ""), "interrupted");
+  EXPECT_EQ(error.value("outcome", ""), "unchanged");
+  voter.Continue();
+  EXPECT_EQ(region().epoch(), 0u);
+}
+
+TEST_F(Surroundings, AnErrorNamesCauseOutcomeAndCulprits) {
+  Child voter("NamedVoter", {name(), "reader", "too large"});
+  ASSERT_EQ(voter.Hear(), "in");
+  const Result refused =
+      Ctl({"-o", "json", "put", name(), "-", "--agree", "--timeout", kLongText}, {.input = "x"});
+  const nlohmann::json error = ErrorJson(refused)["error"];
+  EXPECT_EQ(error.value("cause", ""), "rejected");
+  EXPECT_EQ(error.value("outcome", ""), "unchanged");
+  EXPECT_EQ(error["culprits"][0]["name"], "reader");
+  EXPECT_EQ(error["culprits"][0]["reason"], "too large");
+  const Result late = Ctl({"-o", "json", "put", name(), "-", "--expect", "7"}, {.input = "x"});
+  EXPECT_EQ(ErrorJson(late)["error"]["expected"], 7);
+  EXPECT_EQ(ErrorJson(late)["error"]["actual"], 0);
+}
+
 // --- descriptors ---
 
 TEST_F(Surroundings, ClosedStandardInputIsNoState) {

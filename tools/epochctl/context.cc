@@ -15,6 +15,7 @@
 
 #include "epoch/detail/check.h"
 #include "epoch/detail/printable.h"
+#include "epoch/details.h"
 
 namespace epoch::ctl {
 
@@ -101,11 +102,58 @@ void ToStandardError(const std::string& line) {
   }
 }
 
-// What a program can use of an error, beside its code.
+const char* NameOf(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kUnchanged:
+      return "unchanged";
+    case Outcome::kPending:
+      return "pending";
+    default:
+      return "unknown";
+  }
+}
+
+// By number, as the numbers are for good. One that a later library has added has none.
+const char* NameOf(Cause cause) {
+  static constexpr const char* kNames[] = {
+      "none",        "other",      "expected differs", "rejected",
+      "other bytes", "timed out",  "interrupted",      "too few voters",
+      "gone",        "other tag",  "gave up",          "expelled",
+      "left",        "forked",     "pin held",         "busy",
+      "no slot",     "no version", "no space",         "too large",
+      "no writer",   "poisoned",   "superseded",       "damaged",
+      "draining",    "repeated",   "read only",        "invalid",
+      "not written", "no change"};
+  const auto number = static_cast<std::size_t>(cause);
+  return number < std::size(kNames) ? kNames[number] : "other";
+}
+
+// What a program can use of an error, beside its code. Details (epoch/details.h) where the library
+// gives them.
 nlohmann::ordered_json FieldsOf(const absl::Status& status) {
-  return {{"code", absl::StatusCodeToString(status.code())},
-          {"exit_code", static_cast<int>(ExitCodeOf(status))},
-          {"message", std::string(status.message())}};
+  nlohmann::ordered_json json = {{"code", absl::StatusCodeToString(status.code())},
+                                 {"exit_code", static_cast<int>(ExitCodeOf(status))},
+                                 {"message", std::string(status.message())}};
+  const ErrorDetails details = Details(status);
+  if (details.cause == Cause::kNone) return json;
+  json["cause"] = NameOf(details.cause);
+  json["outcome"] = NameOf(details.outcome);
+  const auto number = [](const std::optional<Epoch>& epoch) -> nlohmann::ordered_json {
+    return epoch.has_value() ? nlohmann::ordered_json(*epoch) : nlohmann::ordered_json(nullptr);
+  };
+  json["expected"] = number(details.expected);
+  json["actual"] = number(details.actual);
+  json["accepted"] = number(details.accepted);
+  json["culprits"] = nlohmann::ordered_json::array();
+  for (const Culprit& culprit : details.culprits) {
+    json["culprits"].push_back({{"slot", culprit.slot},
+                                {"generation", culprit.generation},
+                                {"pid", culprit.pid},
+                                {"name", culprit.name},
+                                {"reason", culprit.reason},
+                                {"epoch", number(culprit.epoch)}});
+  }
+  return json;
 }
 
 }  // namespace

@@ -56,7 +56,8 @@ class Context {
   // may not be shown is escaped.
   void Message(std::string_view text) const;
   // The error that ends this process, to stderr as well; with -o json {"schema": "epoch.error/1",
-  // "error": {"code", "exit_code", "message"}}. Returns the exit code.
+  // "error": {"code", "exit_code", "message"}}, and in "error", where the library says so, cause,
+  // outcome, expected, actual, accepted, culprits. Returns the exit code.
   ExitCode Error(const absl::Status& status) const;
 
   // --- the work of the verb that was chosen ---

@@ -7,6 +7,7 @@
 
 #include "core/inspect/region_status.h"
 #include "epoch/participant.h"
+#include "tools/epochctl/process.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {
@@ -95,6 +96,9 @@ absl::Status Put(Context& context, PutArgs given) {
   if (!bytes.ok()) return bytes.status();
   absl::StatusOr<Participant> self = Participant::Join(*region, {.name = given.name});
   if (!self.ok()) return self.status();
+  // From here on a signal is answered with what became of the transition.
+  CatchEndingSignals();
+  options.interrupted = AskedToEnd;
   const absl::StatusOr<Epoch> committed = self->Commit(std::string_view(*bytes), options);
   if (!committed.ok()) return committed.status();
   // Whether somebody was expelled for it: to be read only while it is the committed one.
