@@ -314,7 +314,7 @@ TEST_F(CheckpointCommit, MoreRanksThanTheRegionHasRoomForAreToldTheWayOut) {
 TEST_F(CheckpointCommit, ARegionOfOtherCheckpointsIsRefused) {
   MakeAndLeave(1, {10});
   EXPECT_FAILS(CheckpointRank::Join(scratch_ / "others", Options(0, 1)), kFailedPrecondition,
-               "choose another region");
+               "name another region");
 }
 
 TEST_F(CheckpointCommit, ACopiedOrMovedDirectoryHasARegionOfItsOwn) {

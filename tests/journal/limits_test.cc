@@ -164,7 +164,7 @@ TEST_F(LimitsTest, AFileSizeLimitIsTheErrorOfWhoHasIt) {
       const Epoch before = region_->epoch();
       Child child("WithSmallFiles", {name(), std::to_string(limit), how});
       const std::string said = child.Hear();
-      EXPECT_THAT(said, AllOf(HasSubstr(std::strerror(EFBIG)), HasSubstr("outcome is pending")));
+      EXPECT_THAT(said, AllOf(HasSubstr(std::strerror(EFBIG)), HasSubstr("its outcome pending")));
       EXPECT_EQ(child.Wait(), 0);
       const auto tail = detail::StateWord::Unpack(region_->mapping()->view().control->tail.Load());
       EXPECT_GT(tail.epoch, before);

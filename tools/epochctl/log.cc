@@ -1,9 +1,12 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "core/inspect/region_status.h"
 #include "core/journal/begun.h"
 #include "core/journal/journal.h"
@@ -127,7 +130,14 @@ absl::Status Show(Context& context, const std::string& directory, const Region* 
   const std::string_view state(reinterpret_cast<const char*>(past->state.data()),
                                past->state.size());
   context.Print(PastEpochText(*past));
-  if (!state.empty()) context.Print("\n" + Printable(state.substr(0, kMostShown_bytes)));
+  // Line by line: what else is in it may not touch the terminal.
+  if (!state.empty()) {
+    const absl::string_view begin(state.data(), std::min(state.size(), kMostShown_bytes));
+    context.Print("\n" + absl::StrJoin(absl::StrSplit(begin, '\n'), "\n",
+                                       [](std::string* out, absl::string_view line) {
+                                         *out += Printable({line.data(), line.size()});
+                                       }));
+  }
   if (!state.empty() && state.back() != '\n') context.Print("\n");
   if (state.size() > kMostShown_bytes) {
     context.Print(fmt::format("... {} in all; -o json has them\n", HumanBytes(state.size())));
