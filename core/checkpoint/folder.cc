@@ -126,7 +126,7 @@ absl::Status MakeFolder(const std::string& path, const Access& access) {
     return ErrnoStatus(errno, absl::StrCat("can not create ", path));
   }
   // Whoever finds it before this may be refused, and is told so.
-  const Fd fd(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  const Fd fd = detail::OpenMadeFolder(AT_FDCWD, path);
   if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
   return detail::SetFolderAccess(fd.get(), access, path);
 }
@@ -154,8 +154,9 @@ absl::StatusOr<std::string> IdentityOf(const std::string& directory, unsigned mo
   if (known.ok() || !absl::IsNotFound(known.status())) return known;
   absl::StatusOr<Fd> fd = detail::OpenUnnamed(directory, {.mode = mode, .group = {}});
   if (!fd.ok()) return fd.status();
-  const std::string text =
-      absl::StrCat(std::string(kIdentityLine), detail::HexOf(detail::RandomId()), "\n");
+  const absl::StatusOr<detail::Id> id = detail::RandomId();
+  if (!id.ok()) return id.status();
+  const std::string text = absl::StrCat(std::string(kIdentityLine), detail::HexOf(*id), "\n");
   absl::Status wrote = journal::WriteFully(
       fd->get(), reinterpret_cast<const std::byte*>(text.data()), text.size(), 0, path);
   if (!wrote.ok()) return wrote;
@@ -194,13 +195,15 @@ bool Folders::IsUsed(const FolderName& folder) const {
 
 absl::StatusOr<Fd> Folders::MakeLocked(const FolderName& folder, unsigned mode) const {
   std::string path = absl::StrCat(directory_, "/", std::string(kNewPrefix), "XXXXXX");
-  if (sys::mkdtemp(path.data()) == nullptr) {
-    return ErrnoStatus(errno, absl::StrCat("can not create a folder in ", directory_));
+  if (absl::Status s = detail::MakeTemporaryFolder(
+          path, absl::StrCat("can not create a folder in ", directory_));
+      !s.ok()) {
+    return s;
   }
   const Access access{.mode = mode, .group = {}};
   const std::string what = absl::StrCat("can not create ", PathOf(folder));
   const std::string ranks(kRanksFile);
-  const Fd made(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  const Fd made = detail::OpenMadeFolder(AT_FDCWD, path);
   EPOCH_POINT("checkpoint.folder_made");
   Fd fd(made.ok() ? sys::openat(made.get(), ranks.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600) : -1);
   absl::Status s = fd.ok() ? detail::SetAccess(fd.get(), access, absl::StrCat(path, "/", ranks))

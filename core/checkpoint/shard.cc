@@ -88,7 +88,7 @@ absl::StatusOr<std::vector<Shard>> ReadList(const Checkpoint& checkpoint, int fo
         sys::pread(fd->get(), text.data() + done, text.size() - done, static_cast<off_t>(done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
-      return absl::InternalError(absl::StrCat(path, ": read error: ", std::strerror(errno)));
+      return ErrnoStatus(errno, absl::StrCat(path, ": read error"));
     }
     if (got == 0) return altered();
     done += static_cast<std::size_t>(got);
@@ -280,8 +280,7 @@ absl::StatusOr<Measured> Measure(int fd, const std::string& path) {
     if (got < 0) {
       const int error = fault != 0 ? fault : errno;
       if (retries.Again(error)) continue;
-      return absl::InternalError(absl::StrCat(path, ": read error at offset ", measured.bytes, ": ",
-                                              std::strerror(error)));
+      return ErrnoStatus(error, absl::StrCat(path, ": read error at offset ", measured.bytes));
     }
     if (got == 0) break;
     XXH3_128bits_update(state.get(), buffer.data(), static_cast<std::size_t>(got));

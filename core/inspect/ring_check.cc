@@ -361,9 +361,9 @@ class DurabilityCheck {
     Note("journal", absl::StrCat(directory, " kept changing while it was read: not looked at"));
   }
 
-  // What can not be looked at for want of a right is no damage.
+  // What this process cannot look at is no damage.
   void Unreadable(const absl::Status& status) {
-    if (absl::IsPermissionDenied(status)) {
+    if (detail::IsOwnTrouble(status) && !absl::IsNotFound(status)) {
       Note("journal", absl::StrCat("not looked at: ", std::string(status.message())));
     } else {
       Damage("journal", absl::StrCat("is not there: ", std::string(status.message())));

@@ -74,15 +74,16 @@ absl::StatusOr<Fd> OpenUnnamedDirect(const std::string& directory, const detail:
 
 absl::Status ReadExactly(int fd, std::byte* to, std::size_t size, std::uint64_t offset,
                          const std::string& path) {
+  if (to == nullptr && size > 0) {
+    return ErrnoStatus(ENOMEM, absl::StrCat("no memory to read ", path));
+  }
   for (detail::Retries retries; size > 0;) {
     const int fault = EPOCH_FAULT("journal.read");
     const ssize_t got = fault != 0 ? -1 : sys::pread(fd, to, size, static_cast<off_t>(offset));
     if (got < 0) {
       const int error = fault != 0 ? fault : errno;
       if (retries.Again(error)) continue;
-      return absl::InternalError(absl::StrCat(path, ": read error at offset ", offset, ": ",
-                                              std::strerror(error),
-                                              "; nothing was changed, nothing was cut"));
+      return ErrnoStatus(error, absl::StrCat(path, ": read error at offset ", offset));
     }
     if (got == 0) {
       return absl::DataLossError(absl::StrCat(path, " is truncated at offset ", offset));

@@ -101,12 +101,15 @@ absl::StatusOr<std::uint64_t> CapacityBlocks(const RegionOptions& options) {
   return blocks;
 }
 
-SegmentHeader HeaderFor(const RegionOptions& options, std::uint64_t capacity_blocks) {
+absl::StatusOr<SegmentHeader> HeaderFor(const RegionOptions& options,
+                                        std::uint64_t capacity_blocks) {
+  const absl::StatusOr<Id> incarnation = detail::RandomId();
+  if (!incarnation.ok()) return incarnation.status();
   SegmentHeader h{};
   h.magic = kSegmentMagic;
   h.format_major = kFormatMajor;
   h.format_minor = kFormatMinor;
-  h.incarnation = detail::RandomId();
+  h.incarnation = *incarnation;
   h.block_bytes = kBlockBytes;
   h.capacity_blocks = capacity_blocks;
   h.state_bytes = options.state_bytes;
@@ -148,19 +151,24 @@ class NewDirectory {
     Sweep(made.parent_.get(), prefix);
     for (int attempt = 0; attempt < 100; ++attempt) {
       std::string path = absl::StrCat(parent, "/", prefix, "XXXXXX");
-      if (sys::mkdtemp(path.data()) == nullptr) return ErrnoStatus(errno, what);
+      if (absl::Status s = detail::MakeTemporaryFolder(path, what); !s.ok()) return s;
       const std::string name = detail::NameIn(path);
-      made.folder_ = Fd(sys::openat(made.parent_.get(), name.c_str(), kToLookAt));
-      // Another maker's sweep may have come between; then there is nothing left to link into.
-      if (made.folder_.ok() && sys::flock(made.folder_.get(), LOCK_EX | LOCK_NB) == 0 &&
-          sys::fstat(made.folder_.get(), &made.info_) == 0 && made.info_.st_nlink > 0) {
-        made.name_ = name;
-        made.path_ = path;
-        if (absl::Status s = detail::SetFolderAccess(made.folder_.get(), access, path); !s.ok()) {
-          return s;
-        }
-        return made;
+      made.folder_ = detail::OpenMadeFolder(made.parent_.get(), name);
+      if (!made.folder_.ok() || sys::flock(made.folder_.get(), LOCK_EX | LOCK_NB) != 0 ||
+          sys::fstat(made.folder_.get(), &made.info_) != 0) {
+        // Another maker's sweep has come between. Any other trouble would come again.
+        if (errno == ENOENT || errno == EWOULDBLOCK) continue;
+        const int error = errno;
+        sys::unlinkat(made.parent_.get(), name.c_str(), AT_REMOVEDIR);
+        return ErrnoStatus(error, what);
       }
+      if (made.info_.st_nlink == 0) continue;  // nothing is left to link into
+      made.name_ = name;
+      made.path_ = path;
+      if (absl::Status s = detail::SetFolderAccess(made.folder_.get(), access, path); !s.ok()) {
+        return s;
+      }
+      return made;
     }
     return absl::UnavailableError(absl::StrCat(parent, ": directories made here disappear"));
   }
@@ -356,8 +364,12 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> CreateFrom(const RegionOptions& opt
   const std::string directory = AbsoluteFrom(options.journal);
   absl::StatusOr<std::uint64_t> capacity = CapacityBlocks(options);
   if (!capacity.ok()) return capacity.status();
-  SegmentHeader header = HeaderFor(options, *capacity);
-  header.journal = detail::RandomId();
+  const absl::StatusOr<SegmentHeader> first = HeaderFor(options, *capacity);
+  if (!first.ok()) return first.status();
+  const absl::StatusOr<Id> journal = detail::RandomId();
+  if (!journal.ok()) return journal.status();
+  SegmentHeader header = *first;
+  header.journal = *journal;
   header.segment = 1;
   header.history = options.history;
   header.base_epoch = beginning.epoch;
@@ -477,7 +489,9 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   if (!occupant.ok()) return occupant.status();
   absl::StatusOr<std::uint64_t> capacity = CapacityBlocks(options);
   if (!capacity.ok()) return capacity.status();
-  SegmentHeader header = HeaderFor(options, *capacity);
+  const absl::StatusOr<SegmentHeader> next = HeaderFor(options, *capacity);
+  if (!next.ok()) return next.status();
+  SegmentHeader header = *next;
   header.journal = scan->header.journal;
   header.segment = newest->number + 1;
   header.history = scan->header.history;
@@ -544,7 +558,8 @@ absl::StatusOr<SegmentScan> Rehearse(const RegionOptions& options, const std::st
   if (absl::Status s = CheckRestorable(options, region_path, *scan).status(); !s.ok()) return s;
   // Whether files can be made there: without a name they are gone when they are closed.
   for (const std::string& in : {directory, detail::ParentOf(region_path)}) {
-    if (absl::Status s = detail::OpenUnnamed(in, {.mode = 0600, .group = {}}).status(); !s.ok()) return s;
+    if (absl::Status s = detail::OpenUnnamed(in, {.mode = 0600, .group = {}}).status(); !s.ok())
+      return s;
   }
   return scan;
 }

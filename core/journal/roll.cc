@@ -48,11 +48,10 @@ absl::Status Poison(const detail::RegionView& view, const std::string& path,
 constexpr char kRemoved[] =
     "the journal was removed while the region was in use, so nothing that is committed would be "
     "found again; save the state (epochctl get), then remove the region (epochctl rm)";
-// Whether names may be lost, and whether a file can not get one, because the device failed. Of any
-// other trouble, which is this process's, a name is only not known to be durable: whoever attaches
-// next makes it so.
+// Whether names may be lost, since the device failed. Of any other trouble, which is this
+// process's, a name is only not known to be durable: whoever attaches next makes it so. A name that
+// could not be given loses nothing: what is written there does not count before.
 bool SyncFailed(const absl::Status& s) { return detail::IsDevices(s, detail::Attempt::kSync); }
-bool NameFailed(const absl::Status& s) { return detail::IsDevices(s, detail::Attempt::kName); }
 constexpr char kUnnamed[] = "can not sync its directory, so its name may not be durable";
 
 }  // namespace
@@ -201,7 +200,6 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
     Raise(*view_.control, ByItself(segment_.number));
   }
   const absl::Status published = NameSegment(*made);
-  if (NameFailed(published)) return Poison(view_, made->path, std::string(published.message()));
   if (published.ok()) {
     const absl::Status synced = SyncDirectory(directory_);
     if (SyncFailed(synced)) return Poison(view_, made->path, std::string(synced.message()));
@@ -229,8 +227,8 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
 
 absl::StatusOr<bool> CurrentSegment::Name(const BatchBuilder& builder) {
   const absl::Status named = NameSegment(segment_);
-  if (NameFailed(named)) return Poison(view_, segment_.path, std::string(named.message()));
-  if (absl::IsNotFound(named)) {
+  struct stat info {};
+  if (absl::IsNotFound(named) && sys::fstat(segment_.fd.get(), &info) == 0 && info.st_nlink == 0) {
     // It was removed meanwhile, all names of it: this process has slept for long.
     if (absl::Status s = Attach(); !s.ok()) return s;
     return false;

@@ -90,7 +90,7 @@ absl::StatusOr<std::vector<SegmentFile>> ListOnce(int at, const std::string& dir
         continue;
       }
       // Not to be passed over: it may be the newest.
-      return absl::InternalError(absl::StrCat(path, ": ", std::strerror(errno)));
+      return ErrnoStatus(errno, path);
     }
     if (!S_ISREG(info.st_mode)) {
       return absl::DataLossError(absl::StrCat(path, " is not a regular file: remove it"));

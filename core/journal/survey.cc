@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/journal/begun.h"
 #include "core/journal/spare.h"
+#include "epoch/detail/blame.h"
 
 namespace epoch::journal {
 namespace {
@@ -41,7 +42,10 @@ absl::StatusOr<JournalScan> ScanJournal(const std::string& directory, ScanOption
   };
   absl::StatusOr<std::optional<SegmentFile>> begun = FindBegun(directory, files->back());
   if (!begun.ok()) {
-    if (!absl::IsNotFound(begun.status())) options.on_damage(std::string(begun.status().message()));
+    if (!absl::IsNotFound(begun.status())) {
+      if (detail::IsOwnTrouble(begun.status())) return begun.status();
+      options.on_damage(std::string(begun.status().message()));
+    }
   } else if (begun->has_value()) {
     files->push_back(**std::move(begun));
   }
@@ -59,6 +63,7 @@ absl::StatusOr<JournalScan> ScanJournal(const std::string& directory, ScanOption
       continue;
     }
     journal.bytes += file.bytes;
+    if (detail::IsOwnTrouble(scan.status())) return scan.status();
     if (!scan.ok()) {
       options.on_damage(std::string(scan.status().message()));
       continue;

@@ -266,8 +266,10 @@ class Region {
       return detail::Mapping::Build(path, options, none);
     }
     if (options.journal.empty()) {
+      const absl::StatusOr<detail::Id> incarnation = detail::RandomId();
+      if (!incarnation.ok()) return incarnation.status();
       detail::JournalSeed seed;
-      seed.incarnation = detail::RandomId();
+      seed.incarnation = *incarnation;
       return detail::Mapping::Build(path, options, seed);
     }
     auto engine = Engine();

@@ -50,7 +50,7 @@ std::vector<CallRow> MakeTable() {
       EPOCH_CALL(chown, EACCES, EIO, ENOENT, EPERM, EROFS),
       EPOCH_CALL(fchownat, EACCES, EIO, ENOENT, EPERM, EROFS),
       EPOCH_CALL(umask, ),
-      EPOCH_CALL(getdents64, EIO, ENOENT, ENOTDIR),
+      EPOCH_CALL(getdents64, EIO, ENOTDIR),  // of ENOENT glibc makes an end
       // Descriptors.
       EPOCH_CALL(close, EINTR, EIO, ENOSPC, EDQUOT),
       EPOCH_CALL(close_range, ENOSYS, EPERM, EMFILE, ENOMEM),
@@ -184,9 +184,10 @@ bool IsDeviceFailure(int call, int error) {
   const bool writes = call == SYS_pwritev2 || call == SYS_pwrite64 || call == SYS_write ||
                       call == SYS_io_uring_enter;
   const bool syncs = call == SYS_fdatasync || call == SYS_fsync;
-  // A sync that found no room has dropped what was to be written.
-  return (writes && error == EIO) ||
-         (syncs && (error == EIO || error == ENOSPC || error == EDQUOT));
+  // A sync that found no room has dropped what was to be written; and a filesystem that was open
+  // for writing, and says that it is not, has shut itself after an error.
+  return ((writes || syncs) && (error == EIO || error == EROFS)) ||
+         (syncs && (error == ENOSPC || error == EDQUOT));
 }
 
 bool IsPassing(int error) { return error == EINTR; }

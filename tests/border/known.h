@@ -14,39 +14,7 @@ struct KnownFault {
 };
 
 inline const std::vector<KnownFault>& KnownFaults() {
-  static const std::vector<KnownFault> known = {
-      // A refused vote is taken for damage.
-      {"", "", "", "which is free"},
-      // Not a row of the README's table.
-      {"", "", "", "Internal"},
-      // No byte was lost, or not by the device.
-      {"pwritev2", "", "", "is poisoned"},
-      {"linkat", "", "", "is poisoned"},
-      {"fsync", "", "", "is poisoned"},
-      {"seccomp: preadv2, pwritev2 EPERM", "", "", "is poisoned"},
-      {"file size 0, SIGXFSZ ignored", "", "", "is poisoned"},
-      {"file size 4096, SIGXFSZ ignored", "", "", "is poisoned"},
-      {"file size 1048576, SIGXFSZ ignored", "", "", "is poisoned"},
-      {"seccomp: linkat ENOSYS", "", "", "is poisoned"},
-      {"getrandom", "", "", "did not end"},
-      {"mkdir", "EEXIST", "", "it hangs"},
-      {"file size 1048576", "", "roll durable", "it hangs"},
-      {"file size 1048576, SIGXFSZ ignored", "", "roll durable", "it hangs"},
-      {"poll", "ENOMEM", "epochctl join", "it hangs"},
-      // The epoch is there, and the error does not say so.
-      {"", "", "", "it speaks of data loss"},
-      {"statx", "", "", "nothing was changed: it was"},
-      {"", "", "epochctl put", "nothing was changed: it was"},
-      {"wait4", "ECHILD", "epochctl join", "its validator refuses"},
-      {"SIGCHLD ignored", "", "epochctl join", "its validator refuses"},
-      {"", "", "", "it keeps descriptor"},
-      {"standard output closed", "", "", "cannot be opened afterwards"},
-      {"standard error closed", "", "", "cannot be opened afterwards"},
-      {"standard descriptors closed", "", "", "cannot be opened afterwards"},
-      // Modes and groups of folders.
-      {"setgid parent directory", "", "", "has group"},
-      {"umask 777", "", "", ""},
-  };
+  static const std::vector<KnownFault> known = {};
   return known;
 }
 

@@ -131,6 +131,7 @@ inline int access(const char* path, int) {
   return -1;
 }
 inline int fchmod(int, unsigned) { return 0; }
+inline int chmod(const char*, unsigned) { return 0; }
 inline int fchown(int, uid_t, gid_t) { return 0; }
 inline int stat(const char* path, struct stat* info) { return TheDisk().Stat(path, info); }
 inline int lstat(const char* path, struct stat* info) { return TheDisk().Stat(path, info); }

@@ -66,8 +66,10 @@ class Member {
       if (absl::Status s = LookOnce(*self, fence); !s.ok()) return s;
       pollfd fds[2] = {{.fd = end_fd_, .events = POLLIN, .revents = 0},
                        {.fd = listener->fd(), .events = POLLIN, .revents = 0}};
-      poll(fds, 2, fence ? 5 : 1000);  // what is removed tells nobody
-      if (fds[0].revents != 0) return absl::OkStatus();
+      // Not for ever: what is removed tells nobody.
+      const int ready = poll(fds, 2, fence ? 5 : 1000);
+      if (ready < 0 && errno != EINTR) return detail::ErrnoStatus(errno, "cannot wait");
+      if (ready > 0 && fds[0].revents != 0) return absl::OkStatus();
     }
   }
 

@@ -119,6 +119,10 @@ absl::Status Put(Context& context, PutArgs given) {
   } else {
     context.Print(fmt::format("{}\n", *committed));
   }
+  if (const absl::Status told = context.Flush(); !told.ok()) {
+    return detail::Reworded(
+        told, fmt::format("epoch {} is committed; {}", *committed, std::string(told.message())));
+  }
   return absl::OkStatus();
 }
 

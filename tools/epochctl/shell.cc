@@ -78,11 +78,14 @@ struct Prepared {
   sigaddset(&waking, SIGHUP);
   prctl(PR_SET_PDEATHSIG, SIGHUP);
   prctl(PR_SET_NAME, "epoch-minder");  // not one of those that are called epochctl, and killed so
-  dup2(prepared.in, STDIN_FILENO);
-  dup2(STDERR_FILENO, STDOUT_FILENO);
-  dup2(prepared.err, STDERR_FILENO);
-  if (prepared.report != kReport) dup2(prepared.report, kReport);
-  fcntl(kReport, F_SETFD, FD_CLOEXEC);
+  // Under these numbers are files of the parent's until then: nothing is written, and nothing run,
+  // unless each of them was replaced.
+  if (dup2(prepared.in, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0 ||
+      dup2(prepared.err, STDERR_FILENO) < 0 ||
+      (prepared.report != kReport && dup2(prepared.report, kReport) < 0) ||
+      fcntl(kReport, F_SETFD, FD_CLOEXEC) != 0) {
+    _exit(127);  // reports nothing: an unknown end
+  }
   // The rest is the parent's, and not to be held open from here.
   if (close_range(kReport + 1, ~0U, 0) != 0) {
     for (int fd = kReport + 1; fd < 1024; ++fd) close(fd);
@@ -90,6 +93,7 @@ struct Prepared {
   const pid_t minder = getpid();
   const pid_t shell = _Fork();
   if (shell == 0) RunCommand(prepared, minder);
+  if (shell < 0) _exit(127);
   for (;;) {
     // Dead before the death signal was asked for, or since.
     if (getppid() != prepared.parent) {
@@ -97,12 +101,12 @@ struct Prepared {
       _exit(127);  // if this is not its group
     }
     int status = 0;
-    const pid_t waited = shell < 0 ? -1 : waitpid(shell, &status, WNOHANG);
+    const pid_t waited = waitpid(shell, &status, WNOHANG);
     if (waited == shell) {
       [[maybe_unused]] const ssize_t told = write(kReport, &status, sizeof status);
       _exit(0);
     }
-    if (waited < 0 && errno != EINTR) _exit(127);  // reports nothing: an unknown end
+    if (waited < 0 && errno != EINTR) _exit(127);
     // The signal may have come from elsewhere; so it is only a reason to look.
     const timespec look_again{.tv_sec = 1, .tv_nsec = 0};
     sigtimedwait(&waking, nullptr, &look_again);
@@ -162,7 +166,13 @@ absl::StatusOr<ShellResult> RunShell(const ShellCommand& command, std::span<cons
     pollfd fds[3] = {{.fd = reported.get(), .events = POLLIN, .revents = 0},
                      {.fd = said.get(), .events = POLLIN, .revents = 0},
                      {.fd = result.given_up ? -1 : stop_fd, .events = POLLIN, .revents = 0}};
-    if (poll(fds, 3, kAsk_ms) < 0) continue;
+    if (poll(fds, 3, kAsk_ms) < 0) {
+      if (errno == EINTR) continue;
+      const absl::Status deaf = Failed("cannot wait");  // nor hear that it should end
+      kill(-minder, SIGKILL);
+      static_cast<void>(AwaitChild(minder));
+      return deaf;
+    }
     if (fds[1].revents != 0) {
       ReadReady(said.get(), command.keep_stderr, result.said);
       if ((fds[1].revents & POLLIN) == 0) said.Close();

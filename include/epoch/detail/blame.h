@@ -94,6 +94,13 @@ inline bool IsDevices(const absl::Status& status, Attempt attempt) {
   return error != 0 && BlameFor(error, attempt) == Blame::kDevices;
 }
 
+// Made from an errno that says nothing of what was asked for: this process could not look, or do
+// it. Never a reason to speak of damage.
+inline bool IsOwnTrouble(const absl::Status& status) {
+  const int error = ErrnoOf(status);
+  return error != 0 && BlameFor(error, Attempt::kWrite) != Blame::kDevices;
+}
+
 // There is no room, for now: on the disk, or in the quota.
 constexpr bool IsNoRoom(int error) { return error == ENOSPC || error == EDQUOT; }
 inline bool IsNoRoom(const absl::Status& status) { return IsNoRoom(ErrnoOf(status)); }

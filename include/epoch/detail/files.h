@@ -132,6 +132,26 @@ inline absl::Status SetFolderAccess(int fd, const Access& access, const std::str
   return ErrnoStatus(errno, absl::StrCat("can not set the permissions of ", path));
 }
 
+// Opens a folder that this process has just made, and may enter whatever the umask took from it.
+inline Fd OpenMadeFolder(int at, const std::string& name) {
+  constexpr int kFlags = O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW;
+  Fd fd(sys::openat(at, name.c_str(), O_RDONLY | kFlags));
+  if (fd.ok() || errno != EACCES) return fd;
+  const Fd closed(sys::openat(at, name.c_str(), O_PATH | kFlags));
+  if (!closed.ok() || sys::chmod(FdPath(closed.get()).data(), 0700) != 0) {
+    errno = EACCES;
+    return {};
+  }
+  return Fd(sys::openat(at, name.c_str(), O_RDONLY | kFlags));
+}
+
+// mkdtemp. That a name is taken is not said of one that nobody asked for.
+inline absl::Status MakeTemporaryFolder(std::string& path, const std::string& what) {
+  if (sys::mkdtemp(path.data()) != nullptr) return absl::OkStatus();
+  if (errno != EEXIST) return ErrnoStatus(errno, what);
+  return absl::UnavailableError(absl::StrCat(what, ": every name that was tried is taken"));
+}
+
 // A file in `directory` that has no name yet: if this process dies, it is gone.
 inline absl::StatusOr<Fd> OpenUnnamed(const std::string& directory, const Access& access,
                                       int flags = 0) {
@@ -375,11 +395,17 @@ inline absl::Status RefuseNetworkFilesystem(int fd, const std::string& path) {
   }
 }
 
-inline Id RandomId() {
+// An id that no other has.
+inline absl::StatusOr<Id> RandomId() {
   Id id{};
-  EPOCH_CHECK(sys::getrandom(id.data(), id.size(), 0) == static_cast<ssize_t>(id.size()),
-              "the kernel gave no random bytes");
-  return id;
+  if (sys::getrandom(id.data(), id.size(), 0) == static_cast<ssize_t>(id.size())) return id;
+  const int error = errno;
+  // A filter that does not know the call lets the file be read.
+  const Fd fd(sys::open("/dev/urandom", O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (fd.ok() && sys::read(fd.get(), id.data(), id.size()) == static_cast<ssize_t>(id.size())) {
+    return id;
+  }
+  return ErrnoStatus(error, "the kernel gives no random bytes");
 }
 
 inline std::string HexOf(const Id& id) {

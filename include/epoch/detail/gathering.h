@@ -70,10 +70,13 @@ class Gathering {
     }
     slot_.offer.Exchange(NoneOf(claim_.generation));
     if (!committed.ok() || !view_.durable) return committed;
-    // However long it takes: all contributors end alike.
-    limit_.deadline_ns = INT64_MAX;
-    if (absl::Status s = core_.AwaitAccepted(*committed, limit_); !s.ok()) return s;
-    return committed;
+    // However long it takes, so that all contributors end alike; unless nobody can write it.
+    for (;;) {
+      absl::Status s = core_.AwaitAccepted(*committed, limit_);
+      if (s.ok()) return committed;
+      if (!absl::IsDeadlineExceeded(s) || view_.control->journal_stall_errno.Load() != 0) return s;
+      limit_.deadline_ns = DeadlineAfter(absl::Milliseconds(100));
+    }
   }
 
  private:

@@ -87,9 +87,9 @@ struct JournalEngine {
   // the journal is locked; DataLoss, never an older state, if acknowledged data is damaged.
   absl::StatusOr<std::unique_ptr<JournalSeed>> (*restore)(const RegionOptions& options,
                                                           const std::string& region_path);
-  // Holds on to the region's newest segment, in mapping.journal_directory(), for as long as the port
-  // lives. NotFound: there is no such directory. FailedPrecondition: superseded; another journal is
-  // there, or a copy of the right one.
+  // Holds on to the region's newest segment, in mapping.journal_directory(), for as long as the
+  // port lives. NotFound: there is no such directory. FailedPrecondition: superseded; another
+  // journal is there, or a copy of the right one.
   absl::StatusOr<std::unique_ptr<JournalPort>> (*attach)(const Mapping& mapping);
   // The old epochs of a durable region.
   absl::StatusOr<std::unique_ptr<HistorySource>> (*history)(

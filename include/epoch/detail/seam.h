@@ -194,8 +194,11 @@ inline int SetByteLock(int fd, ByteLock kind, std::int64_t offset) noexcept {
   lock.l_whence = SEEK_SET;
   lock.l_start = offset;
   lock.l_len = 1;
-  if (fcntl(fd, F_OFD_SETLK, &lock) == 0) return 0;
-  return errno == EACCES ? EAGAIN : errno;
+  while (fcntl(fd, F_OFD_SETLK, &lock) != 0) {
+    if (errno == EINTR) continue;
+    return errno == EACCES ? EAGAIN : errno;
+  }
+  return 0;
 }
 
 enum class LockState { kFree, kHeld, kUnknown };

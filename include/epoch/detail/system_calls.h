@@ -75,15 +75,29 @@ class StandardNumbersHeld {
   std::array<bool, kStandard> held_{};
 };
 
+// A call that a signal interrupted did nothing, and is nobody's trouble: it is made again here, for
+// all that call it. Not for ever.
+template <typename Call>
+auto Uninterrupted(Call&& call) noexcept {
+  constexpr int kMost = 1000;
+  for (int again = 1;; ++again) {
+    const auto result = call();
+    if (result >= 0 || errno != EINTR || again == kMost) return result;
+  }
+}
+
 // Descriptors and names.
 using ::access;
+using ::chmod;
 using ::close;
 using ::dup3;
 using ::fchmod;
 using ::fchown;
 using ::fstat;
 using ::fstatat;
-using ::fstatfs;
+inline int fstatfs(int fd, struct statfs* info) noexcept {
+  return Uninterrupted([&] { return ::fstatfs(fd, info); });
+}
 using ::geteuid;
 using ::linkat;
 using ::lstat;
@@ -91,7 +105,8 @@ using ::mkdir;
 using ::mkdtemp;
 inline int openat(int at, const char* path, int flags, unsigned mode = 0) noexcept {
   const StandardNumbersHeld held;
-  return StandardNumbersHeld::Above(::openat(at, path, flags | O_CLOEXEC, mode));
+  return StandardNumbersHeld::Above(
+      Uninterrupted([&] { return ::openat(at, path, flags | O_CLOEXEC, mode); }));
 }
 inline int open(const char* path, int flags, unsigned mode = 0) noexcept {
   return openat(AT_FDCWD, path, flags, mode);
@@ -108,7 +123,9 @@ using ::fdatasync;
 using ::fsync;
 using ::getrlimit;
 using ::posix_fallocate;
-using ::pread;
+inline ssize_t pread(int fd, void* to, std::size_t size, off_t offset) noexcept {
+  return Uninterrupted([&] { return ::pread(fd, to, size, offset); });
+}
 using ::pwrite;
 using ::pwritev2;
 using ::read;
@@ -136,7 +153,9 @@ inline int eventfd(unsigned count, int flags) noexcept {
   return StandardNumbersHeld::Above(::eventfd(count, flags | EFD_CLOEXEC));
 }
 using ::getpid;
-using ::getrandom;
+inline ssize_t getrandom(void* to, std::size_t size, unsigned flags) noexcept {
+  return Uninterrupted([&] { return ::getrandom(to, size, flags); });
+}
 using ::sched_yield;
 
 // A file's memory, shared, for as long as this lives.
