@@ -42,7 +42,7 @@ Ends::Verdict Ends::Wrong(const RingReading& ring, int offset) const {
   for (const int at : {offset, offset - 1}) {
     const BatchReading now = BatchReading::Of(ring.WordsAt(*view_.control, at));
     const BatchReading& then = ring.At(at);
-    if (NameOf(now.w) != NameOf(then.w) || now.e != then.e) return Verdict::kStale;
+    if (now.w != then.w || now.e != then.e) return Verdict::kStale;
   }
   return Verdict::kWrong;
 }

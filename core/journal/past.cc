@@ -166,6 +166,12 @@ class PastCursor final : public detail::HistoryCursor {
       if (file == files->begin() && h.base_epoch > epoch_) {
         return Retired(epoch_ + 1, h.base_epoch);
       }
+      // Of a region that lives: this block may have been written, and the next segment begun, since
+      // it was looked at. A segment with a successor changes no more, so one more look tells.
+      if (!past_.committed_ && judged_ != std::pair(file_.header.segment, at_)) {
+        judged_ = {file_.header.segment, at_};
+        return false;
+      }
       return absl::DataLossError(absl::StrCat(file_.path, ": its log ends at block ", at_,
                                               ", epoch ", epoch_, " (", flaw, "), but ", next->path,
                                               " takes over at block ", h.previous_end_block,
@@ -378,6 +384,7 @@ class PastCursor final : public detail::HistoryCursor {
   Epoch epoch_ = 0;       // the last one in front of it
   std::uint64_t chain_ = 0;
   bool base_due_ = false;  // what the segment begins with is what comes next
+  std::pair<std::uint64_t, std::uint64_t> judged_{};  // segment and block, not to be waited for
   AlignedBuffer buffer_;
   BatchHeader batch_{};  // the one whose records these are
   std::vector<LocatedRecord> records_;

@@ -34,7 +34,7 @@ class Scanner {
     blocks_ = scan_.header.capacity_blocks;
     bytes_ = AlignedBuffer(blocks_ * kBlockBytes);
     if (bytes_.data() == nullptr) {
-      return absl::ResourceExhaustedError(absl::StrCat("no memory to read ", scan_.path));
+      return detail::ErrnoStatus(ENOMEM, absl::StrCat("no memory to read ", scan_.path));
     }
     constexpr std::uint64_t kPieceBytes = std::uint64_t{4} << 20;
     for (std::uint64_t at = 0; at < bytes_.size(); at += kPieceBytes) {

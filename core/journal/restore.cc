@@ -386,7 +386,8 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> CreateFrom(const RegionOptions& opt
   auto seed = std::make_unique<Seed>();
   FillSeed(*seed, directory, header);
   seed->state = std::move(beginning.state);
-  const detail::Access access{.mode = options.mode & 0777, .group = {}};
+  const detail::Access access{.mode = options.mode.value_or(detail::kDefaultMode) & 0777,
+                              .group = {}};
 
   const absl::StatusOr<bool> there = DirectoryIsThere(directory);
   if (!there.ok()) return there.status();

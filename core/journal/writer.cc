@@ -81,7 +81,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     const std::lock_guard lock(mutex_);
     if (!segment_.attached()) {
       const absl::Status attached = segment_.Attach();
-      if (absl::IsNotFound(attached)) return NotThere(attached);
+      if (absl::IsNotFound(attached)) return NotThere(attached, 0);
       if (!attached.ok()) return attached;
     }
     bool moved = false;
@@ -228,6 +228,9 @@ class Port final : public JournalPort, public detail::ForkAware {
       if (absl::Status s = FreezeEnd(ring); !s.ok()) return s;
       return look;
     }
+    // A hint by itself is behind no head, and so in no flight; what is written behind one that
+    // failed would not be found all the same.
+    if (ring.NewestW().state == BatchState::kFailed) return Poison();
     look.in_flight = ring.InFlight(look.head.epoch);
     for (int back = 0; back < look.in_flight; ++back) {
       switch (BatchW::Unpack(ring.At(-back).w).state) {
@@ -609,7 +612,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       }
       const absl::Status rolled = segment_.Roll(ring, offset, builder_);
       if (absl::IsNotFound(rolled)) {
-        return Lost(ring.WordsAt(*view_.control, offset), batch.w, NotThere(rolled));
+        return Lost(ring.WordsAt(*view_.control, offset), batch.w, NotThere(rolled, end.segment));
       }
       if (absl::IsAborted(rolled)) {
         return Scribbled(ring.WordsAt(*view_.control, offset), batch.w);
@@ -622,7 +625,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       // The batch that was to open it was written by others, perhaps elsewhere.
       const absl::Status attached = segment_.Attach();
       if (absl::IsNotFound(attached)) {
-        return Lost(ring.WordsAt(*view_.control, offset), batch.w, NotThere(attached));
+        return Lost(ring.WordsAt(*view_.control, offset), batch.w, NotThere(attached, end.segment));
       }
       if (!attached.ok()) return attached;
       return false;
@@ -650,12 +653,15 @@ class Port final : public JournalPort, public detail::ForkAware {
       return refused;
     }
     NoteLatency(started_ns);
-    if (noted_no_room_) NoteRoom(absl::OkStatus(), ring, offset);
+    // Whoever noted it: that one may be dead.
+    if (view_.control->journal_stall_errno.Load(kRelaxed) != 0) {
+      NoteRoom(absl::OkStatus(), ring, offset);
+    }
     if (segment_.unnamed()) {
       const absl::StatusOr<bool> named = segment_.Name(builder_);
       NoteRoom(named.status(), ring, offset);
       if (absl::IsNotFound(named.status())) {
-        return Lost(words, batch.w, NotThere(named.status()));
+        return Lost(words, batch.w, NotThere(named.status(), end.segment));
       }
       if (!named.ok() || !*named) return named;
     }
@@ -666,9 +672,12 @@ class Port final : public JournalPort, public detail::ForkAware {
     return true;
   }
 
-  // Why there is no journal to be found.
-  absl::Status NotThere(const absl::Status& missing) const {
-    if (const absl::Status found = segment_.Findable(); !found.ok()) return found;
+  // Why there is no journal to be found for a batch in `segment`. The segment that this process has
+  // open may be older, and rightly gone; so what became of that says nothing then.
+  absl::Status NotThere(const absl::Status& missing, std::uint64_t segment) const {
+    if (segment_.number() == segment || segment_.number() + 1 == segment) {
+      if (const absl::Status found = segment_.Findable(); !found.ok()) return found;
+    }
     return absl::FailedPreconditionError(absl::StrCat(
         directory_, ": the journal is not where it was: ", std::string(missing.message()),
         "; what is accepted is pending"));
@@ -694,11 +703,9 @@ class Port final : public JournalPort, public detail::ForkAware {
     seam::Atomic<std::uint32_t>& stalled = view_.control->journal_stall_errno;
     if (done.ok()) {
       stalled.Store(0, kRelaxed);
-      noted_no_room_ = false;
     } else if (detail::IsNoRoom(done) &&
                ring.WordsAt(*view_.control, offset).w.Load() == ring.At(offset).w) {
       stalled.Store(ENOSPC, kRelaxed);  // and no other had more luck meanwhile
-      noted_no_room_ = true;
     }
   }
 
@@ -862,7 +869,6 @@ class Port final : public JournalPort, public detail::ForkAware {
   std::vector<Piece> pieces_;
   std::vector<std::uint64_t> mine_;  // W of the batches that this process froze last
   std::array<Patience, detail::kBatchRingSlots> patience_{};
-  bool noted_no_room_ = false;    // by this process, for all to see
   std::uint64_t unfinished_ = 0;  // W of a batch that the queue could not write
   std::uint64_t rested_on_ = 0;   // W of the batch that was the newest when this was last looked at
   std::int64_t resting_since_ns_ = 0;

@@ -33,10 +33,10 @@ struct RegionOptions {
                                           // once (head, pinned, drafted, waiting for the disk)
   // Permission bits of the region and the journal's files, whatever the umask is. Whoever may not
   // write to the region can only open it read_only: to join is to write. Their group is as the
-  // system has it: a setgid folder's, or the process's. A restore leaves this as it is to give
-  // the region mode and group of the journal's newest file; what is made in a journal has those
+  // system has it: a setgid folder's, or the process's. Not given: 0600; for a region that is
+  // restored, mode and group of the journal's newest file, which what is made in a journal has
   // always. Who may not give a file that group gives its own no more than all others have.
-  unsigned mode = 0600;
+  std::optional<unsigned> mode{};
 
   // A directory makes the region durable. Needs the compiled part (core/journal/journal.h). When a
   // region is opened: where its journal is, if that is not where it was when the region was made

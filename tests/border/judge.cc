@@ -31,6 +31,8 @@ enum class Claim { kUnchanged, kPending, kUnknown };
 
 Claim ClaimOf(const Answered& answered) {
   const std::string& said = answered.message;
+  if (said.empty()) return Claim::kUnknown;  // nobody could be told
+  if (absl::StrContains(said, "is committed")) return Claim::kPending;
   if (absl::StrContains(said, "nothing was changed")) return Claim::kUnchanged;
   if (absl::StrContains(said, "pending") || absl::StrContains(said, "accepted")) {
     return Claim::kPending;

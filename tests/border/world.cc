@@ -122,6 +122,7 @@ void World::Ask(pid_t process) {
       neighbour_->self.Await(*epoch, Stage::kConverged, options.timeout).IgnoreError();
     }
     kill(process, SIGTERM);
+    kill(process, SIGINT);  // it may have been told to ignore the other
   });
 }
 

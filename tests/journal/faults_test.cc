@@ -254,7 +254,7 @@ TEST_F(FaultTest, AReadErrorIsNotTheEndOfTheLog) {
   const Bytes before = ReadBytes(SegmentsIn(directory())[0]);
   for (const int nth : {1, 2}) {
     const Trap trap("journal.read", nth, [] { return EIO; });
-    EXPECT_FAILS(Region::Restore(name(), Options()), kInternal, "nothing was cut");
+    EXPECT_FAILS(Region::Restore(name(), Options()), kInternal, "read error at offset 0");
     EXPECT_TRUE(trap.sprung());
   }
   {

@@ -167,7 +167,8 @@ absl::Status Log(Context& context, LogArgs given) {
   options.on_record = [&](const journal::Record& record) {
     failed += record.payload_ok ? 0 : 1;
     if (list && context.json()) {
-      context.Print(fmt::format("{}\n    {}", records == 0 ? "" : ",", ToJson(record).dump()));
+      context.Print(
+          fmt::format("{}\n    {}", records == 0 ? "" : ",", JsonText(ToJson(record), -1)));
     } else if (list) {
       context.Print(ToText(record));
     }
@@ -176,7 +177,7 @@ absl::Status Log(Context& context, LogArgs given) {
   if (context.json()) {
     context.Print(
         fmt::format("{{\n  \"schema\": \"epoch.log/1\",\n  \"journal\": {},\n  \"records\": [",
-                    Json(given.directory).dump(-1, ' ', false, Json::error_handler_t::replace)));
+                    JsonText(Json(given.directory), -1)));
   } else if (list) {
     context.Print(kHeading);
   }
@@ -194,9 +195,8 @@ absl::Status Log(Context& context, LogArgs given) {
     Json segments = Json::array();
     for (const journal::SegmentScan& segment : scan->segments) segments.push_back(ToJson(segment));
     context.Print(fmt::format("{}],\n  \"segments\": {},\n  \"damage\": {}\n}}\n",
-                              list && records != 0 ? "\n  " : "",
-                              segments.dump(-1, ' ', false, Json::error_handler_t::replace),
-                              Json(damage).dump(-1, ' ', false, Json::error_handler_t::replace)));
+                              list && records != 0 ? "\n  " : "", JsonText(segments, -1),
+                              JsonText(Json(damage), -1)));
   } else if (given.verify) {
     context.Print(ToText(scan->segments));
     if (damage.empty()) {

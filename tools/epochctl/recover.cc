@@ -150,6 +150,11 @@ absl::Status RecoverPast(Context& context, const RecoverArgs& given) {
   options.retain_segments = header.retain_segments;
   options.retain_epochs = header.retain_epochs;
   options.journal = given.journal;
+  // As a restore would give it.
+  if (const auto files = journal::ListSegments(given.directory); files.ok() && !files->empty()) {
+    struct stat info {};
+    if (stat(files->back().path.c_str(), &info) == 0) options.mode = (info.st_mode & 0777) | 0600;
+  }
   if (absl::Status s = given.geometry.FillIn(options); !s.ok()) return s;
   if (faccessat(AT_FDCWD, path->c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
     return absl::AlreadyExistsError(

@@ -113,10 +113,11 @@ struct Prepared {
   }
 }
 
-// Appends what can be read now, up to `most` bytes in all; more is read, and dropped.
+// Appends what can be read now, up to `most` bytes in all; more is read, and dropped. Bounded, as
+// somebody may write without an end.
 void ReadReady(int fd, std::size_t most, std::string& to) {
   char chunk[4096];
-  for (;;) {
+  for (int turn = 0; turn < 16; ++turn) {
     const ssize_t got = read(fd, chunk, sizeof chunk);
     if (got <= 0) return;
     to.append(chunk, std::min(static_cast<std::size_t>(got), most - std::min(most, to.size())));

@@ -457,7 +457,8 @@ class Driver {
         if (!view_.durable) break;
         // Its readers must not hang on a journal that nobody writes.
         if (mapping_.port() == nullptr && !SomebodyFlushes(mapping_) &&
-            seam::MonotonicNanos() >= cell.deadline_ns.Load(std::memory_order_relaxed)) {
+            seam::MonotonicNanos() >= cell.deadline_ns.Load(std::memory_order_relaxed) &&
+            !SomebodyIsWriting()) {
           PoisonHead(view_);
           Ring(*view_.control);
         }
@@ -474,6 +475,20 @@ class Driver {
     EPOCH_POINT("vote.before_reopen");
     if (view_.control->head.CompareExchange(word, next.Pack())) Ring(*view_.control);
     return {Standing::Found::kFinished};
+  }
+
+  // Whether a living process is at the journal just now, for a transition of its own: it does not
+  // serve, and its write may take longer than the deadline of the fence.
+  bool SomebodyIsWriting() const noexcept {
+    for (const BatchWords& batch : view_.control->ring) {
+      if (BatchW::Unpack(batch.w.Load()).state != BatchState::kFrozen) continue;
+      const std::uint64_t writer = batch.writer.Load(std::memory_order_relaxed);
+      if (writer - 1 < view_.geometry.participants &&
+          OwnerAlive(mapping_.probe_fd(), static_cast<std::uint32_t>(writer - 1))) {
+        return true;
+      }
+    }
+    return false;
   }
 
   const Mapping& mapping_;

@@ -94,11 +94,12 @@ inline bool IsDevices(const absl::Status& status, Attempt attempt) {
   return error != 0 && BlameFor(error, attempt) == Blame::kDevices;
 }
 
-// Made from an errno that says nothing of what was asked for: this process could not look, or do
-// it. Never a reason to speak of damage.
+// Made from an errno that says nothing of the bytes that were asked for: this process could not
+// look. Never a reason to speak of damage, as these are: what the disk cannot read, and what the
+// filesystem knows to be broken.
 inline bool IsOwnTrouble(const absl::Status& status) {
   const int error = ErrnoOf(status);
-  return error != 0 && BlameFor(error, Attempt::kWrite) != Blame::kDevices;
+  return error != 0 && error != EIO && error != EUCLEAN && error != EBADMSG;
 }
 
 // There is no room, for now: on the disk, or in the quota.

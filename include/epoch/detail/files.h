@@ -80,6 +80,9 @@ inline std::string ParentOf(const std::string& path) {
 
 inline std::string NameIn(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
+// Of what is made without a word about it.
+inline constexpr unsigned kDefaultMode = 0600;
+
 // Who may use what Epoch makes. Set whole once it is open, so that the umask does not matter.
 struct Access {
   unsigned mode = 0600;          // permission bits of a file; a folder's follow

@@ -57,10 +57,10 @@ class Mapping final : public ForkAware {
       return absl::InvalidArgumentError(absl::StrCat(
           "journal path is longer than ", kJournalPathBytes - 1, " bytes: ", seed.directory));
     }
-    Access access{.mode = options.mode, .group = {}};
+    Access access{.mode = options.mode.value_or(kDefaultMode), .group = {}};
     if (seed.access.has_value()) {
       access.group = seed.access->group;
-      if (options.mode == RegionOptions{}.mode) access.mode = seed.access->mode;
+      if (!options.mode.has_value()) access.mode = seed.access->mode;
     }
     absl::StatusOr<Fd> fd = OpenUnnamed(ParentOf(path), access);
     if (!fd.ok()) return fd.status();

@@ -55,7 +55,9 @@ class StandardNumbersHeld {
     const int error = errno;
     for (int fd = 0; fd < kStandard; ++fd) {
       // Unless somebody has put a file of theirs there meanwhile.
-      if (held_[static_cast<std::size_t>(fd)] && (fcntl(fd, F_GETFL) & O_PATH) != 0) ::close(fd);
+      if (!held_[static_cast<std::size_t>(fd)]) continue;
+      const int flags = fcntl(fd, F_GETFL);
+      if (flags >= 0 && (flags & O_PATH) != 0) ::close(fd);
     }
     errno = error;
   }

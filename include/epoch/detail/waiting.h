@@ -124,7 +124,7 @@ class Waiting : public Helping {
     if (s.ok()) return s;
     const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
     const bool accepted = tail.epoch - (tail.phase == Phase::kVoting ? 1 : 0) >= epoch;
-    return accepted && Status().ok() ? Pending(epoch, s) : s;
+    return accepted ? Pending(epoch, s) : s;
   }
 
   // Waits; the errors are about the waiting, and say nothing of what becomes of the epoch.
