@@ -237,6 +237,8 @@ Ending RunWatched(const std::function<void()>& body, const Watched& watched) {
   EPOCH_CHECK(pid >= 0, "fork");
   if (pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // What a shell has its background jobs ignore.
+    for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM}) signal(number, SIG_DFL);
     close(sockets[0]);
     const int listener = Listen(watched.calls);
     SendDescriptor(sockets[1], listener);

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "core/journal/restore.h"
 #include "epoch/typed.h"
 #include "journal_test.h"
 
@@ -370,7 +371,8 @@ class ErrorsTest : public JournalTest {
                                                       {"AlreadyExists", "ALREADY_EXISTS"},
                                                       {"PermissionDenied", "PERMISSION_DENIED"},
                                                       {"InvalidArgument", "INVALID_ARGUMENT"},
-                                                      {"Unimplemented", "UNIMPLEMENTED"}};
+                                                      {"Unimplemented", "UNIMPLEMENTED"},
+                                                      {"Internal", "INTERNAL"}};
     std::map<std::string, std::string> rows;
     std::ifstream readme(EPOCH_JOURNAL_SOURCES "/../../README.md");
     bool within = false;
@@ -429,8 +431,16 @@ TEST_F(ErrorsTest, EveryErrorOfTheTableSaysWhatBecameOfTheTransition) {
     produced_.insert({"UNIMPLEMENTED", Outcome::kUnchanged});
   }
 
+  {
+    const ScratchDirectory scratch;
+    const World world(scratch / "journal");
+    const Denied unreadable("journal.read", EIO);
+    EXPECT_FAILS(journal::Preview(scratch / "journal"), kInternal, "read error");
+    produced_.insert({"INTERNAL", Outcome::kUnchanged});
+  }
+
   const std::map<std::string, std::string> rows = ReadmesRows();
-  EXPECT_EQ(rows.size(), 13u);
+  EXPECT_EQ(rows.size(), 14u);
   for (const auto& [code, changed] : rows) {
     for (const Outcome outcome : {Outcome::kUnchanged, Outcome::kPending, Outcome::kUnknown}) {
       const char* const word = outcome == Outcome::kUnchanged ? "nothing"
