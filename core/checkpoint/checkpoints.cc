@@ -15,6 +15,7 @@
 #include "core/checkpoint/manifests.h"
 #include "core/checkpoint/shard.h"
 #include "epoch/checkpoint.h"
+#include "epoch/detail/blame.h"
 #include "epoch/detail/files.h"
 
 namespace epoch {
@@ -86,10 +87,12 @@ std::vector<ShardList> NotLoaded(const Checkpoint& checkpoint) {
 
 absl::Status FirstOf(const std::vector<absl::Status>& problems) {
   if (problems.size() == 1) return problems.front();
-  return absl::Status(
+  const absl::Status first(
       problems.front().code(),
       absl::StrCat(std::string(problems.front().message()), " (and ", problems.size() - 1,
                    " more: epochctl checkpoint verify lists them)"));
+  const int error = detail::ErrnoOf(problems.front());
+  return error == 0 ? first : detail::WithErrno(first, error);
 }
 
 }  // namespace
@@ -227,7 +230,8 @@ absl::StatusOr<NewestGood> Checkpoints::OpenNewestGood() const {
     }
     if (absl::IsNotFound(opened.status())) continue;  // pruned since
     // A read error says that the bytes cannot be had; anything else says nothing of them.
-    if (!absl::IsDataLoss(opened.status()) && !absl::IsInternal(opened.status())) {
+    if (!absl::IsDataLoss(opened.status()) &&
+        (!absl::IsInternal(opened.status()) || detail::IsOwnTrouble(opened.status()))) {
       return opened.status();
     }
     problems.emplace_back(opened.status().message());
@@ -279,7 +283,12 @@ absl::StatusOr<PruneResult> Checkpoints::Prune(const PruneOptions& options) cons
     result.damaged.push_back(*next);
     for (const absl::Status& problem : problems) {
       // What could not be read may be good.
-      if (!absl::IsDataLoss(problem)) return problem;
+      if (!absl::IsDataLoss(problem)) {
+        return absl::Status(
+            problem.code(),
+            absl::StrCat(std::string(problem.message()), "; so it cannot be told whether the ",
+                         "checkpoint of step ", next->step, " is good: nothing was removed"));
+      }
       result.problems.emplace_back(problem.message());
     }
   }

@@ -346,4 +346,6 @@ std::string RankFolder(std::uint32_t rank) {
 
 std::string ListFile(std::uint32_t rank) { return absl::StrCat(RankFolder(rank), ".files"); }
 
+std::string NewListFile(std::uint32_t rank) { return absl::StrCat(ListFile(rank), ".new"); }
+
 }  // namespace epoch::checkpoint

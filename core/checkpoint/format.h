@@ -108,6 +108,7 @@ std::string NameOf(const FolderName& folder);
 std::optional<FolderName> ParseFolderName(std::string_view name);
 std::string RankFolder(std::uint32_t rank);
 std::string ListFile(std::uint32_t rank);
+std::string NewListFile(std::uint32_t rank);  // one that is about to replace another
 
 inline constexpr std::string_view kIdentityFile = "checkpoints";
 inline constexpr std::string_view kManifestsFolder = "manifests";

@@ -9,10 +9,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/checkpoint/manifests.h"
 #include "core/inspect/region_status.h"
 #include "core/journal/disk.h"
 #include "core/journal/journal.h"
 #include "core/journal/segment.h"
+#include "epoch/detail/blame.h"
 #include "epoch/detail/check.h"
 #include "epoch/detail/digest.h"
 #include "epoch/detail/seam.h"
@@ -108,13 +110,15 @@ bool FreeSlotIsLocked(const Region& region) {
 void RemoveIfNobodyIsIn(const Region& region) {
   constexpr int kTries = 50;
   const detail::RegionView& view = region.mapping()->view();
-  const auto head = detail::StateWord::Unpack(view.control->head.Load());
-  const auto tail = detail::StateWord::Unpack(view.control->tail.Load());
   // What is accepted and not yet durable is in the region alone.
-  if (head.phase != detail::Phase::kOpen || tail.phase != detail::Phase::kAccepted ||
-      head.epoch != tail.epoch) {
-    return;
-  }
+  const auto quiet = [&] {
+    const auto head = detail::StateWord::Unpack(view.control->head.Load());
+    const auto tail = detail::StateWord::Unpack(view.control->tail.Load());
+    return head.phase == detail::Phase::kOpen && tail.phase == detail::Phase::kAccepted &&
+           head.epoch == tail.epoch;
+  };
+  if (!quiet()) return;
+  EPOCH_POINT("checkpoint.region_quiet");
   for (int attempt = 0; attempt < kTries; ++attempt) {
     const Fd locks(detail::ReopenFd(region.mapping()->probe_fd(), O_RDWR));
     if (!locks.ok()) return;
@@ -131,7 +135,9 @@ void RemoveIfNobodyIsIn(const Region& region) {
     }
     if (alone) {
       EPOCH_POINT("checkpoint.region_locked");
-      if (HasItsName(region)) sys::unlink(region.path().c_str());
+      // Once more: somebody may have come, had something accepted, and died. From here on nobody
+      // can: each lock was taken after its last holder's words, which are seen with it.
+      if (quiet() && HasItsName(region)) sys::unlink(region.path().c_str());
       EPOCH_POINT("checkpoint.region_removed");
       return;
     }
@@ -227,15 +233,19 @@ absl::StatusOr<std::shared_ptr<RankState>> RankState::Join(const std::string& di
     absl::StatusOr<Region> region = OpenRegion(name, GeometryFor(folders, options));
     if (!region.ok()) return region.status();
     if (absl::Status s = CheckRegion(*region, folders, options); !s.ok()) return s;
-    if (absl::Status s = FreeRank(*region, options); !s.ok()) return s;
+    const absl::Status freed = FreeRank(*region, options);
     absl::StatusOr<Participant> self =
-        Participant::Join(*region, {.name = RankName(options.rank, options.world), .voter = true});
-    // The last rank of an earlier job may remove the region just now.
+        !freed.ok() ? absl::StatusOr<Participant>(freed)
+                    : Participant::Join(
+                          *region, {.name = RankName(options.rank, options.world), .voter = true});
+    // The last rank of an earlier job may remove the region just now. It has all slots locked, so
+    // none seems to be free, and each dead rank seems to live.
     const bool may_go = options.region.empty();
+    const bool locked_out =
+        absl::IsResourceExhausted(self.status()) || absl::IsAlreadyExists(self.status());
     const bool again =
         may_go && (self.ok() ? region->orphaned()
-                             : absl::IsResourceExhausted(self.status()) &&
-                                   (region->orphaned() || FreeSlotIsLocked(*region)));
+                             : locked_out && (region->orphaned() || FreeSlotIsLocked(*region)));
     if (again && seam::MonotonicNanos() < deadline_ns) {
       seam::SleepFor(1'000'000);
       continue;
@@ -405,12 +415,45 @@ absl::StatusOr<Epoch> RankState::FindCommitted(const Part& part) {
     return absl::AbortedError(absl::StrCat(region_.path(), ": epoch ", pin.epoch(),
                                            " is another agreement: begin the step again"));
   }
-  if (mine.shards != part.shards || mine.list != part.list) {
+  const auto by_name = [](std::vector<Shard> shards) {
+    std::sort(shards.begin(), shards.end(),
+              [](const Shard& a, const Shard& b) { return a.name < b.name; });
+    return shards;
+  };
+  // In whichever order they became ready, or ready again.
+  if (by_name(mine.shards) != by_name(part.shards) || mine.list != part.list) {
     return absl::DataLossError(
         absl::StrCat(region_.path(), ": epoch ", pin.epoch(), " is the checkpoint of step ",
                      part.step, ", with other shards of this rank than those in the folder now"));
   }
   return pin.epoch();
+}
+
+absl::Status RankState::CheckNotCommitted(const FolderName& attempt, const WaitOptions& wait) {
+  if (!self_->status().ok()) return self_->status();
+  // This rank is in no round now. What it was in is over, or accepted, which the tail names.
+  const detail::RegionView& view = region_.mapping()->view();
+  const auto tail = detail::StateWord::Unpack(view.control->tail.Load());
+  const Epoch accepted = tail.phase == detail::Phase::kAccepted ? tail.epoch : tail.epoch - 1;
+  if (region_.epoch() < accepted) {
+    const absl::StatusOr<Epoch> durable = self_->Await(accepted, Stage::kCommitted, wait);
+    if (!durable.ok()) return durable.status();
+  }
+  // Not only what was committed last.
+  const absl::StatusOr<Manifests> manifests = ReadManifests(folders_);
+  if (absl::IsNotFound(manifests.status())) return absl::OkStatus();
+  if (!manifests.ok()) return manifests.status();
+  for (const Checkpoint& checkpoint : manifests->checkpoints) {
+    if (checkpoint.step != attempt.step || checkpoint.attempt != attempt.attempt) continue;
+    return absl::DataLossError(
+        absl::StrCat(checkpoint.directory, " is a checkpoint already, of epoch ", checkpoint.epoch,
+                     ", with other shards of this rank than those in the folder now: it was ",
+                     "changed after it was committed; begin another step"));
+  }
+  if (manifests->damage.empty()) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat(manifests->damage.front(), "; so it cannot be told whether ",
+                   folders_.PathOf(attempt), " is a checkpoint already: nothing was written"));
 }
 
 absl::StatusOr<Epoch> RankState::Commit(const Part& part, const WaitOptions& wait) {
@@ -453,24 +496,33 @@ absl::StatusOr<std::unique_ptr<StepState>> StepState::Begin(std::shared_ptr<Rank
   return state;
 }
 
-absl::Status StepState::PartAlready() const {
+absl::Status StepState::PartOrOver() const {
+  if (!committed_.has_value()) return over_;
   return absl::FailedPreconditionError(
       absl::StrCat(directory_, " is part of a checkpoint already: begin another step"));
 }
 
+absl::Status StepState::Synced(absl::Status status) {
+  if (absl::IsInternal(status) && detail::IsDevices(status, detail::Attempt::kSync)) {
+    over_ = absl::FailedPreconditionError(absl::StrCat(
+        directory_, ": this attempt is over, since a sync failed: begin the step again; it was: ",
+        std::string(status.message())));
+  }
+  return status;
+}
+
 absl::Status StepState::Ready(std::string_view name) {
   if (absl::Status s = CheckShardName(name); !s.ok()) return s;
-  if (committed_.has_value()) return PartAlready();
+  if (absl::Status s = PartOrOver(); !s.ok()) return s;
   const std::string file(name), path = absl::StrCat(directory_, "/", file);
   ready_.erase(file);
-  absl::StatusOr<ReadyShard> ready = MakeReady(opened_.get(), file, path, rank_->options().mode);
+  absl::StatusOr<ReadyShard> ready =
+      MakeReady(opened_.get(), file, path, rank_->options().mode, &failed_);
   if (!ready.ok()) return ready.status();
   EPOCH_POINT("checkpoint.shard_synced");
-  if (const int error = journal::SyncAll(opened_.get()); error != 0) {
-    return ErrnoStatus(error, absl::StrCat("can not sync ", directory_));
-  }
+  if (absl::Status s = Synced(SyncFolder(opened_.get(), directory_)); !s.ok()) return s;
   // The names on the way to it, if it lies deeper.
-  if (absl::Status s = SyncFoldersTo(opened_.get(), file, path); !s.ok()) return s;
+  if (absl::Status s = Synced(SyncFoldersTo(opened_.get(), file, path)); !s.ok()) return s;
   EPOCH_POINT("checkpoint.ready");
   ready->shard.rank = rank_->options().rank;
   ready_.insert_or_assign(file, Entry{next_order_++, *std::move(ready)});
@@ -478,7 +530,7 @@ absl::Status StepState::Ready(std::string_view name) {
 }
 
 absl::Status StepState::ReadyAll() {
-  if (committed_.has_value()) return PartAlready();
+  if (absl::Status s = PartOrOver(); !s.ok()) return s;
   const absl::StatusOr<std::vector<std::string>> files = FilesIn(opened_.get(), directory_);
   if (!files.ok()) return files.status();
   if (files->empty()) {
@@ -493,8 +545,8 @@ absl::Status StepState::ReadyAll() {
   std::map<std::string, std::string> one_in;  // of each folder, a file
   for (const std::string& file : *files) {
     ready_.erase(file);
-    absl::StatusOr<ReadyShard> ready =
-        MakeReady(opened_.get(), file, absl::StrCat(directory_, "/", file), rank_->options().mode);
+    absl::StatusOr<ReadyShard> ready = MakeReady(
+        opened_.get(), file, absl::StrCat(directory_, "/", file), rank_->options().mode, &failed_);
     if (!ready.ok()) return ready.status();
     ready->shard.rank = rank_->options().rank;
     made.push_back(*std::move(ready));
@@ -503,12 +555,10 @@ absl::Status StepState::ReadyAll() {
     }
   }
   EPOCH_POINT("checkpoint.shards_synced");
-  if (sys::fsync(opened_.get()) != 0) {
-    return ErrnoStatus(errno, absl::StrCat("can not sync ", directory_));
-  }
+  if (absl::Status s = Synced(SyncFolder(opened_.get(), directory_)); !s.ok()) return s;
   for (const auto& [folder, file] : one_in) {
     const std::string path = absl::StrCat(directory_, "/", file);
-    if (absl::Status s = SyncFoldersTo(opened_.get(), file, path); !s.ok()) return s;
+    if (absl::Status s = Synced(SyncFoldersTo(opened_.get(), file, path)); !s.ok()) return s;
   }
   for (ReadyShard& ready : made) {
     const std::string name = ready.shard.name;
@@ -544,7 +594,7 @@ absl::Status StepState::CheckFolder() const {
       absl::StrCat(stranger, " is not ready: call Ready for it, or remove it, then Commit"));
 }
 
-absl::StatusOr<Part> StepState::PartOf() {
+absl::StatusOr<Part> StepState::PartOf(const WaitOptions& wait) {
   Part part{.kind = Kind::kManifest,
             .rank = rank_->options().rank,
             .world = rank_->options().world,
@@ -563,17 +613,20 @@ absl::StatusOr<Part> StepState::PartOf() {
   listed.list = ShardList{};
   // Metadata that is too long is no reason to write anything.
   if (absl::Status s = Encode(listed).status(); !s.ok()) return s;
+  // A list that is there is of an earlier call, whose manifest others may have made by now.
   absl::StatusOr<ShardList> list =
-      WriteList(detail::ParentOf(directory_), listed.rank, rank_->options().mode, part.shards);
-  if (!list.ok()) return list.status();
+      WriteList(detail::ParentOf(directory_), listed.rank, rank_->options().mode, part.shards,
+                [&] { return rank_->CheckNotCommitted(folder_, wait); });
+  if (!list.ok()) return Synced(list.status());
   listed.list = *list;
   return listed;
 }
 
 absl::StatusOr<Epoch> StepState::Commit(const WaitOptions& wait) {
   if (committed_.has_value()) return *committed_;
+  if (!over_.ok()) return over_;
   if (absl::Status s = CheckFolder(); !s.ok()) return s;
-  const absl::StatusOr<Part> part = PartOf();
+  const absl::StatusOr<Part> part = PartOf(wait);
   if (!part.ok()) return part.status();
   const absl::StatusOr<Epoch> made = rank_->Commit(*part, wait);
   if (made.ok()) committed_ = *made;

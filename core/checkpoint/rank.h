@@ -40,6 +40,11 @@ class RankState {
   // session goes on from its epoch.
   absl::StatusOr<Epoch> Commit(const Part& part, const WaitOptions& wait);
 
+  // OK: no manifest names this attempt, and none will that was contributed to so far; what is
+  // accepted is waited for. DataLoss: one does, or the journal is damaged. Any other error: it
+  // cannot be told.
+  absl::Status CheckNotCommitted(const FolderName& attempt, const WaitOptions& wait);
+
   const Folders& folders() const { return folders_; }
   const CheckpointOptions& options() const { return options_; }
   const std::string& region_path() const { return region_.path(); }
@@ -91,11 +96,14 @@ class StepState {
 
  private:
   StepState() = default;
-  absl::Status PartAlready() const;
   // Nothing was changed since it was ready, and nothing else is in the folder.
   absl::Status CheckFolder() const;
   // What this rank contributes. Where its shards do not fit, their list is made durable first.
-  absl::StatusOr<Part> PartOf();
+  absl::StatusOr<Part> PartOf(const WaitOptions& wait);
+  // Hands on what came of a sync. One that failed with an error of the device's ends the step: what
+  // it was to make durable may be lost, though another sync succeeds.
+  absl::Status Synced(absl::Status status);
+  absl::Status PartOrOver() const;  // why nothing more can be made ready, or committed
 
   std::shared_ptr<RankState> rank_;
   FolderName folder_;
@@ -110,6 +118,8 @@ class StepState {
   std::uint64_t next_order_ = 0;
   std::string metadata_;
   std::optional<Epoch> committed_;
+  FailedSyncs failed_;  // files of this step
+  absl::Status over_;   // not OK: a folder could not be made durable
 };
 
 }  // namespace epoch::checkpoint

@@ -38,13 +38,31 @@ constexpr off_t kSmallFileBytes = off_t{16} << 20;
 
 std::int64_t Nanos(const timespec& t) { return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec; }
 
+// A sync's error. After a device's, what the kernel could not write it may have dropped, and a
+// second sync would succeed all the same: Internal, and `what_then` says the way out.
+absl::Status SyncStatus(int error, const std::string& path, const char* what_then) {
+  if (error == 0) return absl::OkStatus();
+  if (detail::BlameFor(error, detail::Attempt::kSync) != detail::Blame::kDevices) {
+    return ErrnoStatus(error, absl::StrCat("cannot sync ", path));
+  }
+  return detail::WithErrno(absl::InternalError(absl::StrCat(path, ": can not be made durable: ",
+                                                            std::strerror(error), "; ", what_then)),
+                           error);
+}
+
+constexpr char kWriteAnew[] = "write the shard anew, to a new file";
+
 absl::Status Sync(int fd, const std::string& path) {
   const int fault = EPOCH_FAULT("checkpoint.sync");
-  const int error = fault != 0 ? fault : journal::SyncData(fd);
-  if (error == 0) return absl::OkStatus();
-  // The kernel may have dropped what it could not write; a second sync would succeed all the same.
-  return absl::InternalError(absl::StrCat(path, ": can not be made durable: ", std::strerror(error),
-                                          "; write the shard anew, to a new file"));
+  return SyncStatus(fault != 0 ? fault : journal::SyncData(fd), path, kWriteAnew);
+}
+
+// What a name leads to is no file or no folder: that is damage of a checkpoint which names one.
+// Any other error says nothing of what is there; it is handed on as it is. One of the kernel's
+// carries its errno, one of OpenFolder's or OpenShard's own does not.
+absl::Status AsDamage(const absl::Status& status) {
+  if (!absl::IsInvalidArgument(status) || detail::ErrnoOf(status) != 0) return status;
+  return absl::DataLossError(status.message());
 }
 
 ShardDigest DigestOf(const XXH128_hash_t& hash) {
@@ -71,8 +89,7 @@ absl::StatusOr<std::vector<Shard>> ReadList(const Checkpoint& checkpoint, int fo
     return absl::DataLossError(
         absl::StrCat(path, " is missing; the manifest of step ", checkpoint.step, " names it"));
   }
-  if (absl::IsInvalidArgument(fd.status())) return absl::DataLossError(fd.status().message());
-  if (!fd.ok()) return fd.status();
+  if (!fd.ok()) return AsDamage(fd.status());
   const auto altered = [&] {
     return absl::DataLossError(
         absl::StrCat(path, " was altered or is of another checkpoint: it is not the list of ",
@@ -114,12 +131,11 @@ absl::Status CheckShard(const Checkpoint& checkpoint, int folder, const Shard& s
         absl::StrCat(path, " is missing; the manifest of step ", checkpoint.step, " names it"));
   };
   if (absl::IsNotFound(inner.status())) return missing();
-  if (!inner.ok()) return inner.status();
+  if (!inner.ok()) return AsDamage(inner.status());
   struct stat info {};
   absl::StatusOr<Fd> fd = OpenShard(inner->get(), shard.name, path, info);
   if (absl::IsNotFound(fd.status())) return missing();
-  if (absl::IsInvalidArgument(fd.status())) return absl::DataLossError(fd.status().message());
-  if (!fd.ok()) return fd.status();
+  if (!fd.ok()) return AsDamage(fd.status());
   const auto size = static_cast<std::uint64_t>(info.st_size);
   if (size != shard.bytes) {
     return absl::DataLossError(absl::StrCat(
@@ -149,7 +165,12 @@ std::vector<absl::Status> FindStrangers(const Checkpoint& checkpoint, int folder
   for (const Shard& shard : checkpoint.shards) {
     folders[RankFolder(shard.rank)].push_back(shard.name);
   }
-  for (const ShardList& list : checkpoint.lists) files.insert(ListFile(list.rank));
+  // Also of a rank that the manifest has no list of: an earlier try at the same attempt may have
+  // left one.
+  for (std::uint32_t rank = 0; rank < checkpoint.world; ++rank) {
+    files.insert(ListFile(rank));
+    files.insert(NewListFile(rank));
+  }
   absl::StatusOr<std::vector<std::string>> names = NamesIn(folder, checkpoint.directory);
   if (!names.ok()) return {names.status()};
   for (const std::string& name : *names) {
@@ -161,13 +182,11 @@ std::vector<absl::Status> FindStrangers(const Checkpoint& checkpoint, int folder
       continue;
     }
     const absl::StatusOr<Fd> inner = OpenFolder(folder, name, path);
-    if (!inner.ok()) {
-      problems.push_back(absl::DataLossError(inner.status().message()));
-      continue;
-    }
-    absl::Status looked = FindUnknown(inner->get(), path, std::move(found->second), stranger);
-    if (absl::IsInvalidArgument(looked)) looked = absl::DataLossError(looked.message());
-    if (!looked.ok()) problems.push_back(looked);
+    if (absl::IsNotFound(inner.status())) continue;  // since it was listed; its shards are missed
+    absl::Status looked = inner.ok()
+                              ? FindUnknown(inner->get(), path, std::move(found->second), stranger)
+                              : inner.status();
+    if (!looked.ok()) problems.push_back(AsDamage(looked));
   }
   return problems;
 }
@@ -217,12 +236,16 @@ Fingerprint FingerprintOf(const struct stat& info) {
 }
 
 absl::StatusOr<Fd> OpenFolder(int at, const std::string& name, const std::string& path) {
-  Fd fd(sys::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  const int fault = EPOCH_FAULT("checkpoint.open_folder");
+  Fd fd(fault != 0
+            ? -1
+            : sys::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
   if (fd.ok()) return fd;
-  if (errno == ENOTDIR || errno == ELOOP) {
+  const int error = fault != 0 ? fault : errno;
+  if (error == ENOTDIR || error == ELOOP) {
     return absl::InvalidArgumentError(absl::StrCat(path, " is no folder"));
   }
-  return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  return ErrnoStatus(error, absl::StrCat("can not open ", path));
 }
 
 absl::StatusOr<Fd> OpenFolderOf(int folder, std::string_view name, const std::string& path) {
@@ -251,6 +274,9 @@ absl::StatusOr<Fd> OpenShard(int folder, const std::string& name, const std::str
   if (!fd.ok() && errno == ELOOP) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, " is a symbolic link: a shard must be a file in the folder itself"));
+  }
+  if (!fd.ok() && errno == ENXIO) {  // a socket, or a device that is not there
+    return absl::InvalidArgumentError(absl::StrCat(path, " is no regular file"));
   }
   if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
   if (sys::fstat(fd.get(), &info) != 0) return ErrnoStatus(errno, path);
@@ -291,10 +317,16 @@ absl::StatusOr<Measured> Measure(int fd, const std::string& path) {
 }
 
 absl::StatusOr<ReadyShard> MakeReady(int folder, const std::string& name, const std::string& path,
-                                     unsigned mode) {
+                                     unsigned mode, FailedSyncs* failed) {
   struct stat before {};
   absl::StatusOr<Fd> fd = OpenShard(folder, name, path, before);
   if (!fd.ok()) return fd.status();
+  const std::pair<dev_t, ino_t> inode(before.st_dev, before.st_ino);
+  if (failed != nullptr && failed->contains(inode)) {
+    return absl::InternalError(
+        absl::StrCat(path, ": its sync has failed before, and what was to be written then may be ",
+                     "lost, though a second sync would succeed; ", kWriteAnew));
+  }
   if (mode != 0777) {
     // Whom the rank's own folder keeps out, reaches nothing in it.
     struct stat own {};
@@ -315,7 +347,13 @@ absl::StatusOr<ReadyShard> MakeReady(int folder, const std::string& name, const 
   }
   const absl::StatusOr<Measured> measured = Measure(fd->get(), path);
   if (syncer.joinable()) syncer.join();
-  if (!synced.ok()) return synced;
+  if (!synced.ok()) {
+    // Kept open, so that no other file gets its number.
+    if (failed != nullptr && detail::IsDevices(synced, detail::Attempt::kSync)) {
+      failed->emplace(inode, *std::move(fd));
+    }
+    return synced;
+  }
   if (!measured.ok()) return measured.status();
   struct stat after {};
   if (sys::fstat(fd->get(), &after) != 0) return ErrnoStatus(errno, path);
@@ -331,6 +369,11 @@ absl::StatusOr<ReadyShard> MakeReady(int folder, const std::string& name, const 
   return ready;
 }
 
+absl::Status SyncFolder(int fd, const std::string& path) {
+  const int fault = EPOCH_FAULT("checkpoint.sync_folder");
+  return SyncStatus(fault != 0 ? fault : journal::SyncAll(fd), path, "begin the step again");
+}
+
 absl::Status SyncFoldersTo(int folder, std::string_view name, const std::string& path) {
   for (std::size_t slash = name.rfind('/'); slash != std::string_view::npos;
        slash = slash == 0 ? std::string_view::npos : name.rfind('/', slash - 1)) {
@@ -339,9 +382,7 @@ absl::Status SyncFoldersTo(int folder, std::string_view name, const std::string&
     const absl::StatusOr<Fd> inner =
         OpenFolderOf(folder, name.substr(0, slash + 1), absl::StrCat(where, "/"));
     if (!inner.ok()) return inner.status();
-    if (sys::fsync(inner->get()) != 0) {
-      return absl::InternalError(absl::StrCat("cannot sync ", where, ": ", std::strerror(errno)));
-    }
+    if (absl::Status s = SyncFolder(inner->get(), where); !s.ok()) return s;
   }
   return absl::OkStatus();
 }
@@ -429,28 +470,80 @@ absl::Status FindUnknown(int folder, const std::string& path, std::vector<std::s
   return absl::OkStatus();
 }
 
-absl::StatusOr<ShardList> WriteList(const std::string& directory, std::uint32_t rank, unsigned mode,
-                                    const std::vector<Shard>& shards) {
-  const absl::StatusOr<std::string> text = ListText(shards);
-  if (!text.ok()) return text.status();
-  const std::string path = absl::StrCat(directory, "/", ListFile(rank));
+namespace {
+
+// Makes the list durable, under its name, unless it is already.
+absl::Status PlaceList(const std::string& directory, std::uint32_t rank, unsigned mode,
+                       const std::string& text, const std::function<absl::Status()>& may_replace) {
+  const absl::StatusOr<Fd> folder = OpenFolder(AT_FDCWD, directory, directory);
+  if (!folder.ok()) return folder.status();
+  const std::string name = ListFile(rank), path = absl::StrCat(directory, "/", name);
+  bool replaces = false;
+  {
+    struct stat info {};
+    const absl::StatusOr<Fd> there = OpenShard(folder->get(), name, path, info);
+    // What is no file is in the way, and says so.
+    if (!there.ok() && !absl::IsNotFound(there.status())) return there.status();
+    if (there.ok()) {
+      bool same = static_cast<std::size_t>(info.st_size) == text.size();
+      if (same) {
+        const absl::StatusOr<Measured> measured = Measure(there->get(), path);
+        if (!measured.ok()) return measured.status();
+        same = measured->bytes == text.size() && measured->digest == DigestOf(text);
+      }
+      if (same) {
+        // Of an earlier call, which may have ended before it was durable. A manifest may name it by
+        // now: it is left as it is.
+        if (absl::Status s = Sync(there->get(), path); !s.ok()) return s;
+        return SyncFolder(folder->get(), directory);
+      }
+      replaces = true;
+    }
+  }
+  if (replaces) {
+    if (absl::Status s = may_replace(); !s.ok()) return s;
+  }
   const absl::StatusOr<Fd> fd = detail::OpenUnnamed(directory, {.mode = mode & 0777, .group = {}});
   if (!fd.ok()) return fd.status();
   if (absl::Status s = journal::WriteFully(
-          fd->get(), reinterpret_cast<const std::byte*>(text->data()), text->size(), 0, path);
+          fd->get(), reinterpret_cast<const std::byte*>(text.data()), text.size(), 0, path);
       !s.ok()) {
     return s;
   }
   if (absl::Status s = Sync(fd->get(), path); !s.ok()) return s;
   EPOCH_POINT("checkpoint.list_written");
-  // Of an earlier try at this attempt, of which a manifest was not made, or is refused as another
-  // one than the folder now holds.
-  if (sys::unlink(path.c_str()) != 0 && errno != ENOENT) {
-    return ErrnoStatus(errno, absl::StrCat("cannot replace ", path));
+  if (!replaces) {
+    if (absl::Status s = detail::LinkUnnamed(fd->get(), path); !s.ok()) return s;
+  } else {
+    // The name leads to the one list or to the other at every moment.
+    const std::string made = NewListFile(rank);
+    if (sys::unlinkat(folder->get(), made.c_str(), 0) != 0 && errno != ENOENT) {
+      return ErrnoStatus(errno, absl::StrCat("cannot replace ", path));
+    }
+    absl::Status s = detail::LinkUnnamed(fd->get(), absl::StrCat(directory, "/", made));
+    if (!s.ok()) return s;
+    EPOCH_POINT("checkpoint.list_made");
+    if (sys::renameat2(folder->get(), made.c_str(), folder->get(), name.c_str(), 0) != 0) {
+      s = ErrnoStatus(errno, absl::StrCat("cannot replace ", path));
+      sys::unlinkat(folder->get(), made.c_str(), 0);
+      return s;
+    }
   }
-  if (absl::Status s = detail::LinkUnnamed(fd->get(), path); !s.ok()) return s;
   EPOCH_POINT("checkpoint.list_named");
-  if (absl::Status s = journal::SyncDirectory(directory); !s.ok()) return s;
+  return SyncFolder(folder->get(), directory);
+}
+
+}  // namespace
+
+absl::StatusOr<ShardList> WriteList(const std::string& directory, std::uint32_t rank, unsigned mode,
+                                    std::vector<Shard> shards,
+                                    const std::function<absl::Status()>& may_replace) {
+  // By name, whatever the order in which they became ready: the same shards are the same list.
+  std::sort(shards.begin(), shards.end(),
+            [](const Shard& a, const Shard& b) { return a.name < b.name; });
+  const absl::StatusOr<std::string> text = ListText(shards);
+  if (!text.ok()) return text.status();
+  if (absl::Status s = PlaceList(directory, rank, mode, *text, may_replace); !s.ok()) return s;
   ShardList list;
   list.rank = rank;
   list.files = shards.size();
@@ -469,7 +562,7 @@ void LoadLists(Checkpoint& checkpoint, std::vector<absl::Status>& problems) {
       OpenFolder(AT_FDCWD, checkpoint.directory, checkpoint.directory);
   for (const ShardList& list : checkpoint.lists) {
     absl::StatusOr<std::vector<Shard>> shards =
-        folder.ok() ? ReadList(checkpoint, folder->get(), list) : folder.status();
+        folder.ok() ? ReadList(checkpoint, folder->get(), list) : AsDamage(folder.status());
     if (!shards.ok()) {
       problems.push_back(shards.status());
       continue;
@@ -490,10 +583,7 @@ std::vector<absl::Status> FindProblems(const Checkpoint& told, bool first_only,
                                              "step ",
                                              told.step, " names it"))};
   }
-  if (absl::IsInvalidArgument(folder.status())) {
-    return {absl::DataLossError(folder.status().message())};
-  }
-  if (!folder.ok()) return {folder.status()};
+  if (!folder.ok()) return {AsDamage(folder.status())};
   Checkpoint checkpoint = told;
   std::vector<absl::Status> problems;
   LoadLists(checkpoint, problems);

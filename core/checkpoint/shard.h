@@ -9,8 +9,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -50,12 +52,19 @@ struct ReadyShard {
   Shard shard;
   Fingerprint fingerprint;
 };
+// Files of which a sync failed with an error of the device's, by device and number. Each is kept
+// open: as long as it is, no other file has its number.
+using FailedSyncs = std::map<std::pair<dev_t, ino_t>, detail::Fd>;
 // Takes the digest while another thread syncs the file. Only when both are done is it ready.
 // FailedPrecondition if the file changed meanwhile; Internal if the sync or a read failed;
 // PermissionDenied if it is another user's, or such users may write it as `mode` does not let
-// (permission bits; the default lets all).
+// (permission bits; the default lets all). `failed`: such files are refused (Internal), and one
+// that becomes one is added.
 absl::StatusOr<ReadyShard> MakeReady(int folder, const std::string& name, const std::string& path,
-                                     unsigned mode = 0777);
+                                     unsigned mode = 0777, FailedSyncs* failed = nullptr);
+// Syncs an open folder. Internal, with its errno: an error of the device's, after which another
+// sync proves nothing.
+absl::Status SyncFolder(int fd, const std::string& path);
 // Syncs the folders between `folder`, which is not, and the file `name`.
 absl::Status SyncFoldersTo(int folder, std::string_view name, const std::string& path);
 
@@ -69,9 +78,12 @@ absl::StatusOr<std::vector<std::string>> FilesIn(int folder, const std::string& 
 absl::Status FindUnknown(int folder, const std::string& path, std::vector<std::string_view> known,
                          const std::function<void(const std::string&)>& report);
 
-// Makes a rank's list durable, in the attempt's folder, in place of an earlier one.
+// Makes a rank's list durable, in the attempt's folder. One that is there and says the same is only
+// synced. One that says something else is replaced by renaming, if `may_replace` is OK; else it is
+// not touched, and that error is returned. The order of `shards` does not matter.
 absl::StatusOr<ShardList> WriteList(const std::string& directory, std::uint32_t rank, unsigned mode,
-                                    const std::vector<Shard>& shards);
+                                    std::vector<Shard> shards,
+                                    const std::function<absl::Status()>& may_replace);
 
 // Fills in the shards that stand in lists; the lists are verified. What is wrong with one is in
 // `problems`, and its shards are missing then.

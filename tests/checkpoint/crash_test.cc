@@ -293,6 +293,8 @@ ROLE(WholeJob) {
   absl::StatusOr<CheckpointStep> step = rank->Begin(kStride);
   ROLE_CHECK(step.ok(), step.status().ToString());
   for (int i = 0; i < 9; ++i) WriteText(step->PathOf(absl::StrCat(".", i)), "x");
+  // As an earlier call of Commit leaves it whose shards were others.
+  if (self.args.at(1) == "checkpoint.list_made") WriteText(step->directory() + ".files", "old");
   const absl::Status ready = step->ReadyAll();
   ROLE_CHECK(ready.ok(), ready.ToString());
   const absl::StatusOr<Epoch> made = step->Commit();
@@ -303,6 +305,7 @@ ROLE(WholeJob) {
 class KilledJob : public CheckpointCrash {};
 INSTANTIATE_TEST_SUITE_P(At, KilledJob,
                          testing::Values(Passage{"checkpoint.list_written", 1},
+                                         Passage{"checkpoint.list_made", 1},
                                          Passage{"checkpoint.list_named", 1},
                                          Passage{"checkpoint.region_locked", 1},
                                          Passage{"checkpoint.region_removed", 1}),

@@ -2,8 +2,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <string_view>
+
 #include "checkpoint_test.h"
 #include "core/checkpoint/folder.h"
+#include "support/child.h"
 #include "support/trap.h"
 
 namespace epoch::test {
@@ -44,6 +48,241 @@ TEST_F(CheckpointFault, AReadErrorIsNoDamage) {
   ASSERT_OK(MakeStep(10));
   const Trap trap("checkpoint.read", 1, [] { return EIO; });
   EXPECT_FAILS(checkpoints().OpenLatest(), kInternal, "read error");
+}
+
+// What could not be written when it was first synced may be gone, though a second sync succeeds.
+TEST_F(CheckpointFault, AFileWhoseSyncFailedIsReadyOnlyAsANewFile) {
+  std::optional<CheckpointRank> rank = Joined(0, 1);
+  absl::StatusOr<CheckpointStep> step = rank->Begin(10);
+  ASSERT_OK(step);
+  const std::string path = step->PathOf("model.bin"), aside = scratch_ / "aside";
+  WriteText(path, ShardText(10, 0));
+  {
+    const Trap trap("checkpoint.sync", 1, [] { return EINTR; });
+    EXPECT_FALSE(step->Ready("model.bin").ok());
+  }
+  ASSERT_OK(step->Ready("model.bin")) << "that was nobody's";
+  {
+    const Trap trap("checkpoint.sync", 1, [] { return EIO; });
+    EXPECT_FAILS(step->Ready("model.bin"), kInternal, "can not be made durable");
+  }
+  EXPECT_FAILS(step->Ready("model.bin"), kInternal, "to a new file");
+  EXPECT_FAILS(step->ReadyAll(), kInternal, "to a new file");
+  EXPECT_FAILS(step->Commit(), kFailedPrecondition, "no shard is ready");
+  // Removed and written again; and by any number of tries none gets the old one's number.
+  fs::remove(path);
+  WriteText(path, ShardText(10, 0));
+  ASSERT_OK(step->Ready("model.bin"));
+  ASSERT_OK(step->Commit());
+  ExpectLatest(10, 1);
+}
+
+TEST_F(CheckpointFault, AFolderWhoseSyncFailedEndsTheStep) {
+  std::optional<CheckpointRank> rank = Joined(0, 1);
+  // Of the rank's own; of one in it; and of the attempt's, for the list.
+  for (const int nth : {1, 2, 3}) {
+    absl::StatusOr<CheckpointStep> step = rank->Begin(10);
+    ASSERT_OK(step);
+    fs::create_directory(step->PathOf("d"));
+    WriteText(step->PathOf("d/model.bin"), "x");
+    {
+      const Trap trap("checkpoint.sync_folder", nth, [] { return EIO; });
+      absl::Status failed = step->ReadyAll();
+      if (failed.ok()) failed = step->Commit().status();
+      EXPECT_FAILS(failed, kInternal, "begin the step again");
+      EXPECT_TRUE(trap.sprung());
+    }
+    EXPECT_FAILS(step->ReadyAll(), kFailedPrecondition, "this attempt is over");
+    EXPECT_FAILS(step->Ready("d/model.bin"), kFailedPrecondition, "this attempt is over");
+    EXPECT_FAILS(step->Commit(), kFailedPrecondition, "this attempt is over");
+  }
+  EXPECT_FAILS(checkpoints().Latest(), kNotFound, "");
+  ASSERT_OK(MakeOne(*rank, 0, 10));
+  ExpectLatest(10, 1);
+}
+
+// What this process cannot look at is not damaged: neither passed over nor removed.
+TEST_F(CheckpointFault, AFolderThatCannotBeOpenedIsNoDamage) {
+  ASSERT_OK(MakeStep(10));
+  ASSERT_OK(MakeStep(20));
+  for (int nth = 1; nth <= 3; ++nth) {
+    for (const int error : {EMFILE, EACCES, ENOMEM}) {
+      SCOPED_TRACE(testing::Message() << nth << ", " << error);
+      const auto code = error == EACCES ? absl::StatusCode::kPermissionDenied
+                                        : absl::StatusCode::kResourceExhausted;
+      {
+        const Trap trap("checkpoint.open_folder", nth, [error] { return error; });
+        EXPECT_EQ(checkpoints().OpenLatest().status().code(), code);
+        EXPECT_TRUE(trap.sprung());
+      }
+      {
+        const Trap trap("checkpoint.open_folder", nth, [error] { return error; });
+        EXPECT_EQ(checkpoints().OpenNewestGood().status().code(), code);
+      }
+      {
+        const Trap trap("checkpoint.open_folder", nth, [error] { return error; });
+        const absl::Status pruned = checkpoints().Prune({.remove_damaged = true}).status();
+        EXPECT_EQ(pruned.code(), code);
+        EXPECT_THAT(MessageOf(pruned), testing::HasSubstr("nothing was removed"));
+      }
+    }
+    const Trap trap("checkpoint.open_folder", nth, [] { return EIO; });
+    EXPECT_FAILS(checkpoints().Prune({.remove_damaged = true}), kInternal, "nothing was removed");
+  }
+  EXPECT_EQ(CountFolders(), 2u);
+  ExpectLatest(20, 1);
+  // A read error may be passed over, and is told.
+  const Trap trap("checkpoint.open_folder", 2, [] { return EIO; });
+  const auto good = checkpoints().OpenNewestGood();
+  ASSERT_OK(good);
+  EXPECT_EQ(good->checkpoint.info().step, 10u);
+  EXPECT_EQ(good->problems.size(), 1u);
+}
+
+// While it lives, and is not ended, no process of this test has room to write the journal.
+class DiskIsFull {
+ public:
+  DiskIsFull() {
+    met_ = false;
+    full_ = true;
+    seam::point_hook.store([](const char* label) {
+      if (std::string_view(label) != "journal.write" || !full_) return 0;
+      met_ = true;
+      return ENOSPC;
+    });
+  }
+  DiskIsFull(const DiskIsFull&) = delete;
+  DiskIsFull& operator=(const DiskIsFull&) = delete;
+  ~DiskIsFull() { seam::point_hook.store(nullptr); }
+  static bool Met() { return met_; }
+  static void End() { full_ = false; }
+
+ private:
+  static inline std::atomic<bool> met_{false};
+  static inline std::atomic<bool> full_{false};
+};
+
+// A list that a committed manifest may mean is neither taken away nor replaced by a Commit that is
+// called again, whatever its caller has done to the shards.
+TEST_F(CheckpointFault, ACommitThatIsCalledAgainLeavesTheListOfItsManifest) {
+  std::vector<CheckpointRank> ranks = JoinAll(2);
+  std::vector<absl::StatusOr<CheckpointStep>> steps = InParallel<absl::StatusOr<CheckpointStep>>(
+      2, [&](std::uint32_t rank) { return ranks[rank].Begin(10, kLong); });
+  const std::vector<std::string> names{"a.bin", ".b", "=c"};
+  for (auto& step : steps) {
+    ASSERT_OK(step);
+    for (const std::string& name : names) {
+      WriteText(step->PathOf(name), "x");
+      ASSERT_OK(step->Ready(name));
+    }
+  }
+  const auto list_of = [&](std::uint32_t rank) { return steps[rank]->directory() + ".files"; };
+  const auto number_of = [&](std::uint32_t rank) {
+    struct stat info {};
+    EXPECT_EQ(lstat(list_of(rank).c_str(), &info), 0);
+    return info.st_ino;
+  };
+  // Accepted, and then there is no room on the disk: both are told that it is pending.
+  const DiskIsFull full;
+  const WaitOptions until_full{.timeout = kLong, .interrupted = [] { return DiskIsFull::Met(); }};
+  const auto first = InParallel<absl::StatusOr<Epoch>>(
+      2, [&](std::uint32_t rank) { return steps[rank]->Commit(until_full); });
+  for (const auto& pending : first) {
+    EXPECT_FAILS(pending, kCancelled, "");
+    ASSERT_EQ(Details(pending.status()).outcome, Outcome::kPending);
+  }
+  const ino_t number = number_of(0);
+  const std::string text = ReadText(list_of(0));
+  const auto is_untouched = [&] { return number_of(0) == number && ReadText(list_of(0)) == text; };
+  // The same shards, in another order: the same list.
+  ASSERT_OK(steps[0]->Ready("a.bin"));
+  EXPECT_FALSE(steps[0]->Commit(until_full).ok());
+  EXPECT_TRUE(is_untouched());
+  // Others: not as long as it is open whether the manifest is there; and not when it is.
+  WriteText(steps[0]->PathOf("=c"), "changed");
+  ASSERT_OK(steps[0]->Ready("=c"));
+  EXPECT_FAILS(steps[0]->Commit(until_full), kCancelled, "");
+  EXPECT_TRUE(is_untouched());
+  DiskIsFull::End();
+  EXPECT_FAILS(steps[0]->Commit(kLong), kDataLoss, "is a checkpoint already");
+  EXPECT_TRUE(is_untouched());
+  WriteText(steps[0]->PathOf("=c"), "x");
+  ASSERT_OK(steps[0]->Ready("=c"));
+  for (auto& step : steps) EXPECT_OK(step->Commit(kLong));
+  EXPECT_TRUE(is_untouched());
+  const auto opened = checkpoints().OpenLatest();
+  ASSERT_OK(opened);
+  EXPECT_EQ(opened->info().shards.size(), 6u);
+}
+
+// --- the region of a finished job ---
+
+CheckpointOptions Unnamed(std::uint32_t rank, std::uint32_t world) {
+  CheckpointOptions options;
+  options.rank = rank;
+  options.world = world;
+  return options;
+}
+
+// Joins, and dies in it.
+ROLE(DiesInUnnamedRegion) {
+  CheckpointOptions options = Unnamed(1, 2);
+  const Trap trap("checkpoint.joined", 1, SIGKILL);
+  const auto rank = CheckpointRank::Join(self.args.at(0), options);
+  ROLE_CHECK(rank.ok(), rank.status().ToString());
+  return 0;
+}
+
+TEST_F(CheckpointFault, ADeadRankIsNotTakenForALivingOneWhileTheRegionGoes) {
+  absl::StatusOr<CheckpointRank> last = CheckpointRank::Join(directory(), Unnamed(0, 2));
+  ASSERT_OK(last);
+  const std::string path = last->region_path();
+  ASSERT_EQ(Child("DiesInUnnamedRegion", {directory()}).Wait(), -SIGKILL);
+  CheckpointOptions options = Unnamed(1, 2);
+  options.restore_timeout = kSoon;
+  const Trap trap("checkpoint.region_locked", 1, [&] {
+    EXPECT_FAILS(CheckpointRank::Join(directory(), options), kUnavailable, "about to be removed");
+    return 0;
+  });
+  last = absl::UnknownError("left");
+  EXPECT_TRUE(trap.sprung());
+  EXPECT_NE(access(path.c_str(), F_OK), 0);
+  EXPECT_OK(CheckpointRank::Join(directory(), Unnamed(1, 2)));
+}
+
+// Has a manifest accepted, and dies before it is on disk.
+ROLE(AcceptsInUnnamedRegion) {
+  const Trap trap("journal.frozen", 2, SIGKILL);
+  absl::StatusOr<CheckpointRank> rank = CheckpointRank::Join(self.args.at(0), Unnamed(0, 1));
+  ROLE_CHECK(rank.ok(), rank.status().ToString());
+  absl::StatusOr<CheckpointStep> step = rank->Begin(20);
+  ROLE_CHECK(step.ok(), step.status().ToString());
+  WriteText(step->PathOf("model.bin"), ShardText(20, 0));
+  ROLE_CHECK(step->Ready("model.bin").ok(), "not ready");
+  ROLE_CHECK(step->Commit().ok(), "not committed");
+  return 0;
+}
+
+TEST_F(CheckpointFault, ARegionThatHoldsWhatIsNotOnDiskStays) {
+  absl::StatusOr<CheckpointRank> last = CheckpointRank::Join(directory(), Unnamed(0, 1));
+  ASSERT_OK(last);
+  const std::string path = last->region_path();
+  ASSERT_OK(MakeOne(*last, 0, 10));
+  {
+    const Trap trap("checkpoint.region_quiet", 1, [&] {
+      EXPECT_EQ(Child("AcceptsInUnnamedRegion", {directory()}).Wait(), -SIGKILL);
+      return 0;
+    });
+    last = absl::UnknownError("left");
+    EXPECT_TRUE(trap.sprung());
+  }
+  EXPECT_EQ(access(path.c_str(), F_OK), 0);
+  // The next one finishes it.
+  absl::StatusOr<CheckpointRank> next = CheckpointRank::Join(directory(), Unnamed(0, 1));
+  ASSERT_OK(next);
+  ASSERT_OK(MakeOne(*next, 0, 30));
+  EXPECT_OK(checkpoints().Open(*checkpoints().Find(20)));
+  ExpectLatest(30, 1);
 }
 
 TEST_F(CheckpointFault, AFileThatChangesWhileItIsMadeReadyIsNoticed) {

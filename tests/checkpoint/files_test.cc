@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <optional>
 
@@ -236,6 +237,47 @@ TEST_F(CheckpointFiles, ACommitThatIsTriedAgainReplacesTheList) {
   const auto latest = checkpoints().Latest();
   if (absl::IsNotFound(latest.status())) return;  // the other one was told of the time-out
   ASSERT_OK(checkpoints().OpenLatest());
+}
+
+TEST_F(CheckpointFiles, AListOfAnEarlierTryIsReplacedOrPassedOver) {
+  CheckpointRank rank = Joined(0, 1);
+  // By another list, and where the shards fit the manifest.
+  for (const bool many : {true, false}) {
+    absl::StatusOr<CheckpointStep> step = rank.Begin(10);
+    ASSERT_OK(step);
+    WriteText(step->directory() + ".files", "of an earlier try");
+    WriteText(step->directory() + ".files.new", "of one that died");
+    if (many) Write(*step, Names());
+    if (!many) WriteText(step->PathOf("model.bin"), "x");
+    ASSERT_OK(step->ReadyAll());
+    ASSERT_OK(step->Commit());
+    ASSERT_OK(checkpoints().OpenLatest());
+    EXPECT_THAT(checkpoints().Verify(LatestInfo()), IsEmpty());
+    EXPECT_EQ(fs::exists(step->directory() + ".files.new"), !many);
+  }
+  const std::string other = LatestInfo().directory + "/rank-0001.files";
+  WriteText(other, "x");
+  EXPECT_FAILS(checkpoints().OpenLatest(), kDataLoss, other + " is not named by the manifest");
+}
+
+TEST_F(CheckpointFiles, AListDoesNotDependOnTheOrderInWhichFilesBecameReady) {
+  CheckpointRank rank = Joined(0, 1);
+  std::vector<std::string> lists;
+  for (const bool reversed : {false, true}) {
+    absl::StatusOr<CheckpointStep> step = rank.Begin(10);
+    ASSERT_OK(step);
+    std::vector<std::string> names = Names();
+    for (const std::string& name : names) {
+      fs::create_directories(fs::path(step->PathOf(name)).parent_path());
+      WriteText(step->PathOf(name), name);
+    }
+    if (reversed) std::reverse(names.begin(), names.end());
+    for (const std::string& name : names) ASSERT_OK(step->Ready(name));
+    ASSERT_OK(step->Ready(names[3]));
+    ASSERT_OK(step->Commit());
+    lists.push_back(ReadText(step->directory() + ".files"));
+  }
+  EXPECT_EQ(lists[0], lists[1]);
 }
 
 TEST_F(CheckpointFiles, ManyFilesArePrunedWithTheirList) {
