@@ -25,7 +25,7 @@ began_at=$SECONDS
 step_group=0
 
 # Whatever a step starts carries this in its environment, and so do its children, wherever they go.
-step_mark=EPOCH_STEP_OF=$$-$(cut -d' ' -f22 /proc/$$/stat)
+step_mark=CHECK_STEP_OF=$$-$(cut -d' ' -f22 /proc/$$/stat)
 
 # The processes that steps have left, one number a line.
 left_running() {

@@ -368,6 +368,7 @@ void AddVerbs(std::vector<Operation>& all) {
   verb("checkpoint prune", Ground::kCheckpoints,
        {"checkpoint", "prune", "CHECKPOINTS", "--keep", "1"});
   verb("version", Ground::kEmpty, {"version"});
+  verb("help", Ground::kEmpty, {"help", "put"});
   for (Operation& each : all) {
     if (each.ground == Ground::kCheckpoints || each.ground == Ground::kEmpty) {
       each.neighbour = false;
