@@ -218,9 +218,12 @@ ROLE(Chrooted) {
   ROLE_CHECK(region.ok(), region.status().ToString());
   absl::StatusOr<Participant> me = Participant::Join(*region);
   ROLE_CHECK(me.ok(), me.status().ToString());
+  const detail::Fd root(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   ROLE_CHECK(chroot(self.args.at(1).c_str()) == 0 && chdir("/") == 0);
   ROLE_CHECK(!region->orphaned());
   self.wire.Say(Advance(*me).status().ToString());
+  // Back, for what a sanitizer does at the end of a process needs /proc.
+  ROLE_CHECK(fchdir(root.get()) == 0 && chroot(".") == 0);
   return 0;
 }
 
