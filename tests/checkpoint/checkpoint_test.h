@@ -11,6 +11,7 @@
 #include <functional>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -66,6 +67,7 @@ class CheckpointTest : public testing::Test {
   template <typename Result>
   static std::vector<Result> InParallel(std::uint32_t world,
                                         const std::function<Result(std::uint32_t)>& work) {
+    static_assert(!std::is_same_v<Result, bool>, "bits are not for several threads");
     std::vector<Result> results(world);
     std::vector<std::thread> threads;
     for (std::uint32_t rank = 0; rank < world; ++rank) {

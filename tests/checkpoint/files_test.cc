@@ -386,7 +386,7 @@ TEST_F(CheckpointRegion, TheLastRankThatLeavesRemovesIt) {
     ranks.pop_back();
     EXPECT_TRUE(IsThere(path));
     // The last two at once: one of them is the last.
-    InParallel<bool>(2, [&](std::uint32_t rank) {
+    InParallel<int>(2, [&](std::uint32_t rank) {
       const CheckpointRank leaves = std::move(ranks[rank]);
       return true;
     });
@@ -445,7 +445,7 @@ TEST_F(CheckpointRegion, ANamedOneStays) {
 TEST_F(CheckpointRegion, JobsThatComeAndGoNeverMeetInARemovedOne) {
   // Whoever is done leaves at once and comes again, as another job would.
   std::atomic<int> made{0};
-  InParallel<bool>(2, [&](std::uint32_t rank) {
+  InParallel<int>(2, [&](std::uint32_t rank) {
     for (std::uint64_t round = 0; round < 8; ++round) {
       absl::StatusOr<CheckpointRank> joined = CheckpointRank::Join(directory(), Unnamed(rank, 2));
       EXPECT_OK(joined);

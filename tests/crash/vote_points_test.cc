@@ -164,19 +164,27 @@ INSTANTIATE_TEST_SUITE_P(At, StoppedVotingTest, testing::ValuesIn(kVotePassages)
 // Calls `passed` at every labelled point, in whichever thread that is.
 class EachPoint {
  public:
-  explicit EachPoint(std::function<void(std::string_view)> passed) {
-    passed_ = std::move(passed);
+  explicit EachPoint(std::function<void(std::string_view)> passed) : passed_(std::move(passed)) {
+    // Threads that run already see it whole.
+    now_.store(&passed_, std::memory_order_release);
     seam::point_hook.store([](const char* label) {
-      passed_(label);
+      if (const auto* passed = now_.load(std::memory_order_acquire); passed != nullptr) {
+        (*passed)(label);
+      }
       return 0;
     });
   }
   EachPoint(const EachPoint&) = delete;
   EachPoint& operator=(const EachPoint&) = delete;
-  ~EachPoint() { seam::point_hook.store(nullptr); }
+  ~EachPoint() {
+    seam::point_hook.store(nullptr);
+    now_.store(nullptr);
+  }
 
  private:
-  static inline std::function<void(std::string_view)> passed_;
+  using Function = std::function<void(std::string_view)>;
+  static inline std::atomic<const Function*> now_{nullptr};
+  const Function passed_;
 };
 
 class LateVoteTest : public SmallRegionTest {
