@@ -168,8 +168,8 @@ class EachPoint {
     // Threads that run already see it whole.
     now_.store(&passed_, std::memory_order_release);
     seam::point_hook.store([](const char* label) {
-      if (const auto* passed = now_.load(std::memory_order_acquire); passed != nullptr) {
-        (*passed)(label);
+      if (const auto* call = now_.load(std::memory_order_acquire); call != nullptr) {
+        (*call)(label);
       }
       return 0;
     });
