@@ -200,7 +200,8 @@ TEST_P(StoppedCommitting, OthersTakeOverAndTheResumedOneDoesNoHarm) {
   if (beside == nullptr) {
     EXPECT_EQ(last, static_cast<Epoch>(own + count));
   } else {
-    EXPECT_GT(last, static_cast<Epoch>(own + count));
+    // The other one may have been killed before its first commit.
+    EXPECT_GE(last, static_cast<Epoch>(own + count));
   }
   ExpectState(*region, region->epoch());
   ExpectNothingLeaked(*region, 0);
