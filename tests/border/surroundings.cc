@@ -26,7 +26,7 @@ bool WriteLine(const char* path, const std::string& line) {
 }
 
 // Goes on in a child, for namespaces that only children enter; this process ends as that one does,
-// and hands SIGTERM on to it.
+// and hands SIGTERM and SIGINT on to it.
 pid_t gone_on_as = 0;
 
 std::string GoOnInChild() {
@@ -36,7 +36,9 @@ std::string GoOnInChild() {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     return "";
   }
-  signal(SIGTERM, [](int) { kill(gone_on_as, SIGTERM); });
+  for (const int number : {SIGTERM, SIGINT}) {
+    signal(number, [](int given) { kill(gone_on_as, given); });
+  }
   int status = 0;
   while (waitpid(gone_on_as, &status, 0) < 0 && errno == EINTR) {
   }
