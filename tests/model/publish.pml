@@ -4,6 +4,7 @@
 // them may die at any access (one of them does, or none). Two cells for up to five epochs, so that
 // every cell comes back while somebody may still look at its past. At the end a newcomer finds all
 // but head's cell free. Nobody pins: see reclaim.pml.
+// Measured, all searches: 1.1 million states.
 //
 // search safety
 // property order (G1): head goes up one epoch at a time, to where tail is

@@ -4,6 +4,7 @@
 // updater (guard on tail, then a publish with `expected`), a reader (a pin that is first announced
 // for an old epoch). The reader or the updater may die, or not. Three cells for up to five epochs.
 // All of a reader's or updater's time between two accesses is a stop.
+// Measured, all searches: 7.5 million states.
 //
 // search safety
 // property order (G1): head goes up one epoch at a time; a pin never finds it further back
