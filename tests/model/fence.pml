@@ -19,7 +19,7 @@
 //
 // planted NO_DRAIN -> fence: head opened while somebody is pinned
 // planted NO_HELP_GUARD -DPROPOSALS=2 -> never_freed: an old helper's CAS hits the next proposal
-// planted GUARDS_THEN_HEAD -DPROPOSALS=2 -> never_freed: rule 14 without the second look at guards
+// planted GUARDS_THEN_HEAD -DPROPOSALS=2 -> never_freed: tail, guards, head, without the second look at guards
 // planted GUARDS_CLEARED_LAST -DCRASHES=1 -> no_leak: a dead proposer's guard keeps its own draft
 #ifndef N
 #define N 3
