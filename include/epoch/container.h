@@ -170,7 +170,7 @@ absl::StatusOr<const Root*> Container(Pin&&) = delete;  // it would point to wha
 // (does not fit into the region's state_bytes any more).
 template <typename Root, typename Fn>
 requires std::invocable<Fn&, Root&> absl::StatusOr<Epoch> UpdateContainer(
-    Participant& self, Fn&& fn, const CommitOptions& options = {}) {
+    Participant& self, Fn&& fn, const CommitOptions& options = detail::Unset<CommitOptions>()) {
   using Result = std::invoke_result_t<Fn&, Root&>;
   static_assert(std::is_void_v<Result> || std::same_as<Result, absl::Status>,
                 "the function returns nothing or an absl::Status");

@@ -136,6 +136,18 @@ struct CollectiveOptions {
   Interrupted interrupted{};
 };
 
+namespace detail {
+
+// Options of which nothing is set: made once, and never destroyed. As a default argument they would
+// be made, and destroyed, at each call.
+template <typename Options>
+const Options& Unset() {
+  static const Options* const unset = new Options();
+  return *unset;
+}
+
+}  // namespace detail
+
 // Of one participant to one collective commit.
 inline constexpr std::size_t kMaxContributionBytes = detail::kContributionBytes;
 

@@ -75,7 +75,7 @@ absl::StatusOr<const T*> Value(Pin&&) = delete;  // it would point to what is no
 // Commits `value` as the next state. Errors: as Participant::Commit.
 template <Shareable T>
 absl::StatusOr<Epoch> CommitValue(Participant& self, const T& value,
-                                  const CommitOptions& options = {}) {
+                                  const CommitOptions& options = detail::Unset<CommitOptions>()) {
   return self.Commit(std::as_bytes(std::span<const T, 1>(&value, 1)), options);
 }
 
@@ -87,7 +87,7 @@ absl::StatusOr<Epoch> CommitValue(Participant& self, const T& value,
 // Errors: as Participant::Update; FailedPrecondition (the state has another size than T).
 template <Shareable T, typename Fn>
 requires std::invocable<Fn&, T&> absl::StatusOr<Epoch> UpdateValue(
-    Participant& self, Fn&& fn, const CommitOptions& options = {}) {
+    Participant& self, Fn&& fn, const CommitOptions& options = detail::Unset<CommitOptions>()) {
   using Result = std::invoke_result_t<Fn&, T&>;
   static_assert(std::is_void_v<Result> || std::same_as<Result, absl::Status>,
                 "the function returns nothing or an absl::Status");

@@ -90,8 +90,7 @@ inline std::int64_t DeadlineAfter(absl::Duration timeout) {
 struct Limit {
   explicit Limit(std::int64_t deadline = INT64_MAX,
                  const std::function<bool()>* may_interrupt = nullptr)
-      : deadline_ns(deadline),
-        interrupted(may_interrupt != nullptr && *may_interrupt ? may_interrupt : nullptr) {}
+      : deadline_ns(deadline), interrupted(may_interrupt) {}
   // Of options with a timeout and somebody who may interrupt.
   template <typename Options>
   static Limit Of(const Options& options) {
@@ -101,7 +100,7 @@ struct Limit {
   // Whether the caller has had enough; asked when that is due. Lowers `nanos`, how long somebody is
   // about to sleep, to when it is due again. A yes holds for the rest of the call.
   bool Interrupted(std::int64_t& nanos) {
-    if (interrupted == nullptr) [[likely]]
+    if (interrupted == nullptr || !*interrupted) [[likely]]
       return false;
     constexpr std::int64_t kEvery_ns = 100'000'000;
     const std::int64_t now_ns = seam::MonotonicNanos();
@@ -115,7 +114,7 @@ struct Limit {
   }
 
   std::int64_t deadline_ns;
-  const std::function<bool()>* interrupted;  // null: nobody
+  const std::function<bool()>* interrupted;  // null, or empty: nobody
   std::int64_t due_ns = 0;                   // 0: it has not waited yet
   bool yes = false;
 };

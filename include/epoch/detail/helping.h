@@ -136,19 +136,21 @@ class Helping : public Member {
       return flushing;
     }
     absl::StatusOr<JournalPort::Outcome> flushed = port->Flush(claim_.slot, wanted);
-    if (IsNoRoom(flushed.status())) {
+    if (flushed.ok()) {
+      if (flushed->progress == JournalPort::Progress::kMoved) {
+        flushing.moved = true;
+      } else if (flushed->progress == JournalPort::Progress::kBusy) {
+        nanos = std::min(nanos, flushed->help_after_ns);
+        flushing.busy = true;
+      }
+    } else if (IsNoRoom(flushed.status())) {
       flushing.stalled = std::string(flushed.status().message());
     } else if (absl::IsResourceExhausted(flushed.status())) {
       flushing.status = absl::UnavailableError(
           absl::StrCat("this process can not write the journal (",
                        std::string(flushed.status().message()), "), and others may"));
-    } else if (!flushed.ok()) {
+    } else {
       flushing.status = WhyNotFlushed(flushed.status());
-    } else if (flushed->progress == JournalPort::Progress::kMoved) {
-      flushing.moved = true;
-    } else if (flushed->progress == JournalPort::Progress::kBusy) {
-      nanos = std::min(nanos, flushed->help_after_ns);
-      flushing.busy = true;
     }
     return flushing;
   }

@@ -94,30 +94,16 @@ class ParticipantCore final : public Pinning {
   // In a durable region waits for a cell until the deadline, and at most as long as a healthy
   // journal would ever take.
   absl::StatusOr<DraftedCell> NewDraft(std::size_t size, Limit& limit) {
-    if (size > view_.geometry.state_bytes) return TooLarge(size);
+    if (size > view_.geometry.state_bytes) [[unlikely]]
+      return TooLarge(size);
     for (bool reaped = false;;) {
-      if (absl::Status s = Ready(); !s.ok()) return s;
-      if (auto cell = DraftCell(view_, claim_.slot, cursor_); cell.has_value()) {
+      if (absl::Status s = Ready(); !s.ok()) [[unlikely]]
+        return s;
+      if (auto cell = DraftCell(view_, claim_.slot, cursor_); cell.has_value()) [[likely]] {
         ++drafts_;
         return *cell;
       }
-      const Epoch head = HeadEpoch();
-      const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
-      // What is undecided may never become visible: nothing to wait for.
-      if (view_.durable && tail.epoch - (tail.phase == Phase::kVoting ? 1 : 0) > head) {
-        // Accepted versions wait for the disk: back-pressure, not exhaustion.
-        const std::int64_t whole_ns = limit.deadline_ns;
-        limit.deadline_ns = std::min(whole_ns, DeadlineAfter(kJournalPatience));
-        absl::Status s = AwaitCommitted(head + 1, limit);
-        limit.deadline_ns = whole_ns;
-        if (s.ok()) continue;
-        if (Details(s).cause == Cause::kPoisoned) return JournalFailed();
-        return Reworded(s, absl::StrCat("no free version, and the journal does not move on: ",
-                                        std::string(s.message()), "; nothing was changed"));
-      }
-      if (reaped) return NoVersions();
-      ReapAll(*mapping_);
-      reaped = true;
+      if (absl::Status s = AwaitCell(limit, reaped); !s.ok()) return s;
     }
   }
 
@@ -365,6 +351,28 @@ class ParticipantCore final : public Pinning {
   }
 
  private:
+  // There may be a free cell again. `reaped`: this was called before, and looked for the dead.
+  [[gnu::noinline]] absl::Status AwaitCell(Limit& limit, bool& reaped) {
+    const Epoch head = HeadEpoch();
+    const StateWord tail = StateWord::Unpack(view_.control->tail.Load());
+    // What is undecided may never become visible: nothing to wait for.
+    if (view_.durable && tail.epoch - (tail.phase == Phase::kVoting ? 1 : 0) > head) {
+      // Accepted versions wait for the disk: back-pressure, not exhaustion.
+      const std::int64_t whole_ns = limit.deadline_ns;
+      limit.deadline_ns = std::min(whole_ns, DeadlineAfter(kJournalPatience));
+      absl::Status s = AwaitCommitted(head + 1, limit);
+      limit.deadline_ns = whole_ns;
+      if (s.ok()) return s;
+      if (Details(s).cause == Cause::kPoisoned) return JournalFailed();
+      return Reworded(s, absl::StrCat("no free version, and the journal does not move on: ",
+                                      std::string(s.message()), "; nothing was changed"));
+    }
+    if (reaped) return NoVersions();
+    ReapAll(*mapping_);
+    reaped = true;
+    return absl::OkStatus();
+  }
+
   // Whether anybody but this participant has a say. Only words that rarely change are read.
   bool AnotherVotes() const noexcept {
     const std::uint32_t limit = view_.SlotLimit();

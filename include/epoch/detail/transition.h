@@ -80,6 +80,8 @@ struct Ballot {
   std::uint64_t round = 0;  // of a collective commit
 };
 
+inline constexpr Ballot kNoBallot{};
+
 struct Acceptance {
   Refusal refusal;
   Epoch at;  // the accepted epoch, or the one that stood in the way
@@ -90,7 +92,7 @@ struct Acceptance {
 inline Acceptance Accept(const RegionView& view, const SlotClaim& claim, const DraftedCell& draft,
                          std::uint64_t length_bytes, std::uint64_t payload_digest,
                          std::uint64_t token, std::optional<Epoch> expected,
-                         const Ballot& ballot = {}) noexcept {
+                         const Ballot& ballot = kNoBallot) noexcept {
   constexpr auto kRelaxed = std::memory_order_relaxed;
   const std::uint64_t active = SlotWord{SlotState::kActive, claim.generation}.Pack();
   VersionCell& cell = view.cells[draft.index];
@@ -131,8 +133,9 @@ inline Acceptance Accept(const RegionView& view, const SlotClaim& claim, const D
                          .kind = static_cast<std::uint64_t>(VersionKind::kFullState)};
     cell.epoch.Store(tail.epoch + 1, kRelaxed);
     cell.chain.Store(ChainDigest(link), kRelaxed);
-    cell.shape.Store(PackShape(VersionKind::kFullState, tail.version, ballot.fence, ballot.expel,
-                               ballot.voters, ballot.least_voters),
+    cell.shape.Store(!voted ? PackShape(VersionKind::kFullState, tail.version)
+                            : PackShape(VersionKind::kFullState, tail.version, ballot.fence,
+                                        ballot.expel, ballot.voters, ballot.least_voters),
                      kRelaxed);
     // After tail was loaded: once another epoch is committed after an expulsion, this CAS fails;
     // and if the expulsion is already visible, it is not even tried.
