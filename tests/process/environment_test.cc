@@ -182,6 +182,86 @@ TEST_F(EnvironmentTest, who_has_another_monotonic_clock_can_not_join_but_read) {
   }
 }
 
+// args: region. Has joined before it gets into another time namespace: its child by the fork,
+// itself by setns.
+ROLE(TimeTravellerWhoHasJoined) {
+  const auto join = [&self] {
+    auto region = Region::Open(self.args.at(0));
+    ROLE_CHECK(region.ok(), region.status().ToString());
+    return Participant::Join(*region).status().ToString();
+  };
+  ROLE_CHECK(join() == "OK");
+  if (unshare(0x80 /* CLONE_NEWTIME */) != 0) {
+    self.wire.Say("refused");
+    return 0;
+  }
+  WriteText("/proc/self/timens_offsets", "monotonic 1000 0\n");
+  self.wire.Say(join());  // its own clock is what it was
+  const pid_t child = fork();
+  if (child == 0) {
+    self.wire.Say(join());
+    std::_Exit(0);
+  }
+  int status = 0;
+  ROLE_CHECK(waitpid(child, &status, 0) == child && status == 0);
+  self.wire.Say(join());
+  // For who has no other thread, as a sanitizer's.
+  const detail::Fd moved(open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC));
+  ROLE_CHECK(moved.ok());
+  self.wire.Say(setns(moved.get(), 0x80) == 0 ? join() : "may not");
+  return 0;
+}
+
+TEST_F(EnvironmentTest, who_gets_another_monotonic_clock_after_a_join_can_not_join_again) {
+  ASSERT_NO_FATAL_FAILURE(CreateRegion());
+  Child child("TimeTravellerWhoHasJoined", {name()});
+  const std::string joined = child.Hear();
+  if (joined == "refused") GTEST_SKIP() << "may not make time namespaces";
+  EXPECT_EQ(joined, "OK");
+  constexpr char kRefused[] = "created in another time namespace";
+  EXPECT_THAT(child.Hear(), testing::HasSubstr(kRefused)) << "the child";
+  EXPECT_EQ(child.Hear(), "OK");
+  EXPECT_THAT(child.Hear(), testing::AnyOf(testing::HasSubstr(kRefused), "may not"));
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+// args: region. What the slot says of who joins: this process, then a fork child, which may be in
+// another pid namespace.
+ROLE(JoinsThenForks) {
+  auto region = Region::Open(self.args.at(0));
+  ROLE_CHECK(region.ok(), region.status().ToString());
+  const auto joins = [&region] {
+    auto me = Participant::Join(*region);
+    ROLE_CHECK(me.ok(), me.status().ToString());
+    const detail::Slot& slot = region->mapping()->view().slots[me->slot()];
+    ROLE_CHECK(slot.pid.Load() == static_cast<std::uint32_t>(getpid()));
+    ROLE_CHECK(slot.start_time_ticks.Load() == detail::StartTimeTicks());
+    ROLE_CHECK(slot.pid_namespace.Load() == detail::PidNamespace());
+    return slot.pid_namespace.Load();
+  };
+  const std::uint64_t own = joins();
+  ROLE_CHECK(joins() == own);
+  const bool elsewhere = unshare(CLONE_NEWPID) == 0;
+  const pid_t child = fork();
+  if (child == 0) {
+    const std::uint64_t here = joins();
+    ROLE_CHECK(joins() == here && (here != own) == elsewhere);
+    std::_Exit(0);
+  }
+  int status = 0;
+  ROLE_CHECK(waitpid(child, &status, 0) == child && status == 0);
+  ROLE_CHECK(joins() == own);
+  self.wire.Say("fine");
+  return 0;
+}
+
+TEST_F(EnvironmentTest, a_fork_child_that_joins_is_not_taken_for_its_parent) {
+  ASSERT_NO_FATAL_FAILURE(CreateRegion());
+  Child child("JoinsThenForks", {name()});
+  EXPECT_EQ(child.Hear(), "fine");
+  EXPECT_EQ(child.Wait(), 0);
+}
+
 // args: region. Gives up its rights after joining, then forks.
 ROLE(DropsRightsThenForks) {
   auto region = Region::Open(self.args.at(0));

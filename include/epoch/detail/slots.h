@@ -26,6 +26,7 @@
 #include "epoch/detail/bell.h"
 #include "epoch/detail/liveness.h"
 #include "epoch/detail/mapping.h"
+#include "epoch/detail/own_process.h"
 #include "epoch/detail/printable.h"
 #include "epoch/detail/versions.h"
 
@@ -194,9 +195,10 @@ inline absl::StatusOr<bool> TryTakeSlot(const Mapping& mapping, std::uint32_t in
     return false;
   }
   EPOCH_POINT("join.joining");
-  slot.pid.Store(static_cast<std::uint32_t>(sys::getpid()), std::memory_order_relaxed);
-  slot.start_time_ticks.Store(StartTimeTicks(), std::memory_order_relaxed);
-  slot.pid_namespace.Store(PidNamespace(), std::memory_order_relaxed);
+  OwnProcess self;
+  slot.pid.Store(self.pid(), std::memory_order_relaxed);
+  slot.start_time_ticks.Store(self.start_time_ticks(), std::memory_order_relaxed);
+  slot.pid_namespace.Store(self.pid_namespace(), std::memory_order_relaxed);
   slot.flags.Store(flags, std::memory_order_relaxed);
   WriteName(slot, name);
   for (auto* word : OwnedWordsOf(slot)) word->Store(NoneOf(generation));
