@@ -66,9 +66,9 @@ struct RingReading {
     kMoving,   // others change it all the time; what was read may be of several moments
     kDamaged,  // as it stood at one moment, and no process leaves it so
   };
-  Kind kind;
+  Kind kind = Kind::kWhole;
   std::array<BatchReading, detail::kBatchRingSlots> slots;
-  int newest;  // the slot of batch s: the highest with a tag of its own
+  int newest = 0;  // the slot of batch s: the highest with a tag of its own
 
   static constexpr int Slot(int of) {
     return (of + detail::kBatchRingSlots) % detail::kBatchRingSlots;
@@ -97,7 +97,7 @@ struct RingReading {
 // later, and take the mixture for damage.
 inline RingReading ReadRing(Control& control) {
   for (int attempt = 0;; ++attempt) {
-    RingReading ring{};
+    RingReading ring;  // its slots follow
     for (std::size_t i = 0; i < ring.slots.size(); ++i) {
       ring.slots[i] = BatchReading::Of(control.ring[i]);
     }

@@ -126,14 +126,9 @@ void CurrentSegment::Take(OpenSegment segment) {
   whereabouts_ = detail::Whereabouts(segment_.fd.get(), segment_.path);
 }
 
-absl::Status CurrentSegment::Findable() const {
-  switch (whereabouts_.Look(segment_.fd.get())) {
-    case detail::Whereabouts::Seen::kThere:
-      return absl::OkStatus();
-    case detail::Whereabouts::Seen::kGone:
-      return absl::DataLossError(absl::StrCat(segment_.path, ": ", kRemoved));
-    case detail::Whereabouts::Seen::kElsewhere:
-      break;
+absl::Status CurrentSegment::NotFindable(detail::Whereabouts::Seen seen) const {
+  if (seen == detail::Whereabouts::Seen::kGone) {
+    return absl::DataLossError(absl::StrCat(segment_.path, ": ", kRemoved));
   }
   return absl::FailedPreconditionError(absl::StrCat(
       segment_.path,

@@ -57,9 +57,20 @@ class CurrentSegment {
   absl::Status Attach();
   // Whether others find by its name what this process writes to; asked after each write, before
   // that counts: what nobody can open is not durable. Not while it is unnamed. DataLoss: it has no
-  // name left. FailedPrecondition: not that one. Of who is late it may be that the segment was
-  // retired since.
-  absl::Status Findable() const;
+  // name left. FailedPrecondition: not that one, which may be found out late
+  // (Whereabouts::Glance). Of who is late it may be that the segment was retired since. `now_ns`:
+  // of after the write.
+  absl::Status Findable(std::int64_t now_ns) {
+    const auto seen = whereabouts_.Glance(segment_.fd.get(), now_ns);
+    if (seen == detail::Whereabouts::Seen::kThere) [[likely]]
+      return absl::OkStatus();
+    return NotFindable(seen);
+  }
+  // The same, at once.
+  absl::Status FindableNow() const {
+    const auto seen = whereabouts_.Look(segment_.fd.get());
+    return seen == detail::Whereabouts::Seen::kThere ? absl::OkStatus() : NotFindable(seen);
+  }
   // To the segment that the batch opens, which is made if it is not there. Head stands at the end
   // of the batch before, and stays there. OK, without being there: what was read is stale. Aborted:
   // the base is not what was accepted. NotFound: as Attach.
@@ -97,6 +108,7 @@ class CurrentSegment {
   };
 
   void Take(OpenSegment segment);
+  absl::Status NotFindable(detail::Whereabouts::Seen seen) const;
   void BeginAftermath(const BatchBuilder& builder);
   absl::Status TendAftermath(Aftermath::News news);
   void PrepareNext(std::uint32_t slot, std::uint64_t end_block, WriteQueue& queue);

@@ -652,7 +652,8 @@ class Port final : public JournalPort, public detail::ForkAware {
       NoteRoom(refused, ring, offset);
       return refused;
     }
-    NoteLatency(started_ns);
+    const std::int64_t written_ns = seam::MonotonicNanos();
+    NoteLatency(written_ns - started_ns);
     // Whoever noted it: that one may be dead.
     if (view_.control->journal_stall_errno.Load(kRelaxed) != 0) {
       NoteRoom(absl::OkStatus(), ring, offset);
@@ -665,7 +666,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       }
       if (!named.ok() || !*named) return named;
     }
-    if (const absl::Status found = segment_.Findable(); !found.ok()) {
+    if (const absl::Status found = segment_.Findable(written_ns); !found.ok()) {
       return Lost(words, batch.w, found);
     }
     MarkWritten(words, batch.w);
@@ -676,7 +677,7 @@ class Port final : public JournalPort, public detail::ForkAware {
   // open may be older, and rightly gone; so what became of that says nothing then.
   absl::Status NotThere(const absl::Status& missing, std::uint64_t segment) const {
     if (segment_.number() == segment || segment_.number() + 1 == segment) {
-      if (const absl::Status found = segment_.Findable(); !found.ok()) return found;
+      if (const absl::Status found = segment_.FindableNow(); !found.ok()) return found;
     }
     return absl::FailedPreconditionError(absl::StrCat(
         directory_, ": the journal is not where it was: ", std::string(missing.message()),
@@ -720,8 +721,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     return Fail(words, w);
   }
 
-  void NoteLatency(std::int64_t started_ns) {
-    const std::int64_t latency = seam::MonotonicNanos() - started_ns;
+  void NoteLatency(std::int64_t latency) {
     const std::int64_t mean = view_.control->flush_latency_ns.Load(kRelaxed);
     view_.control->flush_latency_ns.Store(mean == 0 ? latency : mean + (latency - mean) / 8,
                                           kRelaxed);
@@ -811,12 +811,13 @@ class Port final : public JournalPort, public detail::ForkAware {
     const int fault = EPOCH_FAULT("journal.write");
     const int result = fault != 0 ? -fault : done.result;
     if (result >= 0 && static_cast<std::size_t>(result) == write.size) {
+      const std::int64_t now_ns = waited ? seam::MonotonicNanos() : 0;
       if (write.segment == segment_.number() && !segment_.unnamed()) {
         // Flush writes it again, and says why.
-        const absl::Status found = segment_.Findable();
+        const absl::Status found = waited ? segment_.Findable(now_ns) : segment_.FindableNow();
         if (!found.ok() && !Lost(*words, write.w, found).ok()) return false;
       }
-      if (waited) NoteLatency(write.started_ns);
+      if (waited) NoteLatency(now_ns - write.started_ns);
       return MarkWritten(*words, write.w);
     }
     if (result == -EINVAL || result == -EOPNOTSUPP) queue_.Refuse();

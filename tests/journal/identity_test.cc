@@ -36,6 +36,14 @@ class IdentityTest : public JournalTest {
   }
   Region& region() { return *region_; }
   Participant& self() { return *self_; }
+  // Until it is noticed that the journal is elsewhere, which some batches may come before.
+  absl::StatusOr<Epoch> AdvanceUntilRefused(std::size_t size = kCheckedStateBytes) {
+    absl::StatusOr<Epoch> made = Advance(self(), size);
+    for (int i = 1; made.ok() && i < detail::Whereabouts::kLookEvery; ++i) {
+      made = Advance(self(), size);
+    }
+    return made;
+  }
   detail::Phase HeadPhase() {
     return detail::StateWord::Unpack(region().mapping()->view().control->head.Load()).phase;
   }
@@ -142,11 +150,12 @@ TEST_F(IdentityTest, NoCommitIsAcknowledgedIntoAJournalThatWasRemoved) {
       ASSERT_NO_FATAL_FAILURE(SetUp());
     }
     ASSERT_OK(Advance(self()));
+    ASSERT_OK(Advance(self()));  // its writer has just looked
     Remove(directory(), whole);
     EXPECT_FAILS(Advance(self()), kDataLoss, whole ? "the journal was removed" : "removed");
     EXPECT_EQ(HeadPhase(), detail::Phase::kPoisoned);
     EXPECT_FALSE(Advance(self()).ok());
-    ExpectState(region(), 2);  // what was acknowledged can still be read
+    ExpectState(region(), 3);  // what was acknowledged can still be read
   }
 }
 
@@ -169,10 +178,11 @@ TEST_F(IdentityTest, WritesThatGoOnByThemselvesDoNotCountInAJournalThatWasRemove
 TEST_F(IdentityTest, AJournalThatWasMovedHoldsCommitsUpUntilItIsBack) {
   const std::string away = scratch_ / "away";
   for (int round = 0; round < 2; ++round) {
-    const Epoch before = region().epoch();
     fs::rename(directory(), away);
     // Another journal in its place is not it, either.
     if (round == 1) fs::copy(away, directory());
+    EXPECT_FAILS(AdvanceUntilRefused(), kUnavailable, "is not where it was");
+    const Epoch before = region().epoch();
     EXPECT_FAILS(Advance(self()), kUnavailable, "is not where it was");
     EXPECT_EQ(region().epoch(), before);
     EXPECT_NE(HeadPhase(), detail::Phase::kPoisoned);
@@ -182,10 +192,27 @@ TEST_F(IdentityTest, AJournalThatWasMovedHoldsCommitsUpUntilItIsBack) {
     EXPECT_EQ(Details(awaited).outcome, Outcome::kPending);
     fs::remove_all(directory());
     fs::rename(away, directory());
-    ASSERT_OK(self().Await(before + 1, Stage::kCommitted, kLong));
+    ASSERT_OK(self().Await(before + 2, Stage::kCommitted, kLong));
     ASSERT_OK(Advance(self()));
   }
-  ExpectCompleteHistory(directory(), 5);
+  // What was acknowledged before it was noticed is there, too.
+  ExpectCompleteHistory(directory(), region().epoch());
+}
+
+TEST_F(IdentityTest, AJournalThatIsLeftWithAnotherNameHoldsCommitsUpUntilItIsBack) {
+  const std::string kept = scratch_ / "kept";
+  fs::create_directory(kept);
+  for (const std::string& file : SegmentsIn(directory())) {
+    fs::create_hard_link(file, kept + "/" + fs::path(file).filename().string());
+  }
+  ASSERT_OK(Advance(self()));
+  fs::remove_all(directory());
+  EXPECT_FAILS(AdvanceUntilRefused(), kUnavailable, "is not where it was");
+  EXPECT_NE(HeadPhase(), detail::Phase::kPoisoned);
+  const Epoch before = region().epoch();
+  fs::rename(kept, directory());
+  ASSERT_OK(self().Await(before + 1, Stage::kCommitted, kLong));
+  ExpectCompleteHistory(directory(), before + 1);
 }
 
 TEST_F(IdentityTest, AtARollAJournalThatIsGoneIsNoticedToo) {
@@ -200,14 +227,14 @@ TEST_F(IdentityTest, AtARollAJournalThatIsGoneIsNoticedToo) {
   region_ = *region;
   self_.emplace(*std::move(self));
   for (int i = 0; i < 8; ++i) {
-    const absl::Status advanced = Advance(this->self(), kBigStateBytes).status();
+    const absl::Status advanced = AdvanceUntilRefused(kBigStateBytes).status();
     EXPECT_EQ(advanced.code(), absl::StatusCode::kUnavailable) << advanced;
     fs::rename(away, directory());
     EXPECT_OK(this->self().Await(this->region().epoch() + 1, Stage::kCommitted, kLong));
     fs::rename(directory(), away);
   }
   EXPECT_GT(SegmentsIn(away).size(), 1u);
-  ExpectCompleteHistory(away, 9);
+  ExpectCompleteHistory(away, this->region().epoch());
   fs::remove_all(away);
   EXPECT_FAILS(Advance(this->self(), kBigStateBytes), kDataLoss, "removed");
 }
