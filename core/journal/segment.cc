@@ -231,8 +231,7 @@ absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, const deta
   segment.fd = *std::move(fd);
   if (absl::Status s = CheckFilesystem(segment.fd.get(), directory); !s.ok()) return s;
   const int file = segment.fd.get();
-  int error = EPOCH_FAULT("journal.allocate");
-  if (error == 0) error = Reserve(file, header.capacity_blocks * kBlockBytes);
+  int error = Reserve(file, header.capacity_blocks * kBlockBytes, "journal.allocate");
   if (error != 0) {
     return ErrnoStatus(error, absl::StrCat("no room for journal segment ", segment.path, " (",
                                            header.capacity_blocks * kBlockBytes, " bytes)"));
