@@ -129,6 +129,7 @@ void CurrentSegment::Take(OpenSegment segment) {
 absl::Status CurrentSegment::Findable() const {
   switch (whereabouts_.Look(segment_.fd.get())) {
     case detail::Whereabouts::Seen::kThere:
+    case detail::Whereabouts::Seen::kUnknown:  // where it cannot be told, it was not moved
       return absl::OkStatus();
     case detail::Whereabouts::Seen::kGone:
       return absl::DataLossError(absl::StrCat(segment_.path, ": ", kRemoved));

@@ -375,10 +375,10 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
     if (!file.ok()) return file.status();
     if (!detail::SameIdentity(header->file, *file)) {
       // Others may commit to the original, and what is committed here would not be there.
-      return absl::FailedPreconditionError(
-          absl::StrCat(segment.path,
-                       " is a copy of this region's journal: bring the original to its place, or "
-                       "remove the region (epochctl rm) and recover it from the copy"));
+      return absl::FailedPreconditionError(absl::StrCat(
+          segment.path, " is a copy of this region's journal", detail::WhyCopy(header->file, *file),
+          ": bring the original to its place, or remove the region (epochctl rm) and "
+          "recover it from here"));
     }
     return segment;
   }

@@ -215,8 +215,8 @@ class Mapping final : public ForkAware {
     }
     if (!SameIdentity(s.file, *file)) {
       return absl::FailedPreconditionError(absl::StrCat(
-          path, " is a copy of a region (made as inode ", s.file.inode, ", this is ", file->inode,
-          "), and its participants are not in it; remove it (epochctl rm) and, if it was durable, "
+          path, " is a copy of a region", WhyCopy(s.file, *file),
+          ", and its participants are not in it; remove it (epochctl rm) and, if it was durable, "
           "recover it from its journal"));
     }
     return absl::OkStatus();
