@@ -269,6 +269,7 @@ class PastCursor final : public detail::HistoryCursor {
         }
       }
       // Here this segment's log ends, or is damaged.
+      EPOCH_POINT("past.end_seen");
       const absl::StatusOr<bool> entered = EnterNext(flaw);
       if (!entered.ok()) return entered.status();
       if (*entered) continue;
