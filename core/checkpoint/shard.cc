@@ -103,7 +103,6 @@ absl::StatusOr<std::vector<Shard>> ReadList(const Checkpoint& checkpoint, int fo
   for (std::size_t done = 0; done < text.size();) {
     const ssize_t got =
         sys::pread(fd->get(), text.data() + done, text.size() - done, static_cast<off_t>(done));
-    if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
       return ErrnoStatus(errno, absl::StrCat(path, ": read error"));
     }

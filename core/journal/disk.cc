@@ -193,12 +193,9 @@ int SyncAll(int fd) {
   return detail::Retried([fd] { return sys::fsync(fd); });
 }
 
-int Reserve(int fd, std::uint64_t bytes) {
-  for (detail::Retries retries;;) {
-    const int error = sys::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
-    if (error == EOPNOTSUPP || error == EINVAL || error == ENOSYS) return 0;
-    if (error == 0 || !retries.Again(error)) return error;
-  }
+int Reserve(int fd, std::uint64_t bytes, const char* label) {
+  const int error = detail::Allocate(fd, bytes, label);
+  return error == EOPNOTSUPP || error == EINVAL || error == ENOSYS ? 0 : error;
 }
 
 }  // namespace epoch::journal

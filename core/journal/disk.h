@@ -62,8 +62,8 @@ int SyncData(int fd);
 int SyncAll(int fd);
 
 // Reserves a file's space. 0, or an errno. A filesystem that can not (ext2, ext3) is none: what is
-// reserved here is written at once anyway.
-int Reserve(int fd, std::uint64_t bytes);
+// reserved here is written at once anyway. `label`: as for detail::Allocate.
+int Reserve(int fd, std::uint64_t bytes, const char* label);
 
 }  // namespace epoch::journal
 

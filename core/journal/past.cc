@@ -130,21 +130,6 @@ class PastCursor final : public detail::HistoryCursor {
         oldest));
   }
 
-  // Whether `h` begins where this segment's log ends; or where that began, if nothing is in it.
-  bool TakesOver(const SegmentHeader& h) const {
-    const SegmentHeader& here = file_.header;
-    if (h.journal != here.journal || h.base_epoch != epoch_ || h.base_chain != chain_) return false;
-    if (h.previous_segment == here.segment) {
-      return h.previous_end_block == at_ && h.previous_last_epoch == epoch_ &&
-             h.previous_chain == chain_;
-    }
-    return at_ == 1 + BlocksFor(here.base_length_bytes) &&
-           h.previous_segment == here.previous_segment &&
-           h.previous_end_block == here.previous_end_block &&
-           h.previous_last_epoch == here.previous_last_epoch &&
-           h.previous_chain == here.previous_chain && h.base_digest == here.base_digest;
-  }
-
   // Goes on in the segment behind this one. False: there is none.
   absl::StatusOr<bool> EnterNext(const std::string& flaw) {
     constexpr int kMostPasses = 1000;  // each one failed means that a segment was retired
@@ -159,7 +144,10 @@ class PastCursor final : public detail::HistoryCursor {
       if (absl::IsNotFound(next.status())) continue;
       if (!next.ok()) return next.status();
       const SegmentHeader& h = next->header;
-      if (TakesOver(h)) {
+      // Beyond what makes it the next one, it goes on from the very state that this one came to.
+      const bool idle = at_ == 1 + BlocksFor(file_.header.base_length_bytes);
+      if (TakesOver(h, file_.header, at_, {epoch_, chain_}, idle) && h.base_epoch == epoch_ &&
+          h.base_chain == chain_) {
         Enter(*std::move(next));
         return true;
       }
@@ -281,6 +269,7 @@ class PastCursor final : public detail::HistoryCursor {
         }
       }
       // Here this segment's log ends, or is damaged.
+      EPOCH_POINT("past.end_seen");
       const absl::StatusOr<bool> entered = EnterNext(flaw);
       if (!entered.ok()) return entered.status();
       if (*entered) continue;

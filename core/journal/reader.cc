@@ -247,6 +247,20 @@ bool IsIdle(const SegmentScan& segment) {
   return segment.batches == 0 && !segment.torn && !segment.damaged && !segment.sealed;
 }
 
+bool TakesOver(const SegmentHeader& next, const SegmentHeader& before, std::uint64_t end_block,
+               const LogEnd& end, bool idle) {
+  if (next.journal != before.journal) return false;
+  if (next.previous_segment == before.segment) {
+    return next.previous_end_block == end_block && next.previous_last_epoch == end.epoch &&
+           next.previous_chain == end.chain;
+  }
+  return idle && next.previous_segment == before.previous_segment &&
+         next.previous_end_block == before.previous_end_block &&
+         next.previous_last_epoch == before.previous_last_epoch &&
+         next.previous_chain == before.previous_chain && next.base_epoch == before.base_epoch &&
+         next.base_digest == before.base_digest;
+}
+
 std::optional<BatchHeader> BatchHeaderIn(const std::byte* block, const SegmentHeader& of,
                                          std::uint64_t segment, std::uint64_t number) {
   BatchHeader b;

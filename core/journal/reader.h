@@ -80,6 +80,10 @@ struct LogEnd {
   Epoch epoch;
   std::uint64_t chain;
 };
+// Whether segment `next` begins where the log of `before` ends; or where that began, if nothing is
+// in it (`idle`).
+bool TakesOver(const SegmentHeader& next, const SegmentHeader& before, std::uint64_t end_block,
+               const LogEnd& end, bool idle);
 // Empty if that header may stand in `block` of a segment of `capacity_blocks`, behind `end` (null:
 // behind what could not be read); else what is wrong, beginning with '!': only damage explains it.
 std::string HeaderFlaw(const BatchHeader& batch, std::uint64_t block, std::uint64_t capacity_blocks,

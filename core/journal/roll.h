@@ -62,14 +62,13 @@ class CurrentSegment {
   // of after the write.
   absl::Status Findable(std::int64_t now_ns) {
     const auto seen = whereabouts_.Glance(segment_.fd.get(), now_ns);
-    if (seen == detail::Whereabouts::Seen::kThere) [[likely]]
-      return absl::OkStatus();
-    return NotFindable(seen);
+    // Where it cannot be told, it was not moved.
+    return detail::Whereabouts::IsAway(seen) ? NotFindable(seen) : absl::OkStatus();
   }
   // The same, at once.
   absl::Status FindableNow() const {
     const auto seen = whereabouts_.Look(segment_.fd.get());
-    return seen == detail::Whereabouts::Seen::kThere ? absl::OkStatus() : NotFindable(seen);
+    return detail::Whereabouts::IsAway(seen) ? NotFindable(seen) : absl::OkStatus();
   }
   // To the segment that the batch opens, which is made if it is not there. Head stands at the end
   // of the batch before, and stays there. OK, without being there: what was read is stale. Aborted:

@@ -231,8 +231,7 @@ absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, const deta
   segment.fd = *std::move(fd);
   if (absl::Status s = CheckFilesystem(segment.fd.get(), directory); !s.ok()) return s;
   const int file = segment.fd.get();
-  int error = EPOCH_FAULT("journal.allocate");
-  if (error == 0) error = Reserve(file, header.capacity_blocks * kBlockBytes);
+  int error = Reserve(file, header.capacity_blocks * kBlockBytes, "journal.allocate");
   if (error != 0) {
     return ErrnoStatus(error, absl::StrCat("no room for journal segment ", segment.path, " (",
                                            header.capacity_blocks * kBlockBytes, " bytes)"));
@@ -376,10 +375,10 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
     if (!file.ok()) return file.status();
     if (!detail::SameIdentity(header->file, *file)) {
       // Others may commit to the original, and what is committed here would not be there.
-      return absl::FailedPreconditionError(
-          absl::StrCat(segment.path,
-                       " is a copy of this region's journal: bring the original to its place, or "
-                       "remove the region (epochctl rm) and recover it from the copy"));
+      return absl::FailedPreconditionError(absl::StrCat(
+          segment.path, " is a copy of this region's journal", detail::WhyCopy(header->file, *file),
+          ": bring the original to its place, or remove the region (epochctl rm) and "
+          "recover it from here"));
     }
     return segment;
   }

@@ -83,7 +83,7 @@ void Spare::Begin(const std::string& directory, const detail::Access& access,
   if (!fd.ok()) return;
   end_ = capacity_blocks * kBlockBytes;
   at_ = 0;
-  if (EPOCH_FAULT("spare.allocate") != 0 || Reserve(fd->get(), end_) != 0) return;
+  if (Reserve(fd->get(), end_, "spare.allocate") != 0) return;
   if (zeros_.data() == nullptr) zeros_ = AlignedBuffer(kMostPieceBytes);
   if (zeros_.data() == nullptr) return;
   fd_ = *std::move(fd);

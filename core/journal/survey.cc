@@ -10,24 +10,6 @@
 #include "epoch/detail/blame.h"
 
 namespace epoch::journal {
-namespace {
-
-// Whether `h` begins where the segment ends; or where that began, if nothing was written to it.
-bool TakesOverFrom(const SegmentHeader& h, const SegmentScan& before) {
-  const SegmentHeader& b = before.header;
-  if (h.journal != b.journal) return false;
-  if (h.previous_segment == b.segment) {
-    return h.previous_end_block == before.end_block && h.previous_last_epoch == before.epoch &&
-           h.previous_chain == before.chain;
-  }
-  return IsIdle(before) && h.previous_segment == b.previous_segment &&
-         h.previous_end_block == b.previous_end_block &&
-         h.previous_last_epoch == b.previous_last_epoch && h.previous_chain == b.previous_chain &&
-         h.base_epoch == b.base_epoch && h.base_digest == b.base_digest;
-}
-
-}  // namespace
-
 absl::StatusOr<JournalScan> ScanJournal(const std::string& directory, ScanOptions options) {
   absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
   if (!files.ok()) return files.status();
@@ -74,7 +56,8 @@ absl::StatusOr<JournalScan> ScanJournal(const std::string& directory, ScanOption
     }
     if (!journal.segments.empty()) {
       SegmentScan& before = journal.segments.back();
-      if (!TakesOverFrom(h, before)) {
+      if (!TakesOver(h, before.header, before.end_block, {before.epoch, before.chain},
+                     IsIdle(before))) {
         options.on_damage(absl::StrCat(
             file.path, ": takes over from segment ", h.previous_segment, " at epoch ",
             h.previous_last_epoch, ", block ", h.previous_end_block, ", but segment ",

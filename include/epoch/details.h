@@ -89,9 +89,10 @@ struct ErrorDetails {
   Cause cause = Cause::kNone;
   Outcome outcome = Outcome::kUnknown;
   std::optional<Epoch> expected = std::nullopt;
-  std::optional<Epoch> actual = std::nullopt;    // where the region was found
-  std::optional<Epoch> accepted = std::nullopt;  // what is pending, or unknown
-  std::vector<Culprit> culprits{};               // at most 8
+  std::optional<Epoch> actual = std::nullopt;  // where the region was found
+  // What is pending, or unknown. With kUnchanged: what a NoChange() had read, and waited for.
+  std::optional<Epoch> accepted = std::nullopt;
+  std::vector<Culprit> culprits{};  // at most 8
 
   friend bool operator==(const ErrorDetails&, const ErrorDetails&) = default;
 };
@@ -290,6 +291,24 @@ inline absl::Status Pending(Epoch epoch, const absl::Status& why) {
                                 details.outcome == Outcome::kUnknown ? " until recovery: " : ": ",
                                 std::string(why.message()))),
       details);
+}
+
+// Of a call that changed nothing, and waited for what it had read, of `epoch`, to be visible.
+inline absl::Status NothingChanged(Epoch epoch, const absl::Status& why) {
+  ErrorDetails details = Details(why);
+  if (details.cause == Cause::kNone) details.cause = Cause::kOther;
+  details.accepted = epoch;
+  details.outcome = Outcome::kUnchanged;
+  return With(absl::Status(
+                  why.code(),
+                  absl::StrCat("this call changed nothing, and waited for epoch ", epoch,
+                               ", which it had read, to be visible: ", std::string(why.message()))),
+              details);
+}
+// What kept a call from changing anything, in words that say so.
+inline absl::Status SayUnchanged(const absl::Status& why) {
+  return Unchanged(
+      Reworded(why, absl::StrCat(std::string(why.message()), "; nothing was changed")));
 }
 
 }  // namespace detail

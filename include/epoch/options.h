@@ -89,7 +89,9 @@ enum class Agreement : std::uint8_t {
 // What becomes of those who have not answered, or not let go of an older epoch, in time.
 enum class Straggler : std::uint8_t {
   kAbort,  // the transition is given up
-  kExpel,  // they are expelled, and the transition is marked as forced for ever
+  // They are expelled, and the transition is marked as forced for ever: also if the one that was to
+  // be expelled left by itself at that moment.
+  kExpel,
 };
 
 struct CommitOptions {
@@ -98,11 +100,12 @@ struct CommitOptions {
   Agreement agreement = Agreement::kNone;
   // With kAllVoters: at least so many voters must have accepted, and still be in, when it is
   // decided; FailedPrecondition otherwise, with nothing changed. A proposer that is a voter counts.
-  // Unset: one; or, with Straggler::kExpel, somebody was expelled for its sake. So somebody had a
-  // say, or is known not to have had it: "all voters accepted" is true of none, and workers that
-  // are being restarted must not let a state pass unseen. A voter that is left alone by the deaths
-  // of the others can go on; ask for 2 if that is not wanted. 0: nobody need be in. Whoever waits
-  // for voters to come proposes again.
+  // Unset: one; or, with Straggler::kExpel, somebody was expelled for its sake. With a number,
+  // nobody is expelled if fewer would be left: DeadlineExceeded, which names the straggler. So
+  // somebody had a say, or is known not to have had it: "all voters accepted" is true of none, and
+  // workers that are being restarted must not let a state pass unseen. A voter that is left alone
+  // by the deaths of the others can go on; ask for 2 if that is not wanted. 0: nobody need be in.
+  // Whoever waits for voters to come proposes again.
   std::optional<std::uint32_t> min_voters = std::nullopt;
   // Visible only when no participant pins an earlier epoch.
   bool fence = false;
@@ -125,7 +128,8 @@ struct WaitOptions {
 };
 
 struct CollectiveOptions {
-  // Given up when it passes; or with kExpel, done without those who did not contribute.
+  // Given up when it passes; or with kExpel, done without those who did not contribute, unless that
+  // leaves another number than `contributions`.
   absl::Duration timeout = absl::InfiniteDuration();
   Straggler on_straggler = Straggler::kAbort;
   // Exactly so many contributions make it complete. 0: one of each voter that is in.

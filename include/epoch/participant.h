@@ -150,6 +150,9 @@ class Draft {
 // An accepted transition that may not be visible yet.
 struct Ticket {
   Epoch epoch = 0;
+  // Of an update whose function returned NoChange(): `epoch` is what that was called with, and this
+  // update has no part in it.
+  bool unchanged = false;
 };
 
 // What Update hands to its function: the newest accepted state, not yet visible perhaps.
@@ -251,7 +254,7 @@ class Participant {
       return NotAccepted(*cell, accepted.status(), /*voted=*/false, /*again=*/false);
     if (core_->HeadEpoch() >= *accepted) [[likely]]
       return *accepted;
-    return AwaitSettled(*accepted, options.timeout, limit);
+    return AwaitSettled(Ticket{*accepted}, options.timeout, limit);
   }
   absl::StatusOr<Epoch> Commit(std::string_view text,
                                const CommitOptions& options = detail::Unset<CommitOptions>()) {
@@ -264,7 +267,7 @@ class Participant {
   absl::StatusOr<Ticket> Propose(Draft&& draft,
                                  const CommitOptions& options = detail::Unset<CommitOptions>()) {
     detail::Limit limit = detail::Limit::Of(options);
-    return Offer(draft, options, options.expected, limit);
+    return Proposed(Offer(draft, options, options.expected, limit));
   }
 
   // Waits until the transition is visible, even if this participant was expelled meanwhile: what
@@ -275,7 +278,7 @@ class Participant {
   }
   absl::StatusOr<Epoch> Await(const Ticket& ticket, const WaitOptions& wait) {
     detail::Limit limit(INT64_MAX, &wait.interrupted);
-    return Settled(ticket.epoch, wait.timeout, limit);
+    return Settled(ticket, wait.timeout, limit);
   }
 
   // Waits until the region has reached `epoch`. For kConverged this participant acknowledges, too,
@@ -301,9 +304,10 @@ class Participant {
   // It says what the next state is by Resize, Assign or bytes() (Resize(0) and Assign({}): an empty
   // one); to return OK without that is InvalidArgument, with nothing changed. NoChange() leaves
   // everything as it is: the update succeeds and returns the epoch that `fn` was called with, when
-  // that is visible (as ever, what was accepted before it is then visible, too). Any other error
-  // from `fn` ends the update with nothing changed, and is handed on. Lock-free until accepted;
-  // then as Commit.
+  // that is visible (as ever, what was accepted before it is then visible, too). Errors of that
+  // wait say that this call changed nothing, and which epoch it waited for (Details: kUnchanged,
+  // and that epoch as `accepted`). Any other error from `fn` ends the update with nothing
+  // changed, and is handed on. Lock-free until accepted; then as Commit.
   absl::StatusOr<Epoch> Update(UpdateFunction fn,
                                const CommitOptions& options = detail::Unset<CommitOptions>()) {
     detail::Limit limit = detail::Limit::Of(options);
@@ -312,7 +316,7 @@ class Participant {
   absl::StatusOr<Ticket> ProposeUpdate(
       UpdateFunction fn, const CommitOptions& options = detail::Unset<CommitOptions>()) {
     detail::Limit limit = detail::Limit::Of(options);
-    return OfferUpdate(fn, options, limit);
+    return Proposed(OfferUpdate(fn, options, limit));
   }
 
   // One part of a transition that all voters make together: an all-gather that is atomic, durable
@@ -400,7 +404,7 @@ class Participant {
   // FailedPrecondition if the region is orphaned, or something is still held.
   absl::Status Rejoin() {
     if (absl::Status s = HoldsNothing("rejoining"); !s.ok()) return s;
-    if (core_->mapping().Look() != detail::Whereabouts::Seen::kThere) {
+    if (detail::Whereabouts::IsAway(core_->mapping().Look())) {
       return detail::Refuse(
           Cause::kOther,
           absl::StrCat(core_->mapping().path(),
@@ -553,7 +557,7 @@ class Participant {
       }
       const Current current{tail->epoch, tail->token, {tail->bytes, tail->length}};
       if (absl::Status s = fn(current, next); !s.ok()) {
-        if (Details(s).cause == Cause::kNoChange) return Ticket{tail->epoch};
+        if (Details(s).cause == Cause::kNoChange) return Ticket{tail->epoch, /*unchanged=*/true};
         return s;
       }
       if (!next.touched_) [[unlikely]]
@@ -582,6 +586,12 @@ class Participant {
     return std::min(*options.min_voters, detail::kSomeVoter - 1);
   }
 
+  // The end of a call that does not wait for the journal.
+  absl::StatusOr<Ticket> Proposed(absl::StatusOr<Ticket> ticket) {
+    if (core_ != nullptr) core_->WritesNoMore();
+    return ticket;
+  }
+
   // What Commit and Update wait for. Errors from here on are of something that is accepted. The
   // time begins anew: a vote that took all of it, and was decided in time, still has to get to the
   // disk.
@@ -589,19 +599,26 @@ class Participant {
                                 detail::Limit& limit) {
     if (!ticket.ok()) [[unlikely]]
       return ticket.status();
-    return Settled(ticket->epoch, timeout, limit);
+    return Settled(*ticket, timeout, limit);
   }
-  absl::StatusOr<Epoch> Settled(Epoch epoch, absl::Duration timeout, detail::Limit& limit) {
+  absl::StatusOr<Epoch> Settled(const Ticket& ticket, absl::Duration timeout,
+                                detail::Limit& limit) {
     if (core_ == nullptr) [[unlikely]]
       return status();
-    if (core_->HeadEpoch() >= epoch) return epoch;
-    return AwaitSettled(epoch, timeout, limit);
+    if (core_->HeadEpoch() >= ticket.epoch) {
+      core_->WritesNoMore();
+      return ticket.epoch;
+    }
+    return AwaitSettled(ticket, timeout, limit);
   }
-  [[gnu::noinline]] absl::StatusOr<Epoch> AwaitSettled(Epoch epoch, absl::Duration timeout,
+  [[gnu::noinline]] absl::StatusOr<Epoch> AwaitSettled(const Ticket& ticket, absl::Duration timeout,
                                                        detail::Limit& limit) {
     limit.deadline_ns = detail::DeadlineAfter(timeout);
-    if (absl::Status s = core_->AwaitAccepted(epoch, limit); !s.ok()) return s;
-    return epoch;
+    const absl::Status s = ticket.unchanged ? core_->AwaitRead(ticket.epoch, limit)
+                                            : core_->AwaitAccepted(ticket.epoch, limit);
+    core_->WritesNoMore();
+    if (!s.ok()) return s;
+    return ticket.epoch;
   }
 
   Validator validator_;  // for the next core, after a Rejoin

@@ -134,11 +134,12 @@ class Region {
   // digest), Unavailable (it kept changing under the copy: join and pin instead).
   absl::StatusOr<Snapshot> Read() const;
 
-  // Whether the name that the region was opened by does not lead to it any more: it was removed,
-  // renamed, or another one has the name by now. Nobody who opens that name meets those who are in
-  // this one. False as well where it can not be told: this process has another root directory since
-  // (chroot), or may not look there. One system call, 1 us.
-  bool orphaned() const { return mapping_->Look() != detail::Whereabouts::Seen::kThere; }
+  // Whether it is known that the name that the region was opened by does not lead to it any more:
+  // it was removed, renamed, or another one has the name by now. Nobody who opens that name meets
+  // those who are in this one. False as well where it cannot be told: this process has another root
+  // directory or mount namespace since (chroot, unshare, setns), or may not look there. One system
+  // call, 1 us.
+  bool orphaned() const { return detail::Whereabouts::IsAway(mapping_->Look()); }
 
   // The old epochs that the journal keeps (epoch/history.h). Works on a read-only mapping, takes no
   // slot and no lock, and disturbs nobody. Errors: FailedPrecondition (a volatile region, which

@@ -39,8 +39,8 @@ class MatrixTest : public testing::Test {
   // What came of a case: a row and a detail of the table; `when` is for whoever looks for a fault.
   void Record(const std::string& row, const std::string& detail, const std::string& when,
               const Operation& operation, const Outcome& outcome);
-  // Fails for each fault that is not known (known.h), and for each outcome that docs/environment.md
-  // does not have. Writes what it found to EPOCH_BORDER_RESULTS.
+  // Fails for each fault, and for each outcome that docs/environment.md does not have. Writes what
+  // it found to EPOCH_BORDER_RESULTS.
   void Conclude();
   void ConcludeFaults();
 

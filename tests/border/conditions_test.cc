@@ -12,7 +12,6 @@
 
 #include "border/border_test.h"
 #include "border/case.h"
-#include "border/known.h"
 
 namespace epoch::test {
 namespace {
@@ -52,7 +51,6 @@ class ConditionTest : public MatrixTest, public testing::WithParamInterface<std:
     for (std::size_t i = GetParam() % stride; i < all.size(); i += stride) {
       if (!Asked(all[i].name)) continue;
       if (condition().of_its_own && all[i].makes) continue;
-      if (IsKnownToHang(condition().name, "", all[i].name)) continue;
       const Outcome outcome = RunCase(parent, all[i], condition().hindrance);
       if (!outcome.not_imposed.empty()) {
         ASSERT_EQ(umount2(parent.c_str(), MNT_DETACH) == 0 || condition().memory_size.empty(),

@@ -18,7 +18,6 @@
 #include "border/border_test.h"
 #include "border/case.h"
 #include "border/errnos.h"
-#include "border/known.h"
 #include "support/files.h"
 
 namespace epoch::test {
@@ -36,7 +35,6 @@ class DenialTest : public MatrixTest, public testing::WithParamInterface<std::st
     for (std::size_t i = 0; i < denials.size(); i += stride) {
       const Denial& denial = denials[i];
       if (!Asked(CallName(denial) + " " + ErrnoName(denial.error))) continue;
-      if (IsKnownToHang(CallName(denial), ErrnoName(denial.error), operation().name)) continue;
       const Outcome outcome = RunDenied(memory(), operation(), denial);
       if (outcome.ending.denied == 0) continue;  // another thread was faster: not made this time
       Record(CallName(denial), ErrnoName(denial.error), When(denial), operation(), outcome);
@@ -129,7 +127,6 @@ TEST(BorderDocument, what_goes_wrong_has_a_code_of_the_readme) {
   const Matrix documented = Matrix::Parse(ReadText(EPOCH_ENVIRONMENT_MD));
   for (const std::string& outcome : documented.AllOutcomes()) {
     const std::string code = outcome.substr(0, outcome.find(", poisoned"));
-    if (IsKnown("", "", "", code)) continue;
     EXPECT_TRUE(allowed.contains(code)) << outcome;
   }
 }

@@ -1,4 +1,5 @@
 // epochctl join: programs that take part without code.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
 
@@ -8,6 +9,7 @@
 
 #include "cli/command.h"
 #include "support/child.h"
+#include "tools/epochctl/shell.h"
 
 namespace epoch::test {
 namespace {
@@ -255,6 +257,14 @@ TEST_F(CliJoin, AReaderOfItsOutputThatGoesAwayEndsIt) {
 TEST_F(CliJoin, WhatCanNotJoinIsToldWhy) {
   EXPECT_REFUSED(Ctl({"join", "test-no-such-region", "--name", "web"}), 3, "no region");
   EXPECT_REFUSED(Ctl({"join", name(), "--name", std::string(64, 'n')}), 2, "63 bytes");
+}
+
+// A command that talks faster than it is read: whoever listens has to look at other things, too.
+TEST(Shell, WhatIsSaidWithoutAnEndIsReadToABound) {
+  const detail::Fd endless(open("/dev/zero", O_RDONLY | O_CLOEXEC));
+  std::string said;
+  ctl::ReadReady(endless.get(), 100, said);
+  EXPECT_EQ(said, std::string(100, '\0'));
 }
 
 }  // namespace

@@ -290,5 +290,27 @@ TEST_F(LateVoteTest, whoever_waits_for_a_proposal_that_tail_does_not_name_any_mo
   two.join();
 }
 
+// The mark comes before the expulsion, or a death in between would hide one. So it says that
+// somebody was to be expelled, also where that one has left by itself at that moment.
+TEST(Forced, who_leaves_when_it_is_about_to_be_expelled_leaves_the_mark) {
+  const ScratchName name;
+  const auto region = Region::Create(name.name());
+  ASSERT_OK(region);
+  auto self = Participant::Join(*region), silent = Participant::Join(*region, {.voter = true});
+  ASSERT_OK(self);
+  ASSERT_OK(silent);
+  const Trap trap("vote.before_expel", 1, [&] {
+    EXPECT_OK(silent->Leave());
+    return 0;
+  });
+  ASSERT_OK(self->Commit(
+      "x",
+      {.agreement = Agreement::kAllVoters, .on_straggler = Straggler::kExpel, .timeout = kSoon}));
+  EXPECT_TRUE(trap.sprung());
+  const auto& view = region->mapping()->view();
+  const auto head = detail::StateWord::Unpack(view.control->head.Load());
+  EXPECT_TRUE(detail::OutcomeWord::Unpack(view.cells[head.version].outcome.Load()).forced);
+}
+
 }  // namespace
 }  // namespace epoch::test

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "core/journal/past.h"
 #include "crash_points.h"
 #include "journal_test.h"
 #include "support/child.h"
@@ -282,6 +283,37 @@ TEST_F(BegunTest, TheNameIsMadeDurableAfterARollAndTheSpareGoesWithTheNextOne) {
   region = absl::UnknownError("gone");
   EXPECT_THAT(SparesIn(directory()), IsEmpty()) << "the last one takes it away";
   ExpectCompleteHistory(directory(), last);
+}
+
+// A reader of the directory alone, of a journal in use: behind its back the block that it found
+// empty is written, and the next segment begun.
+TEST_F(JournalTest, AReaderThatIsOvertakenByARollTakesNothingForDamage) {
+  const absl::StatusOr<Region> region = Region::Create(name(), Options());
+  ASSERT_OK(region);
+  absl::StatusOr<Participant> self = Participant::Join(*region);
+  ASSERT_OK(self);
+  ASSERT_OK(Advance(*self));
+  const EpochHistory history(std::make_shared<journal::Past>(directory()));
+  absl::StatusOr<HistoryReader> reader = history.Read(1);
+  ASSERT_OK(reader);
+  ASSERT_EQ(reader->Next().value()->epoch, 1u);
+  {
+    const Trap trap("past.end_seen", 1, [&] {
+      while (SegmentsIn(directory()).size() < 3) EXPECT_OK(Advance(*self, kBigStateBytes));
+      return 0;
+    });
+    const auto next = reader->Next();
+    EXPECT_TRUE(trap.sprung());
+    ASSERT_OK(next);
+    ASSERT_TRUE(next->has_value());
+    EXPECT_EQ((*next)->epoch, 2u);
+  }
+  for (Epoch epoch = 3; epoch <= region->epoch(); ++epoch) {
+    const auto next = reader->Next();
+    ASSERT_OK(next);
+    ASSERT_TRUE(next->has_value());
+    EXPECT_EQ((*next)->epoch, epoch);
+  }
 }
 
 }  // namespace

@@ -314,7 +314,7 @@ TEST_F(JournalTest, WhoSleepsThroughARestoreWhileAttachingIsRefused) {
 
 // A point that is added to the journal is crashed at, or this says so.
 TEST(CrashPoints, CoverEveryLabelOfTheJournal) {
-  std::set<std::string> listed;
+  std::set<std::string> listed = {"past.end_seen"};  // of who only reads, and leaves nothing
   for (const auto& points :
        {CommitPoints(), ProposePoints(), CreatePoints(), RestorePoints(), BegunPoints()}) {
     for (const CrashPoint& point : points) listed.insert(point.label);

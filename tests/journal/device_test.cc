@@ -13,8 +13,10 @@
 #include "core/journal/ring.h"
 #include "journal_test.h"
 #include "support/child.h"
+#include "support/mounts.h"
 #include "support/refuse_calls.h"
 #include "support/trap.h"
+#include "support/two_ports.h"
 
 namespace epoch::test {
 namespace {
@@ -38,11 +40,8 @@ TEST(FastCommits, AreSeenInWhatExt4SaysOfItself) {
 // In a mount namespace of its own, so that mount and loop device go with it.
 ROLE(OnExt4) {
   const std::string image = self.args.at(1), mount_point = self.args.at(2);
-  const std::string make = "truncate -s 64M '" + image + "' && mke2fs -q -t ext4 -O " +
-                           self.args.at(3) + " '" + image + "' && mount -o loop '" + image + "' '" +
-                           mount_point + "'";
-  if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-      std::system((make + " >/dev/null 2>&1").c_str()) != 0) {
+  if (!MakeMountsPrivate() || !MakeImage(image, "ext4 -O " + self.args.at(3)) ||
+      !MountImage(image, mount_point)) {
     self.wire.Say("no mounts here");
     return 0;
   }
@@ -114,32 +113,16 @@ TEST_F(JournalTest, WithoutDsyncAWriteIsFollowedByASync) {
 
 // --- errors that come late -----------------------------------------------------------------------
 
-class LateError : public JournalTest {
+class LateError : public JournalTest, public TwoPorts {
  protected:
-  void SetUp() override {
-    absl::StatusOr<Region> region = Region::Create(name(), Options());
-    ASSERT_OK(region);
-    region_ = *std::move(region);
-    absl::StatusOr<Region> also = Region::Open(name());  // a port of its own, as a process has
-    ASSERT_OK(also);
-    other_region_ = *std::move(also);
-  }
-  detail::Phase head_phase() const {
-    return detail::StateWord::Unpack(region_->mapping()->view().control->head.Load()).phase;
-  }
+  void SetUp() override { ASSERT_NO_FATAL_FAILURE(Start(name(), Options())); }
   std::uint64_t segment() const {
-    const auto ring = journal::ReadRing(*region_->mapping()->view().control);
-    return journal::BatchE::Unpack(ring.At(0).e).segment;
+    return journal::BatchE::Unpack(journal::ReadRing(control()).At(0).e).segment;
   }
-  std::optional<Region> region_, other_region_;
 };
 
 // The writer is on its way to the disk, and gets there when others have written the same batch.
 TEST_F(LateError, OnASegmentLeftBehindIsNoHarm) {
-  absl::StatusOr<Participant> self = Participant::Join(*region_);
-  absl::StatusOr<Participant> other = Participant::Join(*other_region_);
-  ASSERT_OK(self);
-  ASSERT_OK(other);
   const std::uint64_t before = segment();
   const Trap trap("journal.write", 1, [&] {
     EXPECT_OK(other->Await(1, Stage::kCommitted));
@@ -151,14 +134,10 @@ TEST_F(LateError, OnASegmentLeftBehindIsNoHarm) {
   EXPECT_TRUE(trap.sprung());
   EXPECT_EQ(head_phase(), detail::Phase::kOpen);
   ASSERT_OK(Advance(*self));
-  ExpectCompleteHistory(directory(), region_->epoch());
+  ExpectCompleteHistory(directory(), region->epoch());
 }
 
 TEST_F(LateError, OnTheCurrentSegmentPoisons) {
-  absl::StatusOr<Participant> self = Participant::Join(*region_);
-  absl::StatusOr<Participant> other = Participant::Join(*other_region_);
-  ASSERT_OK(self);
-  ASSERT_OK(other);
   const Trap trap("journal.write", 1, [&] {
     EXPECT_OK(other->Await(1, Stage::kCommitted));
     return EIO;
@@ -169,14 +148,12 @@ TEST_F(LateError, OnTheCurrentSegmentPoisons) {
   EXPECT_TRUE(made.ok() || absl::IsDataLoss(made.status())) << made.status();
   EXPECT_EQ(head_phase(), detail::Phase::kPoisoned);
   EXPECT_FAILS(other->Commit("more"), kUnavailable, "nothing was changed");
-  EXPECT_EQ(region_->epoch(), 1u);
+  EXPECT_EQ(region->epoch(), 1u);
 }
 
 // --- memory that somebody wrote over -------------------------------------------------------------
 
 TEST_F(LateError, AnAcceptedStateThatIsWrittenOverIsNotMadeDurable) {
-  absl::StatusOr<Participant> self = Participant::Join(*region_);
-  ASSERT_OK(self);
   ASSERT_OK(Advance(*self));
   absl::StatusOr<Draft> draft = self->NewDraft(kCheckedStateBytes);
   ASSERT_OK(draft);
@@ -187,10 +164,8 @@ TEST_F(LateError, AnAcceptedStateThatIsWrittenOverIsNotMadeDurable) {
   bytes[100] ^= std::byte{1};  // no longer its own
   EXPECT_FAILS(self->Await(*ticket), kDataLoss, "were overwritten in shared memory");
   EXPECT_EQ(head_phase(), detail::Phase::kPoisoned);
-  EXPECT_EQ(region_->epoch(), 1u);
-  self = absl::UnknownError("gone");
-  other_region_.reset();
-  region_.reset();
+  EXPECT_EQ(region->epoch(), 1u);
+  End();
   absl::StatusOr<Region> next = Region::Restore(name(), Options());
   ASSERT_OK(next);
   ExpectState(*next, 1);

@@ -12,8 +12,10 @@
 
 #include "journal_test.h"
 #include "support/child.h"
+#include "support/mounts.h"
 #include "support/refuse_calls.h"
 #include "support/trap.h"
+#include "support/two_ports.h"
 
 namespace epoch::test {
 namespace {
@@ -47,54 +49,36 @@ class Fault {
   static inline std::atomic<int> left_{0};
 };
 
-class FaultTest : public JournalTest {
+class FaultTest : public JournalTest, public TwoPorts {
  protected:
   void Start() { Start(Options()); }
-  void Start(const RegionOptions& options) {
-    absl::StatusOr<Region> region = Region::Create(name(), options);
-    ASSERT_OK(region);
-    region_ = *std::move(region);
-    absl::StatusOr<Participant> self = Participant::Join(*region_);
-    ASSERT_OK(self);
-    self_ = *std::move(self);
-  }
-  void End() {
-    self_.reset();
-    region_.reset();
-  }
-  detail::Phase head_phase() const {
-    return detail::StateWord::Unpack(region_->mapping()->view().control->head.Load()).phase;
-  }
+  void Start(const RegionOptions& options) { TwoPorts::Start(name(), options); }
   // Fills the segment until the next large state needs another one.
   void FillSegment() {
-    const std::uint64_t capacity = region_->mapping()->superblock().segment_bytes / kBlockBytes;
+    const std::uint64_t capacity = region->mapping()->superblock().segment_bytes / kBlockBytes;
     for (;;) {
       const absl::StatusOr<journal::SegmentScan> scan = journal::Preview(directory());
       ASSERT_OK(scan);
       if (capacity - scan->end_block < journal::BlocksFor(kBigStateBytes)) return;
-      ASSERT_OK(Advance(*self_, kBigStateBytes));
+      ASSERT_OK(Advance(*self, kBigStateBytes));
     }
   }
-  std::optional<Region> region_;
-  std::optional<Participant> self_;
 };
 
 TEST_F(FaultTest, AFailedWritePoisonsAndRecoveryGoesOn) {
   for (const int error : {EIO, ENXIO, EUCLEAN, EROFS}) {
     SCOPED_TRACE(std::strerror(error));
     ASSERT_NO_FATAL_FAILURE(Start());
-    ASSERT_OK(Advance(*self_));
-    absl::StatusOr<Participant> other = Participant::Join(*region_);
-    ASSERT_OK(other);
+    ASSERT_OK(Advance(*self));
     {
       const Fault fault("journal.write", error, 1);
-      EXPECT_FAILS(Advance(*self_), kDataLoss, "unknown until recovery");
+      EXPECT_FAILS(Advance(*self), kDataLoss, "unknown until recovery");
       EXPECT_EQ(Fault::left(), 0);
     }
     EXPECT_EQ(head_phase(), detail::Phase::kPoisoned);
     // Others who wait for it are told the same; nothing new is taken on; reading goes on.
     EXPECT_FAILS(other->Await(2, Stage::kCommitted), kDataLoss, "unknown until recovery");
-    for (Participant* who : {&*self_, &*other}) {
+    for (Participant* who : {&*self, &*other}) {
       EXPECT_FAILS(who->Commit("more"), kUnavailable, "nothing was changed");
       const Pin pin = who->Pin();
       ASSERT_TRUE(pin.ok());
@@ -106,7 +90,6 @@ TEST_F(FaultTest, AFailedWritePoisonsAndRecoveryGoesOn) {
     at_once.restore_timeout = absl::ZeroDuration();
     EXPECT_FAILS(Region::Restore(name(), at_once), kFailedPrecondition,
                  "pid " + std::to_string(getpid()));
-    other = absl::UnknownError("gone");
     End();
     absl::StatusOr<Region> next = Region::Restore(name(), Options());
     ASSERT_OK(next);
@@ -120,10 +103,10 @@ TEST_F(FaultTest, AFailedWritePoisonsAndRecoveryGoesOn) {
 
 TEST_F(FaultTest, ARegionThatShowedMoreThanTheJournalHoldsIsNotReplaced) {
   ASSERT_NO_FATAL_FAILURE(Start());
-  for (int i = 0; i < 3; ++i) ASSERT_OK(Advance(*self_));
+  for (int i = 0; i < 3; ++i) ASSERT_OK(Advance(*self));
   {
     const Fault fault("journal.write", EIO, 1);
-    EXPECT_FAILS(Advance(*self_), kDataLoss, "");
+    EXPECT_FAILS(Advance(*self), kDataLoss, "");
   }
   End();
   // The end of the log comes back as zeros, from epoch 3 on: no crash cut that.
@@ -142,9 +125,9 @@ TEST_F(FaultTest, InterruptedWritesAreRepeated) {
   Epoch epoch = 0;
   for (const int error : {EINTR, EAGAIN}) {
     const Fault fault("journal.write", error, 3);
-    ASSERT_OK(Advance(*self_)) << std::strerror(error);
+    ASSERT_OK(Advance(*self)) << std::strerror(error);
     EXPECT_EQ(Fault::left(), 0);
-    ExpectState(*region_, ++epoch);
+    ExpectState(*region, ++epoch);
   }
   EXPECT_EQ(head_phase(), detail::Phase::kOpen);
   ExpectCompleteHistory(directory(), epoch);
@@ -152,38 +135,34 @@ TEST_F(FaultTest, InterruptedWritesAreRepeated) {
 
 TEST_F(FaultTest, AFullDiskRefusesNewCommitsAndFinishesAcceptedOnesLater) {
   ASSERT_NO_FATAL_FAILURE(Start());
-  absl::StatusOr<Region> also = Region::Open(name());  // a port of its own, as another process has
-  ASSERT_OK(also);
-  absl::StatusOr<Participant> other = Participant::Join(*also);
-  ASSERT_OK(other);
   // In a segment, whose space is not reserved any more, as well as for the next one.
   for (const char* label : {"journal.write", "journal.allocate", "journal.prepare"}) {
     SCOPED_TRACE(label);
     ASSERT_NO_FATAL_FAILURE(FillSegment());
-    const Epoch before = region_->epoch();
+    const Epoch before = region->epoch();
     {
       const Fault fault(label, ENOSPC);
       // Found out by whoever comes first: its commit is accepted, and waits.
-      const auto late = Advance(*self_, kBigStateBytes, {.timeout = kSoon});
+      const auto late = Advance(*self, kBigStateBytes, {.timeout = kSoon});
       EXPECT_FAILS(late, kDeadlineExceeded, "is accepted, its outcome pending");
       EXPECT_THAT(MessageOf(late), HasSubstr("No space left on device"));
       // From then on nothing is taken on, by nobody.
-      EXPECT_FAILS(self_->Commit("new"), kResourceExhausted, "nothing was changed");
+      EXPECT_FAILS(self->Commit("new"), kResourceExhausted, "nothing was changed");
       for (int i = 0; i < 3; ++i) {
         EXPECT_FAILS(other->Commit("new"), kResourceExhausted, "nothing was changed");
       }
-      EXPECT_EQ(region_->epoch(), before);
+      EXPECT_EQ(region->epoch(), before);
       EXPECT_EQ(head_phase(), detail::Phase::kOpen);
-      const Pin pin = self_->Pin();
+      const Pin pin = self->Pin();
       EXPECT_EQ(ReadChecked(pin.state()), before);
     }
     // Space is back: no restart is needed.
     ASSERT_OK(other->Await(before + 1, Stage::kCommitted, kLong));
-    ExpectState(*region_, before + 1);
+    ExpectState(*region, before + 1);
     ASSERT_OK(Advance(*other));
-    ASSERT_OK(Advance(*self_));
+    ASSERT_OK(Advance(*self));
   }
-  ExpectCompleteHistory(directory(), region_->epoch());
+  ExpectCompleteHistory(directory(), region->epoch());
   EXPECT_FALSE(std::filesystem::is_empty(directory()));
 }
 
@@ -192,15 +171,15 @@ TEST_F(FaultTest, ACommitThatFindsNoCellKeepsItsDeadline) {
   RegionOptions options = Options();
   options.versions = 4;
   ASSERT_NO_FATAL_FAILURE(Start(options));
-  absl::StatusOr<Participant> voter = Participant::Join(*region_, {.name = "voter", .voter = true});
+  absl::StatusOr<Participant> voter = Participant::Join(*region, {.name = "voter", .voter = true});
   ASSERT_OK(voter);
   ASSERT_NO_FATAL_FAILURE(FillSegment());
   const Fault fault("journal.prepare", ENOSPC);
   for (;;) {
-    if (detail::Reclaim(region_->mapping()->view()); CountCells(*region_).free == 0) break;
-    absl::StatusOr<Draft> draft = self_->NewDraft(kBigStateBytes);
+    if (detail::Reclaim(region->mapping()->view()); CountCells(*region).free == 0) break;
+    absl::StatusOr<Draft> draft = self->NewDraft(kBigStateBytes);
     ASSERT_OK(draft);
-    ASSERT_OK(self_->Propose(*std::move(draft)));
+    ASSERT_OK(self->Propose(*std::move(draft)));
   }
   // The deadline is past: the disk is asked, and not again and again for as long as a draft without
   // a deadline would wait.
@@ -214,9 +193,9 @@ TEST_F(FaultTest, ACommitThatFindsNoCellKeepsItsDeadline) {
     EXPECT_GT(before - Fault::left(), 0);
     EXPECT_LE(before - Fault::left(), most_tries);
   };
-  expect_given_up("commit", 3, [&] { return self_->Commit("new", {.timeout = kNone}); });
+  expect_given_up("commit", 3, [&] { return self->Commit("new", {.timeout = kNone}); });
   expect_given_up("update", 3,
-                  [&] { return Advance(*self_, kCheckedStateBytes, {.timeout = kNone}); });
+                  [&] { return Advance(*self, kCheckedStateBytes, {.timeout = kNone}); });
   // Which has 20 ms more, with the first wait of 0.4 ms and each longer than the one before.
   expect_given_up("collective", 20,
                   [&] { return voter->CommitCollective(1, "part", {.timeout = kNone}); });
@@ -225,28 +204,99 @@ TEST_F(FaultTest, ACommitThatFindsNoCellKeepsItsDeadline) {
 TEST_F(FaultTest, AStallThatSomebodyElseOvercameIsForgotten) {
   ASSERT_NO_FATAL_FAILURE(Start());
   // A late report of one whose segment was made by others meanwhile.
-  region_->mapping()->view().control->journal_stall_errno.Store(ENOSPC);
-  ASSERT_OK(Advance(*self_));
-  EXPECT_EQ(region_->mapping()->view().control->journal_stall_errno.Load(), 0u);
+  region->mapping()->view().control->journal_stall_errno.Store(ENOSPC);
+  ASSERT_OK(Advance(*self));
+  EXPECT_EQ(region->mapping()->view().control->journal_stall_errno.Load(), 0u);
+}
+
+// Who noted that there was no room may be dead; whoever writes after all has seen that there is.
+TEST_F(FaultTest, AStallIsOverForAllAsSoonAsAnybodyWrites) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  const Trap trap("journal.before_submit", 1, [&] {
+    control().journal_stall_errno.Store(ENOSPC);
+    return 0;
+  });
+  ASSERT_OK(Advance(*self));
+  EXPECT_TRUE(trap.sprung());
+  EXPECT_EQ(control().journal_stall_errno.Load(), 0u);
+}
+
+// Evidence of what was committed last, which nobody waits for: what is written behind it would not
+// be found all the same.
+TEST_F(FaultTest, NothingIsWrittenBehindEvidenceThatFailed) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  ASSERT_OK(Advance(*self));
+  const auto newest = [&] { return journal::ReadRing(control()).NewestW(); };
+  ASSERT_TRUE(Await([&] {
+    region->mapping()->port()->Rest(self->slot());
+    return newest().hint_only && newest().state == detail::BatchState::kWritten;
+  }));
+  // As its writer leaves it, killed before it could poison head.
+  detail::BatchW failed = newest();
+  failed.state = detail::BatchState::kFailed;
+  journal::ReadRing(control()).WordsAt(control(), 0).w.Store(failed.Pack());
+  EXPECT_FAILS(Advance(*other), kDataLoss, "unknown until recovery");
+  EXPECT_EQ(head_phase(), detail::Phase::kPoisoned);
+  EXPECT_EQ(region->epoch(), 1u);
+}
+
+// NoChange(): what it has read is another's, and of this call there is nothing to pend.
+TEST_F(FaultTest, NoChangeThatWaitsForWhatItReadChangesNothing) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  absl::StatusOr<Draft> draft = other->NewDraft(CheckedState(1));
+  ASSERT_OK(draft);
+  ASSERT_OK(other->Propose(*std::move(draft)));
+  const auto unchanged = [](const Current& current, Draft&) {
+    EXPECT_EQ(current.epoch, 1u);
+    return NoChange();
+  };
+  const auto expect_unchanged = [](const absl::StatusOr<Epoch>& made, Cause cause) {
+    EXPECT_THAT(MessageOf(made),
+                testing::AllOf(HasSubstr("this call changed nothing, and waited for epoch 1"),
+                               testing::Not(HasSubstr("pending"))));
+    EXPECT_EQ(Details(made).outcome, Outcome::kUnchanged);
+    EXPECT_EQ(Details(made).accepted, Epoch{1});
+    EXPECT_EQ(Details(made).cause, cause);
+  };
+  {
+    const Fault fault("journal.write", ENOSPC);
+    const auto late = self->Update(unchanged, {.timeout = kSoon});
+    EXPECT_FAILS(late, kDeadlineExceeded, "No space left on device");
+    expect_unchanged(late, Cause::kTimedOut);
+    const auto ticket = self->ProposeUpdate(unchanged);
+    ASSERT_OK(ticket);
+    EXPECT_TRUE(ticket->unchanged);
+    const auto awaited = self->Await(*ticket, kSoon);
+    EXPECT_FAILS(awaited, kDeadlineExceeded, "");
+    expect_unchanged(awaited, Cause::kTimedOut);
+    // Its proposer's own wait says what it said before.
+    EXPECT_EQ(Details(other->Await(Ticket{1}, kSoon)).outcome, Outcome::kPending);
+  }
+  {
+    const Fault fault("journal.write", EIO);
+    const auto lost = self->Update(unchanged);
+    EXPECT_FAILS(lost, kDataLoss, "unknown until recovery");
+    expect_unchanged(lost, Cause::kPoisoned);
+  }
 }
 
 TEST_F(FaultTest, AWaitingCommitGoesThroughWhenSpaceReturns) {
   ASSERT_NO_FATAL_FAILURE(Start());
   ASSERT_NO_FATAL_FAILURE(FillSegment());
-  const Epoch before = region_->epoch();
+  const Epoch before = region->epoch();
   absl::StatusOr<Epoch> made = absl::UnknownError("not yet");
   std::thread waiting;
   {
     const Fault fault("journal.allocate", ENOSPC);
-    waiting = std::thread([&] { made = Advance(*self_, kBigStateBytes); });
-    while (region_->mapping()->view().control->journal_stall_errno.Load() == 0) {
+    waiting = std::thread([&] { made = Advance(*self, kBigStateBytes); });
+    while (region->mapping()->view().control->journal_stall_errno.Load() == 0) {
       std::this_thread::yield();
     }
-    EXPECT_EQ(region_->epoch(), before);
+    EXPECT_EQ(region->epoch(), before);
   }
   waiting.join();
   ASSERT_OK(made);
-  ExpectState(*region_, before + 1);
+  ExpectState(*region, before + 1);
 }
 
 TEST_F(FaultTest, AReadErrorIsNotTheEndOfTheLog) {
@@ -293,8 +343,8 @@ TEST_F(FaultTest, WithoutARingThePlainCallWritesAsWell) {
     SCOPED_TRACE(std::strerror(error));
     const Fault fault("uring.setup", error);
     ASSERT_NO_FATAL_FAILURE(Start());
-    for (int i = 0; i < 12; ++i) ASSERT_OK(Advance(*self_, kBigStateBytes));
-    EXPECT_THAT(region_->mapping()->port()->backend(), StartsWith("pwritev2"));
+    for (int i = 0; i < 12; ++i) ASSERT_OK(Advance(*self, kBigStateBytes));
+    EXPECT_THAT(region->mapping()->port()->backend(), StartsWith("pwritev2"));
     End();
     ASSERT_OK(Region::Unlink(name()));
     ExpectCompleteHistory(directory(), 12);
@@ -306,15 +356,15 @@ TEST_F(FaultTest, AFailedPlainWritePoisonsToo) {
   ASSERT_NO_FATAL_FAILURE(Start());
   {
     const Fault fault("uring.setup", EPERM);
-    ASSERT_OK(Advance(*self_));
+    ASSERT_OK(Advance(*self));
   }
   {
     const Fault interrupted("journal.write", EINTR, 5);
-    ASSERT_OK(Advance(*self_));
+    ASSERT_OK(Advance(*self));
     EXPECT_EQ(Fault::left(), 0);
   }
   const Fault fault("journal.write", EIO, 1);
-  EXPECT_FAILS(Advance(*self_), kDataLoss, "unknown until recovery");
+  EXPECT_FAILS(Advance(*self), kDataLoss, "unknown until recovery");
   EXPECT_EQ(head_phase(), detail::Phase::kPoisoned);
   End();
   absl::StatusOr<Region> next = Region::Restore(name(), Options());
@@ -335,11 +385,11 @@ ROLE(WithoutIoUring) {
 
 TEST_F(FaultTest, AKernelThatRefusesIoUringIsNoObstacle) {
   ASSERT_NO_FATAL_FAILURE(Start());
-  ASSERT_OK(Advance(*self_));
+  ASSERT_OK(Advance(*self));
   Child child("WithoutIoUring", {name()});
   EXPECT_THAT(child.Hear(), StartsWith("pwritev2"));
   EXPECT_EQ(child.Wait(), 0);
-  ASSERT_OK(Advance(*self_));
+  ASSERT_OK(Advance(*self));
   ExpectCompleteHistory(directory(), 12);
 }
 
@@ -347,15 +397,15 @@ TEST_F(FaultTest, AJournalInMemoryWorksWithOrWithoutDirectIo) {
   RegionOptions options = Options();
   options.journal = name_.path() + ".journal";  // beside the region, in /dev/shm
   for (int life = 0; life < 2; ++life) {
-    absl::StatusOr<Region> region = Region::OpenOrCreate(name(), options);
-    EXPECT_OK(region);
-    if (!region.ok()) break;
-    absl::StatusOr<Participant> self = Participant::Join(*region);
-    EXPECT_OK(self);
-    for (int i = 0; i < 10; ++i) EXPECT_OK(Advance(*self, kBigStateBytes));
-    EXPECT_THAT(region->mapping()->port()->backend(),
+    absl::StatusOr<Region> opened = Region::OpenOrCreate(name(), options);
+    EXPECT_OK(opened);
+    if (!opened.ok()) break;
+    absl::StatusOr<Participant> joined = Participant::Join(*opened);
+    EXPECT_OK(joined);
+    for (int i = 0; i < 10; ++i) EXPECT_OK(Advance(*joined, kBigStateBytes));
+    EXPECT_THAT(opened->mapping()->port()->backend(),
                 AnyOf("io_uring", "io_uring+buffered", "pwritev2", "pwritev2+buffered"));
-    EXPECT_EQ(region->epoch(), static_cast<Epoch>(life + 1) * 10);
+    EXPECT_EQ(opened->epoch(), static_cast<Epoch>(life + 1) * 10);
     EXPECT_OK(Region::Unlink(name()));
   }
   ExpectCompleteHistory(options.journal, 20);
@@ -365,8 +415,7 @@ TEST_F(FaultTest, AJournalInMemoryWorksWithOrWithoutDirectIo) {
 // In a mount namespace of its own: a small filesystem that really runs full.
 ROLE(OnASmallDisk) {
   const std::string mount_point = self.args.at(1);
-  if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-      mount("small", mount_point.c_str(), "tmpfs", 0, "size=4m") != 0) {
+  if (!MountSmallDisk(mount_point)) {
     self.wire.Say("no mounts here");
     return 0;
   }
@@ -455,9 +504,9 @@ TEST_F(FaultTest, AUserWithoutPermissionIsToldWhatIsMissing) {
     EXPECT_EQ(child.Wait(), 0);
   }
   // Its last one was accepted; whoever may, finishes it.
-  const Epoch epoch = region_->epoch();
-  ASSERT_OK(Advance(*self_));
-  EXPECT_EQ(region_->epoch(), epoch + 2);
+  const Epoch epoch = region->epoch();
+  ASSERT_OK(Advance(*self));
+  EXPECT_EQ(region->epoch(), epoch + 2);
   ExpectCompleteHistory(directory(), epoch + 2);
 }
 

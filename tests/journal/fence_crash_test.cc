@@ -144,6 +144,92 @@ TEST_F(UnwrittenFence, IsReadableAgainAfterItsTimeOutAndPoisoned) {
   EXPECT_EQ(head_phase(), detail::Phase::kPoisoned);
 }
 
+// The writer lives, and gets no processor for longer than the fence's time-out: in a call of its
+// own that has frozen nothing yet, or at a batch that it writes for somebody else.
+class SlowFence : public UnwrittenFence {
+ protected:
+  void SetUp() override {
+    auto made = Region::Create(name(), Options());
+    ASSERT_OK(made);
+    region_.emplace(*std::move(made));
+    auto proposer = Participant::Join(*region_, {.name = "proposer"});
+    ASSERT_OK(proposer);
+    self_.emplace(*std::move(proposer));
+    auto opened = Region::Open(name());
+    ASSERT_OK(opened);
+    headers_only_.emplace(*std::move(opened));
+    headers_only_->mapping()->set_port(nullptr);
+    auto reader = Participant::Join(*headers_only_, {.name = "reader"});
+    ASSERT_OK(reader);
+    reader_.emplace(*std::move(reader));
+  }
+  // As if the time-out had passed, a reader looks that could not write.
+  void LookLate() {
+    const detail::RegionView& view = region_->mapping()->view();
+    const auto head = detail::StateWord::Unpack(view.control->head.Load());
+    ASSERT_EQ(head.phase, detail::Phase::kClosed);
+    view.cells[head.version].deadline_ns.Store(1);
+    EXPECT_OK(reader_->Poll());
+  }
+  CommitOptions Fenced() const { return {.fence = true, .timeout = kLong}; }
+  absl::StatusOr<Ticket> Proposed() {
+    absl::StatusOr<Draft> draft = self_->NewDraft(CheckedState(1));
+    if (!draft.ok()) return draft.status();
+    return self_->Propose(*std::move(draft), Fenced());
+  }
+
+  std::optional<Region> headers_only_;
+  std::optional<Participant> reader_;
+};
+
+TEST_F(SlowFence, IsNotGivenUpWhileItsProposerIsAboutToWrite) {
+  for (const char* label : {"vote.finished", "journal.before_freeze", "journal.before_submit"}) {
+    SCOPED_TRACE(label);
+    const Epoch before = region_->epoch();
+    const Trap trap(label, 1, [this] {
+      LookLate();
+      EXPECT_EQ(head_phase(), detail::Phase::kClosed);
+      return 0;
+    });
+    EXPECT_OK(Advance(*self_, kCheckedStateBytes, Fenced()));
+    EXPECT_TRUE(trap.sprung());
+    EXPECT_EQ(region_->epoch(), before + 1);
+  }
+  ExpectCompleteHistory(directory(), 3);
+}
+
+TEST_F(SlowFence, IsNotGivenUpWhileSomebodyWaitsForItAndMayWrite) {
+  ASSERT_OK(Proposed());
+  auto waiting = Participant::Join(*region_, {.name = "waiting"});
+  ASSERT_OK(waiting);
+  const Trap trap("journal.before_freeze", 1, [this] {
+    LookLate();
+    EXPECT_EQ(head_phase(), detail::Phase::kClosed);
+    return 0;
+  });
+  EXPECT_OK(waiting->Await(1, Stage::kCommitted, kLong));
+  EXPECT_TRUE(trap.sprung());
+}
+
+TEST_F(SlowFence, IsNotGivenUpWhileSomebodyWritesIt) {
+  ASSERT_OK(Proposed());
+  const Trap trap("journal.before_submit", 1, [this] {
+    LookLate();
+    EXPECT_EQ(head_phase(), detail::Phase::kClosed);
+    return 0;
+  });
+  // By whoever tends the journal, and waits for nothing.
+  EXPECT_OK(region_->mapping()->port()->Flush(self_->slot(), 1));
+  EXPECT_TRUE(trap.sprung());
+  EXPECT_EQ(region_->epoch(), 1u);
+}
+
+TEST_F(SlowFence, IsGivenUpWhenItsProposerDoesNotComeBackForIt) {
+  ASSERT_OK(Proposed());
+  ASSERT_NO_FATAL_FAILURE(LookLate());
+  EXPECT_EQ(head_phase(), detail::Phase::kPoisoned);
+}
+
 std::string NameOfLabel(const testing::TestParamInfo<const char*>& suite) {
   return TestName(suite.param);
 }

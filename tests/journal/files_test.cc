@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -99,6 +100,30 @@ TEST(StandardNumbers, AreGivenBackAsTheyWere) {
   EXPECT_EQ(errno, ENOENT);
 }
 
+// A program may open a file of its own there while Epoch holds the number.
+ROLE(PutsAFileInTheWay) {
+  const detail::Fd file(memfd_create("of the program", MFD_CLOEXEC));
+  for (int fd = 0; fd < 3; ++fd) close(fd);
+  {
+    const sys::StandardNumbersHeld held;
+    ROLE_CHECK(fcntl(0, F_GETFD) >= 0 && fcntl(1, F_GETFD) >= 0 && fcntl(2, F_GETFD) >= 0);
+    ROLE_CHECK(dup2(file.get(), 1) == 1);
+    close(2);
+    errno = ENOENT;
+  }
+  ROLE_CHECK(errno == ENOENT);
+  ROLE_CHECK(fcntl(0, F_GETFD) < 0 && fcntl(2, F_GETFD) < 0);
+  ROLE_CHECK(write(1, "text", 4) == 4, "the program's own file was closed");
+  self.wire.Say("fine");
+  return 0;
+}
+
+TEST(StandardNumbers, WhatAProgramPutsThereIsLeftAlone) {
+  Child child("PutsAFileInTheWay", {});
+  EXPECT_EQ(child.Hear(), "fine");
+  EXPECT_EQ(child.Wait(), 0);
+}
+
 // --- permissions ---------------------------------------------------------------------------------
 
 struct stat StatOf(const std::string& path) {
@@ -172,9 +197,13 @@ TEST_F(JournalTest, ARestoreKeepsModeAndGroupOfTheNewestSegment) {
   // Asked for otherwise, the region is as asked.
   ASSERT_OK(Region::Unlink(name()));
   RegionOptions options = Options();
-  options.mode = 0640;
-  ASSERT_OK(Region::Restore(name(), options));
-  EXPECT_EQ(ModeAt(name_.path()), 0640u);
+  // Also for what it would be without a word.
+  for (const unsigned mode : {0640u, detail::kDefaultMode}) {
+    options.mode = mode;
+    ASSERT_OK(Region::Restore(name(), options));
+    EXPECT_EQ(ModeAt(name_.path()), mode);
+    ASSERT_OK(Region::Unlink(name()));
+  }
 }
 
 // args: region, journal. May use them, and is not in their group.

@@ -11,6 +11,8 @@
 
 #include "journal_test.h"
 #include "support/child.h"
+#include "support/mounts.h"
+#include "support/two_ports.h"
 
 namespace epoch::test {
 namespace {
@@ -237,6 +239,107 @@ TEST_F(IdentityTest, AtARollAJournalThatIsGoneIsNoticedToo) {
   ExpectCompleteHistory(away, this->region().epoch());
   fs::remove_all(away);
   EXPECT_FAILS(Advance(this->self(), kBigStateBytes), kDataLoss, "removed");
+}
+
+// The segment that a process has open may be older, and rightly gone, when the journal is away.
+TEST_F(IdentityTest, ASegmentThatWasRetiredIsNoSignOfAJournalThatIsGone) {
+  LeaveAll();
+  ASSERT_OK(Region::Unlink(name()));
+  fs::remove_all(directory());
+  RegionOptions options = Options();
+  options.retain_segments = 1;
+  TwoPorts two;
+  ASSERT_NO_FATAL_FAILURE(two.Start(name(), options));
+  ASSERT_OK(Advance(*two.self));
+  const std::string third =
+      journal::SegmentPath("", two.region->mapping()->superblock().journal, 3);
+  ASSERT_TRUE(Await([&] {
+    EXPECT_OK(Advance(*two.other, kBigStateBytes));
+    two.also->mapping()->port()->Rest(two.other->slot());
+    return "/" + fs::path(SegmentsIn(directory()).front()).filename().string() >= third;
+  }));
+  const Epoch before = two.region->epoch();
+  const std::string away = scratch_ / "away";
+  fs::rename(directory(), away);
+  EXPECT_FAILS(Advance(*two.self), kUnavailable, "the journal is not where it was");
+  EXPECT_NE(two.head_phase(), detail::Phase::kPoisoned);
+  fs::rename(away, directory());
+  ASSERT_OK(two.self->Await(before + 1, Stage::kCommitted, kLong));
+  ExpectState(*two.region, before + 1);
+}
+
+// args: region, image, a copy of it, mount point. A copy of the whole filesystem has the same
+// inodes, births and id; only its device is another. So is that of the original when it comes back,
+// and nothing tells the two apart.
+ROLE(OnDevicesThatComeAndGo) {
+  const std::string image = self.args.at(1), copy = self.args.at(2), place = self.args.at(3);
+  if (!MakeMountsPrivate() || !MakeImage(image, "ext4 -O ^fast_commit") ||
+      !MountImage(image, place)) {
+    self.wire.Say("no mounts here");
+    return 0;
+  }
+  {
+    const auto made = Region::Create(self.args.at(0), SmallDurable(place + "/journal"));
+    ROLE_CHECK(made.ok(), made.status().ToString());
+    auto me = Participant::Join(*made);
+    ROLE_CHECK(me.ok() && Advance(*me).ok());
+  }
+  struct stat first {};
+  ROLE_CHECK(stat(place.c_str(), &first) == 0 && umount(place.c_str()) == 0);
+  fs::copy_file(image, copy);
+  for (const std::string& which : {copy, image}) {
+    // The copy takes the number that the original had, or another; then the original does.
+    ROLE_CHECK(MountImage(which, place));
+    struct stat now {};
+    ROLE_CHECK(stat(place.c_str(), &now) == 0);
+    const std::string opened = Region::Open(self.args.at(0)).status().ToString();
+    if (now.st_dev == first.st_dev) {
+      ROLE_CHECK(opened == "OK", opened);
+      const std::string other = place + ".other";
+      fs::create_directory(other);
+      ROLE_CHECK(MountImage(which == copy ? image : copy, other));
+      const std::string elsewhere =
+          Region::Open(self.args.at(0), {.journal = other + "/journal"}).status().ToString();
+      self.wire.Say(elsewhere);
+      ROLE_CHECK(umount(other.c_str()) == 0);
+    } else {
+      self.wire.Say(opened);
+    }
+    ROLE_CHECK(umount(place.c_str()) == 0);
+  }
+  return 0;
+}
+
+TEST_F(IdentityTest, ADeviceThatComesBackUnderAnotherNumberIsRefusedAsWhatItCannotBeToldFrom) {
+  if (getuid() != 0) GTEST_SKIP() << "needs the right to mount";
+  const std::string place = scratch_ / "mounted";
+  fs::create_directory(place);
+  const ScratchName another;
+  Child child("OnDevicesThatComeAndGo",
+              {another.name(), scratch_ / "image", scratch_ / "image.copy", place}, CLONE_NEWNS);
+  for (int i = 0; i < 2; ++i) {
+    const std::string said = child.Hear();
+    if (said == "no mounts here") GTEST_SKIP() << said;
+    EXPECT_THAT(said, testing::AllOf(HasSubstr("is a copy of this region's journal, or its device "
+                                               "came back under another number (made on "),
+                                     HasSubstr("recover it from here")));
+  }
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+TEST(FileIdentity, OfACopyNamesInodesUnlessOnlyTheDeviceDiffers) {
+  detail::FileIdentity made{};
+  made.inode = 12;
+  made.born_ns = 1000;
+  made.volume = (std::uint64_t{7} << 32) | 1;
+  detail::FileIdentity found = made;
+  found.volume += 1;
+  EXPECT_FALSE(detail::SameIdentity(made, found));
+  EXPECT_THAT(detail::WhyCopy(made, found),
+              testing::AllOf(HasSubstr("came back under another number"), HasSubstr("7:1"),
+                             HasSubstr("7:2")));
+  found.inode = 13;
+  EXPECT_EQ(detail::WhyCopy(made, found), " (made as inode 12, this is 13)");
 }
 
 // args: region, an empty directory. Has another root before it commits.

@@ -14,14 +14,17 @@
 #include "epoch/detail/blame.h"
 #include "journal_test.h"
 #include "support/child.h"
+#include "support/mounts.h"
 #include "support/refuse_calls.h"
 #include "support/trap.h"
+#include "support/two_ports.h"
 
 namespace epoch::test {
 namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 TEST(Blame, IsTheDevicesOnlyWhereTheDeviceFailed) {
   using detail::Attempt;
@@ -47,60 +50,77 @@ TEST(Blame, IsTheDevicesOnlyWhereTheDeviceFailed) {
   EXPECT_EQ(BlameFor(EROFS, Attempt::kName), Blame::kCallers);
 }
 
-class LimitsTest : public JournalTest {
+class LimitsTest : public JournalTest, public TwoPorts {
  protected:
-  void SetUp() override {
-    absl::StatusOr<Region> region = Region::Create(name(), Options());
-    ASSERT_OK(region);
-    region_ = *std::move(region);
-    absl::StatusOr<Region> also = Region::Open(name());  // a port of its own, as a process has
-    ASSERT_OK(also);
-    also_ = *std::move(also);
-    absl::StatusOr<Participant> self = Participant::Join(*region_);
-    ASSERT_OK(self);
-    self_ = *std::move(self);
-    absl::StatusOr<Participant> other = Participant::Join(*also_);
-    ASSERT_OK(other);
-    other_ = *std::move(other);
-  }
+  void SetUp() override { ASSERT_NO_FATAL_FAILURE(Start(name(), Options())); }
   // Nothing is poisoned, and the other one finishes what was accepted and goes on.
   void ExpectOthersGoOn(Epoch accepted) {
-    const auto head = detail::StateWord::Unpack(region_->mapping()->view().control->head.Load());
-    EXPECT_EQ(head.phase, detail::Phase::kOpen);
-    ASSERT_OK(other_->Await(accepted, Stage::kCommitted, kLong));
-    ASSERT_OK(Advance(*other_));
-    ExpectState(*region_, accepted + 1);
+    EXPECT_EQ(head_phase(), detail::Phase::kOpen);
+    ASSERT_OK(other->Await(accepted, Stage::kCommitted, kLong));
+    ASSERT_OK(Advance(*other));
+    ExpectState(*region, accepted + 1);
   }
-  std::optional<Region> region_, also_;
-  std::optional<Participant> self_, other_;
 };
 
 TEST_F(LimitsTest, WhatOneProcessMayNotWriteAnotherWrites) {
   for (const int error : {EFBIG, EMFILE, ENOMEM, EPERM, EACCES, EINVAL, ENOSYS, ECANCELED}) {
     SCOPED_TRACE(std::strerror(error));
-    const Epoch before = region_->epoch();
+    const Epoch before = region->epoch();
     {
       const Trap trap("journal.write", 1, [error] { return error; });
-      const absl::StatusOr<Epoch> made = Advance(*self_);
+      const absl::StatusOr<Epoch> made = Advance(*self);
       EXPECT_TRUE(trap.sprung());
       EXPECT_FALSE(made.ok() || absl::IsDataLoss(made.status())) << made.status();
       EXPECT_THAT(MessageOf(made), HasSubstr(std::strerror(error)));
     }
     ASSERT_NO_FATAL_FAILURE(ExpectOthersGoOn(before + 1));
   }
-  ExpectCompleteHistory(directory(), region_->epoch());
+  ExpectCompleteHistory(directory(), region->epoch());
+}
+
+// What a vote waits for is not on disk, and its proposer may not write: the others may, and the
+// journal has not failed.
+TEST_F(LimitsTest, AVoteThatItsProposerMayNotWriteIsTakenBackInTheWordsOfThat) {
+  for (const int error : {EFBIG, EPERM, ENOMEM}) {
+    for (const bool fence : {false, true}) {
+      SCOPED_TRACE(absl::StrCat(std::strerror(error), fence ? ", fenced" : ""));
+      const Epoch before = region->epoch();
+      absl::StatusOr<Draft> draft = self->NewDraft(CheckedState(before + 1));
+      ASSERT_OK(draft);
+      ASSERT_OK(self->Propose(*std::move(draft)));
+      const CommitOptions options{.agreement = fence ? Agreement::kNone : Agreement::kAllVoters,
+                                  .min_voters = 0,
+                                  .fence = fence,
+                                  .timeout = kLong};
+      {
+        const Trap trap("journal.write", 1, [error] { return error; });
+        const absl::StatusOr<Epoch> made = Advance(*self, kCheckedStateBytes, options);
+        EXPECT_TRUE(trap.sprung());
+        EXPECT_FALSE(made.ok());
+        EXPECT_THAT(MessageOf(made),
+                    AllOf(HasSubstr(std::strerror(error)), HasSubstr("was taken back"),
+                          HasSubstr("nothing was changed"), Not(HasSubstr("journal has failed"))));
+        const ErrorDetails why = Details(made);
+        EXPECT_EQ(why.outcome, Outcome::kUnchanged);
+        EXPECT_NE(why.cause, Cause::kPoisoned);
+        EXPECT_NE(why.cause, Cause::kNone);
+      }
+      ASSERT_NO_FATAL_FAILURE(ExpectOthersGoOn(before + 1));
+    }
+  }
+  ExpectCompleteHistory(directory(), region->epoch());
 }
 
 TEST_F(LimitsTest, WhatStaysInTheWayIsAnErrorAndNotAnEndlessLoop) {
   static int in_the_way = 0;
   for (const int error : {EINTR, EAGAIN}) {
     SCOPED_TRACE(std::strerror(error));
-    const Epoch epoch = region_->epoch();
+    const Epoch epoch = region->epoch();
     in_the_way = error;
     seam::point_hook.store([](const char* label) {
       return std::string_view(label) == "journal.write" ? in_the_way : 0;
     });
-    const absl::StatusOr<Epoch> made = Advance(*self_);
+    const absl::StatusOr<Epoch> made = Advance(*self);
     seam::point_hook.store(nullptr);
     EXPECT_FALSE(made.ok());
     EXPECT_THAT(MessageOf(made), HasSubstr(std::strerror(error)));
@@ -114,13 +134,13 @@ TEST_F(LimitsTest, ANameThatOneProcessMayNotSyncIsForAnother) {
     SCOPED_TRACE(label);
     const Trap trap(label, 1, [] { return EPERM; });
     while (!trap.sprung()) {
-      ASSERT_OK(Advance(*self_));
-      ASSERT_OK(AwaitSpare(*region_, *self_, [&] { return trap.sprung(); }));
+      ASSERT_OK(Advance(*self));
+      ASSERT_OK(AwaitSpare(*region, *self, [&] { return trap.sprung(); }));
     }
-    for (int i = 0; i < 3; ++i) ASSERT_OK(Advance(*self_, kBigStateBytes));
-    ASSERT_NO_FATAL_FAILURE(ExpectOthersGoOn(region_->epoch()));
+    for (int i = 0; i < 3; ++i) ASSERT_OK(Advance(*self, kBigStateBytes));
+    ASSERT_NO_FATAL_FAILURE(ExpectOthersGoOn(region->epoch()));
   }
-  ExpectCompleteHistory(directory(), region_->epoch());
+  ExpectCompleteHistory(directory(), region->epoch());
 }
 
 // args: region, largest size of a file, "call" or "queue". As programs do that ignore SIGXFSZ.
@@ -153,7 +173,7 @@ ROLE(WithSmallFiles) {
 }
 
 TEST_F(LimitsTest, AFileSizeLimitIsTheErrorOfWhoHasIt) {
-  const std::uint64_t segment = region_->mapping()->superblock().segment_bytes;
+  const std::uint64_t segment = region->mapping()->superblock().segment_bytes;
   for (const std::string how : {"call", "queue"}) {
     // In the middle of a batch, at a block and not; at the end, so that the next segment is too
     // large.
@@ -161,25 +181,24 @@ TEST_F(LimitsTest, AFileSizeLimitIsTheErrorOfWhoHasIt) {
          {std::uint64_t{25} * kBlockBytes, std::uint64_t{25} * kBlockBytes + 1000, segment - 1}) {
       if (how == "queue" && limit == segment - 1) continue;  // it does not roll
       SCOPED_TRACE(how + " " + std::to_string(limit));
-      const Epoch before = region_->epoch();
+      const Epoch before = region->epoch();
       Child child("WithSmallFiles", {name(), std::to_string(limit), how});
       const std::string said = child.Hear();
       EXPECT_THAT(said, AllOf(HasSubstr(std::strerror(EFBIG)), HasSubstr("its outcome pending")));
       EXPECT_EQ(child.Wait(), 0);
-      const auto tail = detail::StateWord::Unpack(region_->mapping()->view().control->tail.Load());
+      const auto tail = detail::StateWord::Unpack(region->mapping()->view().control->tail.Load());
       EXPECT_GT(tail.epoch, before);
       ASSERT_NO_FATAL_FAILURE(ExpectOthersGoOn(tail.epoch));
     }
   }
-  ExpectCompleteHistory(directory(), region_->epoch());
+  ExpectCompleteHistory(directory(), region->epoch());
 }
 
 // args: region, mount point. On a small filesystem of its own, whose last blocks somebody else
 // takes after the segment has given its own back, as `fallocate -d`, snapshots and compression do.
 ROLE(OnBlocksGivenBack) {
   const std::string mount_point = self.args.at(1);
-  if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-      mount("small", mount_point.c_str(), "tmpfs", 0, "size=4m") != 0) {
+  if (!MountSmallDisk(mount_point)) {
     self.wire.Say("no mounts here");
     return 0;
   }
@@ -232,10 +251,7 @@ TEST_F(LimitsTest, ASegmentWithoutItsBlocksIsAFullDisk) {
 // In a mount namespace of its own, so that mount and loop device go with it.
 ROLE(OnExt2) {
   const std::string image = self.args.at(1), mount_point = self.args.at(2);
-  const std::string make = "truncate -s 64M '" + image + "' && mke2fs -q -t ext2 '" + image +
-                           "' && mount -o loop '" + image + "' '" + mount_point + "'";
-  if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-      std::system((make + " >/dev/null 2>&1").c_str()) != 0) {
+  if (!MakeMountsPrivate() || !MakeImage(image, "ext2") || !MountImage(image, mount_point)) {
     self.wire.Say("no mounts here");
     return 0;
   }

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "core/inspect/region_check.h"
+#include "core/journal/ends.h"
 #include "journal_test.h"
 
 namespace epoch::test {
@@ -292,6 +293,35 @@ TEST_F(DurabilityCheckTest, ARegionThatCommitsMeanwhileIsSound) {
   for (std::thread& writer : writers) writer.join();
   EXPECT_TRUE(rolled);
   EXPECT_THAT(Found(), testing::IsEmpty());
+}
+
+// A reading of a batch from when it was frozen. By now it is written, and its versions are
+// recycled: so nothing in memory tells its end, and nothing is wrong with it.
+TEST_F(JournalTest, ABatchThatWasWrittenSinceItWasReadIsNotDamaged) {
+  RegionOptions options = Options();
+  options.versions = 4;
+  const absl::StatusOr<Region> region = Region::Create(name(), options);
+  ASSERT_OK(region);
+  absl::StatusOr<Participant> self = Participant::Join(*region);
+  ASSERT_OK(self);
+  for (int i = 0; i < 10; ++i) ASSERT_OK(Advance(*self));
+  const detail::Mapping& mapping = *region->mapping();
+  const journal::BatchBuilder builder(mapping.view(), mapping.superblock());
+  journal::Ends ends(mapping.view(), mapping.superblock(), builder);
+  journal::OpenSegment segment;
+  segment.number = 1;
+  journal::RingReading ring = journal::ReadRing(*mapping.view().control);
+  int offset = -6;
+  while (detail::BatchW::Unpack(ring.At(offset).w).hint_only) --offset;
+  journal::BatchReading& batch =
+      ring.slots[static_cast<std::size_t>(journal::RingReading::Slot(ring.newest + offset))];
+  detail::BatchW w = detail::BatchW::Unpack(batch.w);
+  ASSERT_EQ(w.state, detail::BatchState::kWritten);
+  w.state = detail::BatchState::kFrozen;
+  batch.w = w.Pack();
+  const auto verdict = ends.Check(ring, offset, segment);
+  ASSERT_OK(verdict);
+  EXPECT_EQ(*verdict, journal::Ends::Verdict::kStale);
 }
 
 }  // namespace

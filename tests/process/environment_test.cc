@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include "epoch/epoch.h"
 #include "support/child.h"
 #include "support/files.h"
+#include "support/refuse_calls.h"
 #include "support/region_test.h"
 
 namespace epoch::test {
@@ -321,6 +323,68 @@ ROLE(BlocksAndListens) {
 TEST_F(EnvironmentTest, a_listener_takes_no_signal_of_its_program) {
   ASSERT_NO_FATAL_FAILURE(CreateRegion());
   Child child("BlocksAndListens", {name()});
+  EXPECT_EQ(child.Hear(), "fine");
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+// args: region's path, its directory. Something is mounted over it: where the process was when it
+// opened the region, and in a mount namespace that it has entered since.
+ROLE(SeesOtherMounts) {
+  ROLE_CHECK(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
+  const std::string& directory = self.args.at(1);
+  const auto cover = [&directory] {
+    return mount("none", directory.c_str(), "tmpfs", 0, nullptr) == 0;
+  };
+  auto region = Region::Open(self.args.at(0));
+  ROLE_CHECK(region.ok(), region.status().ToString());
+  auto me = Participant::Join(*region);
+  ROLE_CHECK(me.ok() && me->Leave().ok());
+  ROLE_CHECK(cover() && region->orphaned(), "who opens it here, opens another");
+  ROLE_CHECK(!me->Rejoin().ok());
+  ROLE_CHECK(umount(directory.c_str()) == 0 && !region->orphaned());
+  ROLE_CHECK(unshare(CLONE_NEWNS) == 0 && !region->orphaned());
+  ROLE_CHECK(cover() && !region->orphaned(), "for the others it is where it was");
+  const absl::Status rejoined = me->Rejoin();
+  ROLE_CHECK(rejoined.ok(), rejoined.ToString());
+  ROLE_CHECK(me->Commit("x").ok());
+  // That nobody has a name for it any more is known everywhere.
+  self.wire.Say("joined");
+  self.wire.Hear();
+  ROLE_CHECK(region->orphaned());
+  self.wire.Say("fine");
+  return 0;
+}
+
+TEST_F(EnvironmentTest, a_change_of_mount_namespace_orphans_no_region) {
+  if (!Child::CanIsolate(CLONE_NEWNS)) GTEST_SKIP() << "may not make mount namespaces";
+  const ScratchDirectory directory;
+  const std::string path = directory / "region";
+  const auto made = Region::Create(path, Small());
+  ASSERT_OK(made);
+  Child child("SeesOtherMounts", {path, directory.path()}, CLONE_NEWNS);
+  EXPECT_EQ(child.Hear(), "joined");
+  EXPECT_EQ(made->epoch(), 1u);
+  EXPECT_FALSE(made->orphaned());
+  ASSERT_OK(Region::Unlink(path));
+  child.Say("removed");
+  EXPECT_EQ(child.Hear(), "fine");
+  EXPECT_EQ(child.Wait(), 0);
+}
+
+// args: two regions' names.
+ROLE(WithoutGetrandom) {
+  ROLE_CHECK(RefuseCalls({{SYS_getrandom, ENOSYS}}));
+  const auto first = Region::Create(self.args.at(0)), second = Region::Create(self.args.at(1));
+  ROLE_CHECK(first.ok() && second.ok(), first.status().ToString(), second.status().ToString());
+  ROLE_CHECK(first->incarnation() != second->incarnation());
+  ROLE_CHECK(first->incarnation() != detail::HexOf({}));
+  self.wire.Say("fine");
+  return 0;
+}
+
+TEST_F(EnvironmentTest, a_filter_that_does_not_know_getrandom_is_no_obstacle) {
+  const ScratchName other;
+  Child child("WithoutGetrandom", {name(), other.name()});
   EXPECT_EQ(child.Hear(), "fine");
   EXPECT_EQ(child.Wait(), 0);
 }

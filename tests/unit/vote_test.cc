@@ -637,6 +637,19 @@ TEST_F(CollectiveTest, too_few_contributions_are_counted) {
   }
 }
 
+TEST_F(CollectiveTest, nobody_is_expelled_for_one_that_would_not_be_complete_without_it) {
+  Participant idle = Voter("idle");
+  const CollectiveOptions soon{
+      .timeout = kSoon, .on_straggler = Straggler::kExpel, .contributions = 3};
+  const CollectiveOptions patient{
+      .timeout = kLong, .on_straggler = Straggler::kExpel, .contributions = 3};
+  for (const Result& r : Together({AfterAnother(Part(1, "a", soon)), Part(1, "b", patient)})) {
+    EXPECT_FAILS(r, kDeadlineExceeded, "idle");
+  }
+  EXPECT_OK(idle.status());
+  EXPECT_EQ(region().epoch(), 0u);
+}
+
 TEST_F(CollectiveTest, late_and_repeated_contributions_are_refused) {
   for (const Result& r : Together({Part(4, "a"), Part(4, "b")})) ASSERT_OK(r);
   Participant late = Voter("late");

@@ -208,26 +208,61 @@ TEST_F(WaitingTest, a_voter_that_leaves_before_the_decision_is_not_counted) {
   }
 }
 
-TEST_F(WaitingTest, whoever_is_expelled_for_it_was_asked_unless_a_number_was_asked_for) {
+TEST_F(WaitingTest, whoever_is_expelled_for_it_was_asked) {
   Participant self = Joined();
-  for (const bool number : {false, true}) {
-    Participant silent = VoterCalled("silent");
-    CommitOptions options{
-        .agreement = Agreement::kAllVoters, .on_straggler = Straggler::kExpel, .timeout = kSoon};
-    if (number) options.min_voters = 1;
-    const auto made = self.Commit("x", options);
-    EXPECT_FAILS(silent.status(), kFailedPrecondition, "expelled");
-    if (number) {
-      EXPECT_FAILS(made, kFailedPrecondition, "none is in");
-    } else {
-      EXPECT_OK(made);
-    }
-  }
+  Participant silent = VoterCalled("silent");
+  const CommitOptions options{
+      .agreement = Agreement::kAllVoters, .on_straggler = Straggler::kExpel, .timeout = kSoon};
+  EXPECT_OK(self.Commit("x", options));
+  EXPECT_FAILS(silent.status(), kFailedPrecondition, "expelled");
   EXPECT_EQ(region().epoch(), 1u);
   EXPECT_FAILS(self.Commit("y", {.agreement = Agreement::kAllVoters,
                                  .on_straggler = Straggler::kExpel,
                                  .timeout = kLong}),
                kFailedPrecondition, "none is in");  // nor is there anybody to expel
+}
+
+// Fewer than were asked for would be left: so it is given up, and says because of whom.
+TEST_F(WaitingTest, nobody_is_expelled_for_a_vote_that_cannot_succeed_any_more) {
+  Participant self = VoterCalled("self"), silent = VoterCalled("silent");
+  const auto options = [](std::uint32_t least) {
+    return CommitOptions{.agreement = Agreement::kAllVoters,
+                         .min_voters = least,
+                         .on_straggler = Straggler::kExpel,
+                         .timeout = kSoon};
+  };
+  const auto given_up = self.Commit("x", options(2));
+  EXPECT_FAILS(given_up, kDeadlineExceeded, "silent");
+  EXPECT_THAT(MessageOf(given_up), testing::HasSubstr("fewer than 2 voters (min_voters)"));
+  EXPECT_EQ(Details(given_up).outcome, Outcome::kUnchanged);
+  ASSERT_EQ(Details(given_up).culprits.size(), 1u);
+  EXPECT_EQ(Details(given_up).culprits[0].name, "silent");
+  EXPECT_OK(silent.status());
+  EXPECT_EQ(region().epoch(), 0u);
+  // A reader that holds up the fence had accepted, and would not be counted any more, either.
+  {
+    const Pin pin = silent.Pin();
+    std::thread proposer([&] {
+      CommitOptions fenced = options(2);
+      fenced.fence = true;
+      fenced.timeout = kLong;
+      const auto made = self.Commit("x", fenced);
+      EXPECT_FAILS(made, kDeadlineExceeded, "silent");
+      EXPECT_THAT(MessageOf(made), testing::HasSubstr("fewer than 2 voters (min_voters)"));
+    });
+    EXPECT_TRUE(AwaitVote());
+    EXPECT_OK(silent.Poll());
+    EXPECT_TRUE(AwaitClosed());
+    // As if that had passed.
+    const auto head = detail::StateWord::Unpack(control().head.Load());
+    region().mapping()->view().cells[head.version].deadline_ns.Store(1);
+    proposer.join();
+    EXPECT_OK(silent.status());
+  }
+  // With enough without it, it goes as before.
+  ASSERT_OK(self.Commit("x", options(1)));
+  EXPECT_FAILS(silent.status(), kFailedPrecondition, "expelled");
+  EXPECT_EQ(region().epoch(), 1u);
 }
 
 TEST_F(WaitingTest, the_least_number_of_voters_stands_beside_what_a_cell_says_already) {

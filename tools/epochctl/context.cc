@@ -77,10 +77,11 @@ void Context::PrintJson(const nlohmann::ordered_json& json) {
 absl::Status Context::Flush() {
   std::string_view left = out_;
   while (out_status_.ok() && !left.empty()) {
-    const ssize_t wrote = write(STDOUT_FILENO, left.data(), left.size());
+    const ssize_t wrote =
+        sys::Uninterrupted([&] { return write(STDOUT_FILENO, left.data(), left.size()); });
     if (wrote >= 0) {
       left.remove_prefix(static_cast<std::size_t>(wrote));
-    } else if (errno != EINTR) {
+    } else {
       reader_gone_ = errno == EPIPE;
       out_status_ = absl::InternalError(
           fmt::format("cannot write to standard output: {}", std::strerror(errno)));
@@ -96,9 +97,10 @@ namespace {
 void ToStandardError(const std::string& line) {
   std::string_view left = line;
   while (!left.empty()) {
-    const ssize_t wrote = write(STDERR_FILENO, left.data(), left.size());
-    if (wrote < 0 && errno != EINTR) return;  // nobody can be told
-    if (wrote > 0) left.remove_prefix(static_cast<std::size_t>(wrote));
+    const ssize_t wrote =
+        sys::Uninterrupted([&] { return write(STDERR_FILENO, left.data(), left.size()); });
+    if (wrote < 0) return;  // nobody can be told
+    left.remove_prefix(static_cast<std::size_t>(wrote));
   }
 }
 

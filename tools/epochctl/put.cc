@@ -32,9 +32,8 @@ absl::StatusOr<std::string> ReadAll(const std::string& file, std::uint64_t most)
   }
   std::string bytes, chunk(std::size_t{64} << 10, '\0');
   for (;;) {
-    const ssize_t got = read(fd, chunk.data(), chunk.size());
+    const ssize_t got = sys::Uninterrupted([&] { return read(fd, chunk.data(), chunk.size()); });
     if (got == 0) return bytes;
-    if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == EBADF && file == "-") {
       return absl::InvalidArgumentError(
           "standard input is closed: name a file, or give it one (epochctl put REGION - < FILE)");

@@ -31,8 +31,8 @@ absl::StatusOr<Fd> InputFile(std::span<const std::byte> input) {
   Fd file(memfd_create("state", MFD_CLOEXEC));
   if (!file.ok()) return Failed("cannot make a file");
   while (!input.empty()) {
-    const ssize_t wrote = write(file.get(), input.data(), input.size());
-    if (wrote < 0 && errno == EINTR) continue;
+    const ssize_t wrote =
+        sys::Uninterrupted([&] { return write(file.get(), input.data(), input.size()); });
     if (wrote < 0) return Failed("cannot keep the state");
     input = input.subspan(static_cast<std::size_t>(wrote));
   }
@@ -101,20 +101,20 @@ struct Prepared {
       _exit(127);  // if this is not its group
     }
     int status = 0;
-    const pid_t waited = waitpid(shell, &status, WNOHANG);
+    const pid_t waited = sys::Uninterrupted([&] { return waitpid(shell, &status, WNOHANG); });
     if (waited == shell) {
       [[maybe_unused]] const ssize_t told = write(kReport, &status, sizeof status);
       _exit(0);
     }
-    if (waited < 0 && errno != EINTR) _exit(127);
+    if (waited < 0) _exit(127);
     // The signal may have come from elsewhere; so it is only a reason to look.
     const timespec look_again{.tv_sec = 1, .tv_nsec = 0};
     sigtimedwait(&waking, nullptr, &look_again);
   }
 }
 
-// Appends what can be read now, up to `most` bytes in all; more is read, and dropped. Bounded, as
-// somebody may write without an end.
+}  // namespace
+
 void ReadReady(int fd, std::size_t most, std::string& to) {
   char chunk[4096];
   for (int turn = 0; turn < 16; ++turn) {
@@ -123,8 +123,6 @@ void ReadReady(int fd, std::size_t most, std::string& to) {
     to.append(chunk, std::min(static_cast<std::size_t>(got), most - std::min(most, to.size())));
   }
 }
-
-}  // namespace
 
 absl::StatusOr<ShellResult> RunShell(const ShellCommand& command, std::span<const std::byte> input,
                                      int stop_fd, absl::FunctionRef<bool()> give_up) {
@@ -180,8 +178,8 @@ absl::StatusOr<ShellResult> RunShell(const ShellCommand& command, std::span<cons
     }
     if (fds[0].revents != 0) {
       int reported_status = 0;
-      const ssize_t got = read(reported.get(), &reported_status, sizeof reported_status);
-      if (got < 0 && errno == EINTR) continue;
+      const ssize_t got = sys::Uninterrupted(
+          [&] { return read(reported.get(), &reported_status, sizeof reported_status); });
       if (got == static_cast<ssize_t>(sizeof reported_status)) status = reported_status;
       break;
     }

@@ -27,6 +27,10 @@ struct ShellResult {
   std::string said;       // what was kept of its stderr
 };
 
+// Appends what can be read now, up to `most` bytes in all; more is read, and dropped. Bounded, as
+// somebody may write without an end: what is left is for the next time.
+void ReadReady(int fd, std::size_t most, std::string& to);
+
 // Runs it to its end; or, once `stop_fd` is readable or `give_up` (asked 20 times a second) says
 // so, ends it and all of its process group: SIGTERM, and two seconds later SIGKILL. What a command
 // that ended by itself has started in the background is left alone. If this process dies, however

@@ -199,7 +199,7 @@ class Driver {
       }
       // Once more: what was found may be from before the deadline, and done in time since.
       if (!std::exchange(late, true)) continue;
-      if (obstacle.kind == Kind::kDisk || !MayExpel(cell)) {
+      if (obstacle.kind == Kind::kDisk || !MayExpel(cell) || LeavesTooFew(cell, ballot)) {
         DecideAborted(cell, ballot, AbortCause::kDeadline, obstacle.slot);
         EPOCH_POINT("vote.decided");
         continue;
@@ -233,6 +233,35 @@ class Driver {
   static bool MayExpel(const VersionCell& cell) noexcept {
     return ExpelOf(cell.shape.Load(std::memory_order_relaxed)) &&
            cell.round.Load(std::memory_order_relaxed) == 0;
+  }
+
+  // Whether fewer voters than the proposal asks for would be left without all who keep it waiting:
+  // then it cannot be committed any more, and nobody is expelled in vain. (Whoever leaves behind
+  // this look may still make it so.)
+  bool LeavesTooFew(const VersionCell& cell, std::uint64_t ballot) const noexcept {
+    const std::uint64_t shape = cell.shape.Load(std::memory_order_relaxed);
+    const std::uint32_t least = LeastVotersOf(shape), limit = view_.SlotLimit();
+    if (!VotersOf(shape) || least == 0 || least == kSomeVoter) return false;
+    std::uint32_t left = 0;
+    for (std::uint32_t i = 0; i < limit && left < least; ++i) {
+      const Slot& slot = view_.slots[i];
+      std::uint64_t word = slot.state.Load();
+      for (bool same = false; !same;) {
+        const SlotWord state = SlotWord::Unpack(word);
+        const VoteWord vote = VoteWord::Unpack(slot.vote.Load());
+        const bool accepted = Proposed(cell, i, state.generation) ||
+                              (vote.ballot == (ballot & kBallotMask) &&
+                               vote.generation == static_cast<std::uint16_t>(state.generation) &&
+                               vote.verdict == Verdict::kAccept);
+        const bool stays = state.state == SlotState::kActive && IsVoter(slot) && accepted &&
+                           !(FenceOf(shape) && PinReading::Of(slot.pin.Load()).held);
+        const std::uint64_t again = slot.state.Load();  // what was read may be of several owners
+        same = again == word;
+        if (same && stays) ++left;
+        word = again;
+      }
+    }
+    return left < least;
   }
 
   void ExpelStraggler(const Obstacle& obstacle) noexcept {
@@ -478,8 +507,17 @@ class Driver {
   }
 
   // Whether a living process is at the journal just now, for a transition of its own: it does not
-  // serve, and its write may take longer than the deadline of the fence.
+  // serve, and its write may take longer than the deadline of the fence. Or it is about to: it says
+  // so before a fenced transition can be decided, and freezes a batch some time later.
   bool SomebodyIsWriting() const noexcept {
+    const std::uint32_t limit = view_.SlotLimit();
+    for (std::uint32_t i = 0; i < limit; ++i) {
+      const Slot& slot = view_.slots[i];
+      if (SlotWord::Unpack(slot.state.Load()).state == SlotState::kActive &&
+          (slot.flags.Load() & kSlotWrites) != 0 && OwnerAlive(mapping_.probe_fd(), i)) {
+        return true;
+      }
+    }
     for (const BatchWords& batch : view_.control->ring) {
       if (BatchW::Unpack(batch.w.Load()).state != BatchState::kFrozen) continue;
       const std::uint64_t writer = batch.writer.Load(std::memory_order_relaxed);

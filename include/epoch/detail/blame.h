@@ -24,7 +24,10 @@
 #ifndef EPOCH_DETAIL_BLAME_H_
 #define EPOCH_DETAIL_BLAME_H_
 
+#include <sys/types.h>
+
 #include <cerrno>
+#include <cstdint>
 
 #include "absl/status/status.h"
 #include "epoch/detail/check.h"
@@ -123,6 +126,16 @@ class Retries {
   static constexpr int kMost = 1000;
   int left_ = kMost;
 };
+
+// Space for the first `bytes` bytes of a file. 0, or an errno. (tmpfs gives up at any signal.)
+// `label`: of the fault that a test may put in its place.
+inline int Allocate(int fd, std::uint64_t bytes, [[maybe_unused]] const char* label) {
+  for (Retries retries;;) {
+    int error = EPOCH_FAULT(label);
+    if (error == 0) error = sys::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+    if (!retries.Again(error)) return error;
+  }
+}
 
 // A call that returns 0, or -1 and an errno: its errno, made again as above.
 template <typename Call>

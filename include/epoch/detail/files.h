@@ -272,12 +272,14 @@ inline bool LiesInMemory(int fd) {
 }
 
 // Which file that is. What it is made of can not be copied, and does not differ between two looks
-// at the same file within a boot:
+// at the same file within a boot, as long as its device is there:
 //  - the inode's number, and when it was born: numbers are used again, in that order never;
-//  - the filesystem: its device, which a snapshot mounted beside it does not share. Without one of
-//    its own (overlayfs, btrfs), the number that it is given changes from mount to mount; then its
-//    fsid, which btrfs has for each subvolume. In memory the device number lasts as long as the
-//    files do.
+//  - the filesystem: its device, since a snapshot, or the copy of an image, has all else: inodes,
+//    births, and the filesystem's own id. So a device that comes back under another number is one
+//    that nothing tells from its copy (docs/layout.md), and is refused in words that name both.
+//    Without a device of its own (overlayfs, btrfs), the number that a filesystem is given changes
+//    from mount to mount; then its fsid, which btrfs has for each subvolume. In memory the device
+//    number lasts as long as the files do.
 //  - its kind: an overlay's file, looked at below the overlay, is another one to the kernel's
 //  locks.
 inline absl::StatusOr<FileIdentity> IdentityOf(int fd, const std::string& path) {
@@ -309,6 +311,21 @@ inline bool SameIdentity(const FileIdentity& said, const FileIdentity& found) {
           (said.born_ns == 0 || found.born_ns == 0 || said.born_ns == found.born_ns));
 }
 
+// Behind "PATH is a copy of ...": when all that a copy of the whole device has, too, is the same.
+inline std::string WhyCopy(const FileIdentity& said, const FileIdentity& found) {
+  FileIdentity moved = found;
+  moved.volume = said.volume;
+  if (!SameIdentity(said, moved)) {
+    return absl::StrCat(" (made as inode ", said.inode, ", this is ", found.inode, ")");
+  }
+  const auto device = [](const FileIdentity& file) {
+    return absl::StrCat(file.volume >> 32, ":", file.volume & 0xffffffffu);
+  };
+  return absl::StrCat(", or its device came back under another number (made on ", device(said),
+                      ", this is ", device(found),
+                      "), which nothing tells from a copy of all of it");
+}
+
 // PermissionDenied for what belongs to neither the effective user nor root, unless `trusted`. Where
 // a user namespace does not know the owner, it shows as nobody (65534).
 inline absl::Status CheckOwner(std::uint32_t owner, const std::string& path, bool trusted) {
@@ -332,10 +349,16 @@ inline std::string FromRoot(const std::string& path) {
 class Whereabouts {
  public:
   enum class Seen {
-    kThere,      // or it can not be told: this process may not look, or has another root since
+    kThere,
+    kUnknown,    // this process may not look, or has another root or mount namespace since: what
+                 // the name leads to for those who stayed where it was opened, it cannot see
     kElsewhere,  // the name leads nowhere, or to another file; this one still has a name
-    kGone,       // no name is left: nobody can ever open it again
+    kGone,       // no name is left, in any namespace: nobody can ever open it again
   };
+  // Whether it is known that nobody gets to the file by its name any more.
+  static constexpr bool IsAway(Seen seen) {
+    return seen == Seen::kElsewhere || seen == Seen::kGone;
+  }
 
   Whereabouts() = default;
   // An absolute path. The file may get that name later.
@@ -360,7 +383,7 @@ class Whereabouts {
       }
     }
     const Seen seen = Look(fd);
-    glances_ = seen == Seen::kThere ? kLookEvery - 1 : 0;
+    glances_ = IsAway(seen) ? 0 : kLookEvery - 1;
     look_at_ns_ = now_ns + kLookEvery_ns;
     return seen;
   }
@@ -370,25 +393,33 @@ class Whereabouts {
     const int error = At(AT_FDCWD, path_.c_str(), AT_SYMLINK_NOFOLLOW, now);
     if (error == 0 && now.Is(file_)) return Seen::kThere;
     File open;
-    if (At(fd, "", AT_EMPTY_PATH, open) != 0 || !open.Is(file_)) return Seen::kThere;
+    if (At(fd, "", AT_EMPTY_PATH, open) != 0 || !open.Is(file_)) return Seen::kUnknown;
     if (open.links == 0) return Seen::kGone;
-    if (error != 0 && error != ENOENT && error != ENOTDIR) return Seen::kThere;
+    if (error != 0 && error != ENOENT && error != ENOTDIR) return Seen::kUnknown;
     File root;
-    if (At(AT_FDCWD, "/", 0, root) != 0 || !root.Is(root_)) return Seen::kThere;
+    if (At(AT_FDCWD, "/", 0, root) != 0 || !root.Is(root_) || root.mount != root_.mount) {
+      return Seen::kUnknown;
+    }
     return Seen::kElsewhere;
   }
 
  private:
   struct File {
     std::uint64_t device = 0, inode = 0;
+    // The mount that it lies on. A mount namespace has mounts of its own, also while it is a copy
+    // of another, so the root's tells of both without /proc. 0 before Linux 5.8.
+    std::uint64_t mount = 0;
     std::uint32_t links = 0;
     bool Is(const File& other) const { return device == other.device && inode == other.inode; }
   };
   static int At(int directory, const char* path, int flags, File& file) {
     struct statx info {};
-    if (sys::statx(directory, path, flags, STATX_INO | STATX_NLINK, &info) != 0) return errno;
-    file = {(std::uint64_t{info.stx_dev_major} << 32) | info.stx_dev_minor, info.stx_ino,
-            info.stx_nlink};
+    constexpr unsigned kWanted = STATX_INO | STATX_NLINK | STATX_MNT_ID;
+    if (sys::statx(directory, path, flags, kWanted, &info) != 0) return errno;
+    file = {.device = (std::uint64_t{info.stx_dev_major} << 32) | info.stx_dev_minor,
+            .inode = info.stx_ino,
+            .mount = (info.stx_mask & STATX_MNT_ID) != 0 ? info.stx_mnt_id : 0,
+            .links = info.stx_nlink};
     return 0;
   }
 

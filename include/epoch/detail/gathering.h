@@ -70,13 +70,15 @@ class Gathering {
     }
     slot_.offer.Exchange(NoneOf(claim_.generation));
     if (!committed.ok() || !view_.durable) return committed;
-    // However long it takes, so that all contributors end alike; unless nobody can write it.
-    for (;;) {
-      absl::Status s = core_.AwaitAccepted(*committed, limit_);
-      if (s.ok()) return committed;
-      if (!absl::IsDeadlineExceeded(s) || view_.control->journal_stall_errno.Load() != 0) return s;
+    if (options_.fence) core_.WillWrite();
+    absl::Status s;
+    do {  // however long it takes, so that all contributors end alike; unless nobody can write it
+      s = core_.AwaitAccepted(*committed, limit_);
       limit_.deadline_ns = DeadlineAfter(absl::Milliseconds(100));
-    }
+    } while (absl::IsDeadlineExceeded(s) && view_.control->journal_stall_errno.Load() == 0);
+    core_.WritesNoMore();
+    if (!s.ok()) return s;
+    return committed;
   }
 
  private:
@@ -379,9 +381,16 @@ class Gathering {
       // It may have offered just now.
       const SlotWord state = SlotWord::Unpack(view_.slots[straggler].state.Load());
       const bool offered = view_.slots[straggler].offer.Load() == OfferWord(state.generation);
+      // Without all that are missing those must be left that were asked for: nobody is expelled in
+      // vain. (Those who were found missing may have offered since: so, once more.)
+      const bool enough = options_.contributions == 0 || in_.size() == options_.contributions;
+      if (!offered && !enough && !std::exchange(looked_again_, true)) {
+        slices = Slices(DeadlineAfter(kGrace), 1'000'000, 1'000'000);
+        return;
+      }
       // Or others have expelled it at this very moment.
-      if (offered || ExpelSlot(core_.mapping(), straggler).ok() ||
-          view_.slots[straggler].state.Load() != state.Pack()) {
+      if (offered || (enough && (ExpelSlot(core_.mapping(), straggler).ok() ||
+                                 view_.slots[straggler].state.Load() != state.Pack()))) {
         if (!offered) seen_.erase(straggler);
         forced_ = forced_ || !offered;
         slices = Slices(DeadlineAfter(kGrace), 1'000'000, 1'000'000);

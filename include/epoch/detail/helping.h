@@ -41,6 +41,22 @@ class Helping : public Member {
     Member::Leave();
   }
 
+  // This participant is in a call that writes the journal until its own fenced transition is in it:
+  // whoever finds head closed for that, and cannot write, is not to give it up at its deadline,
+  // which a writer that gets no processor may miss. Before the transition can be decided; not for
+  // longer than the call, or readers would hang on one that never comes back.
+  void WillWrite() noexcept {
+    if (writes_ || !view_.durable || mapping_->port() == nullptr) return;
+    writes_ = true;
+    slot_->flags.FetchOr(kSlotWrites);
+  }
+  void WritesNoMore() noexcept {
+    if (!writes_) [[likely]]
+      return;
+    writes_ = false;
+    SetFlags(slot_->flags.Load() & ~std::uint32_t{kSlotWrites});
+  }
+
   bool listening() const noexcept { return listening_.load(std::memory_order_relaxed); }
   void set_listening(bool listening) noexcept {
     listening_.store(listening, std::memory_order_relaxed);
@@ -232,6 +248,7 @@ class Helping : public Member {
   Voter voter_;
   std::atomic<bool> listening_{false};  // a listener answers votes
   std::uint64_t stalled_at_ = 0;        // the listener's: head when it last looked
+  bool writes_ = false;                 // its slot says kSlotWrites
 };
 
 }  // namespace epoch::detail

@@ -129,6 +129,7 @@ enum SlotFlag : std::uint32_t {
   kSlotVoter = 1,
   kSlotParked = 2,
   kSlotFlushes = 4,  // promises to write the journal for others
+  kSlotWrites = 8,   // is in a call that writes what it waits for: a fenced transition, perhaps
 };
 
 // 1024 bytes.

@@ -66,15 +66,8 @@ class Mapping final : public ForkAware {
     if (!fd.ok()) return fd.status();
     if (absl::Status s = RefuseNetworkFilesystem(fd->get(), path); !s.ok()) return s;
     // Real blocks, so that no later store can fail for lack of space (SIGBUS).
-    int error = 0;
-    Retries retries;
-    do {  // tmpfs gives up at any signal
-      error = EPOCH_FAULT("create.allocate");
-      if (error == 0) {
-        error = sys::posix_fallocate(fd->get(), 0, static_cast<off_t>(geometry->total_bytes));
-      }
-    } while (retries.Again(error));
-    if (error != 0) {
+    if (const int error = Allocate(fd->get(), geometry->total_bytes, "create.allocate");
+        error != 0) {
       return ErrnoStatus(error, absl::StrCat("can not allocate ", geometry->total_bytes,
                                              " bytes for region ", path));
     }
@@ -222,8 +215,8 @@ class Mapping final : public ForkAware {
     }
     if (!SameIdentity(s.file, *file)) {
       return absl::FailedPreconditionError(absl::StrCat(
-          path, " is a copy of a region (made as inode ", s.file.inode, ", this is ", file->inode,
-          "), and its participants are not in it; remove it (epochctl rm) and, if it was durable, "
+          path, " is a copy of a region", WhyCopy(s.file, *file),
+          ", and its participants are not in it; remove it (epochctl rm) and, if it was durable, "
           "recover it from its journal"));
     }
     return absl::OkStatus();

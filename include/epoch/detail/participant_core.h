@@ -200,7 +200,9 @@ class ParticipantCore final : public Pinning {
     // Before the tail CAS, and until the outcome was read: nobody recycles the cell meanwhile.
     slot_->own.Exchange((unpinned_ & ~kNumberMask) | draft.index);
     EPOCH_POINT("vote.own_guarded");
+    if (ballot.fence) WillWrite();
     const auto unguarded = [this](absl::Status status) {
+      WritesNoMore();
       slot_->own.Store(unpinned_, std::memory_order_release);
       return status;
     };
@@ -241,6 +243,7 @@ class ParticipantCore final : public Pinning {
     const OutcomeWord outcome = OutcomeWord::Unpack(cell.outcome.Load());
     if (outcome.decision < Decision::kCommitted || outcome.ballot != ballot.number) {
       // Tail may still name the cell: it must not be dropped, nor used again by this process.
+      WritesNoMore();
       --drafts_;
       draft_is_lost_ = true;
       return With(
@@ -252,14 +255,20 @@ class ParticipantCore final : public Pinning {
     }
     // Marked Retired by now: to drop the draft changes nothing.
     if (outcome.decision != Decision::kCommitted) {
-      const bool taken_back =
-          outcome.cause == AbortCause::kWithdrawn && limit.yes && outcome.culprit == claim_.slot;
-      return unguarded(
-          taken_back ? WasInterrupted(absl::StrCat("epoch ", accepted.at,
-                                                   " was taken back before it was "
-                                                   "agreed on; nothing was changed"))
-                     : WhyAborted(outcome, accepted.at,
-                                  ballot.least_voters == kSomeVoter ? 1 : ballot.least_voters));
+      const bool own = outcome.cause == AbortCause::kWithdrawn && outcome.culprit == claim_.slot;
+      if ((own || outcome.cause == AbortCause::kPoisoned) && !why_not_flushed_.ok()) {
+        return unguarded(SayUnchanged(
+            Reworded(why_not_flushed_, absl::StrCat("epoch ", accepted.at, " was taken back: ",
+                                                    std::string(why_not_flushed_.message())))));
+      }
+      if (own && limit.yes) {
+        return unguarded(WasInterrupted(
+            absl::StrCat("epoch ", accepted.at,
+                         " was taken back before it was agreed on; nothing was changed")));
+      }
+      return unguarded(WhyAborted(outcome, accepted.at,
+                                  ballot.least_voters == kSomeVoter ? 1 : ballot.least_voters,
+                                  ballot.expel));
     }
     --drafts_;
     slot_->own.Store(unpinned_, std::memory_order_release);
@@ -272,8 +281,9 @@ class ParticipantCore final : public Pinning {
   Refusal refusal() const noexcept { return refusal_; }
 
   // The words for an abort; names the culprit, and what it said.
-  absl::Status WhyAborted(const OutcomeWord& outcome, Epoch epoch,
-                          std::uint32_t least_voters = 0) const {
+  // `expels`: whoever was late was to be expelled, unless that left too few.
+  absl::Status WhyAborted(const OutcomeWord& outcome, Epoch epoch, std::uint32_t least_voters = 0,
+                          bool expels = false) const {
     const bool known =
         outcome.cause != AbortCause::kNobody && outcome.culprit < view_.geometry.participants;
     const std::string who = known ? DescribeSlot(view_, outcome.culprit) : "somebody";
@@ -315,7 +325,11 @@ class ParticipantCore final : public Pinning {
                      absl::DeadlineExceededError(absl::StrCat(
                          "epoch ", epoch, " was not agreed on in time: ",
                          known ? absl::StrCat(who, " did not answer, or did not let go of its pin")
-                               : "earlier epochs were not on disk yet",
+                               : "earlier epochs were not on disk yet" + why_stalled_,
+                         known && expels ? absl::StrCat("; without it fewer than ", least_voters,
+                                                        " voters (min_voters) would be left, so "
+                                                        "nobody was expelled for it")
+                                         : "",
                          kUnchanged)));
       case AbortCause::kPoisoned:
         // Nobody is to blame for it, whatever slot the word names.

@@ -41,6 +41,9 @@ class Waiting : public Helping {
     // A death is noticed within 2 ms.
     Slices slices(own == nullptr ? limit.deadline_ns : INT64_MAX, 1'000'000, 1'000'000);
     int turns = 0;
+    std::string& stalled = why_stalled_;
+    stalled.clear();
+    why_not_flushed_ = absl::OkStatus();
     for (bool spun = false;;) {
       const std::uint32_t armed = spun ? Arm(*view_.control) : 0;
       if (own != nullptr && done()) return absl::OkStatus();
@@ -86,21 +89,28 @@ class Waiting : public Helping {
       if (standing.found == Standing::Found::kDisk && view_.durable) {
         Flushing flushing = FlushOnce(nanos);
         if (!flushing.status.ok()) {
-          if (own == nullptr) return flushing.status;
-          DecideAborted(*own, own->ballot.Load(std::memory_order_relaxed), AbortCause::kPoisoned,
-                        0);
+          if (own == nullptr) return SayUnchanged(flushing.status);
+          // In the cell a cause that is true for all who read it; the words are the proposer's.
+          const Cause cause = Details(flushing.status).cause;
+          const bool everybodys = cause == Cause::kPoisoned || cause == Cause::kNoWriter;
+          // (Of a journal that has failed the cell says enough.)
+          if (cause != Cause::kPoisoned) why_not_flushed_ = flushing.status;
+          DecideAborted(*own, own->ballot.Load(std::memory_order_relaxed),
+                        everybodys ? AbortCause::kPoisoned : AbortCause::kWithdrawn,
+                        everybodys ? 0 : claim_.slot);
         }
+        if (!flushing.stalled.empty()) stalled = absl::StrCat(" (", flushing.stalled, ")");
         if (flushing.moved || !flushing.status.ok()) continue;
       }
       if (nanos <= 0) {
         if (done()) return absl::OkStatus();
         const bool disk = standing.found == Standing::Found::kDisk;
-        return Because(
-            Cause::kTimedOut,
-            absl::DeadlineExceededError(absl::StrCat(
-                "a vote is undecided: it waits for ",
-                disk ? "the disk" : DescribeSlot(view_, standing.slot), "; nothing was changed")),
-            CulpritsAt(view_, disk ? kNoSlot : standing.slot));
+        return Because(Cause::kTimedOut,
+                       absl::DeadlineExceededError(absl::StrCat(
+                           "a vote is undecided: it waits for ",
+                           disk ? "the disk" + stalled : DescribeSlot(view_, standing.slot),
+                           "; nothing was changed")),
+                       CulpritsAt(view_, disk ? kNoSlot : standing.slot));
       }
       if (!spun) {
         SpinWhileTailIs(tail);
@@ -118,6 +128,13 @@ class Waiting : public Helping {
     return s.ok() ? s : Pending(epoch, s);
   }
 
+  // Until what this participant's call has read, and left as it is, is visible. What becomes of it
+  // is another's; of this call there is nothing to pend.
+  absl::Status AwaitRead(Epoch epoch, Limit& limit) {
+    const absl::Status s = AwaitCommitted(epoch, limit, /*accepted=*/true);
+    return s.ok() ? s : NothingChanged(epoch, s);
+  }
+
   // Until the region has reached an epoch, whoever made it, or will.
   absl::Status AwaitEpoch(Epoch epoch, Limit& limit) {
     absl::Status s = AwaitCommitted(epoch, limit);
@@ -131,6 +148,13 @@ class Waiting : public Helping {
   // `accepted`: the epoch is this participant's own transition. To be expelled changes nothing
   // about it any more; an error would say that nothing was changed, and be wrong.
   absl::Status AwaitCommitted(Epoch epoch, Limit& limit, bool accepted = false) {
+    struct Written {
+      Waiting* self;
+      bool before;  // then the call that this is a part of ends it
+      ~Written() {
+        if (!before) self->WritesNoMore();
+      }
+    } const written{this, writes_};
     if (HeadEpoch() >= epoch) return absl::OkStatus();
     if (absl::Status s = Status(); !accepted && !s.ok()) return s;
     const std::int64_t deadline_ns = limit.deadline_ns;
@@ -152,6 +176,7 @@ class Waiting : public Helping {
                              " is durable is unknown until recovery; head stays at ", head.epoch)),
             {.cause = Cause::kPoisoned, .outcome = Outcome::kUnchanged, .actual = head.epoch});
       }
+      if (head.phase == Phase::kClosed) WillWrite();
       std::int64_t nanos = slices.Next();
       const bool interrupted = limit.Interrupted(nanos);
       bool idle = true;
@@ -297,6 +322,11 @@ class Waiting : public Helping {
       }
     } while (seam::MonotonicNanos() < until_ns);
   }
+
+  // Of the last vote that this participant proposed: why it could not get to the disk what the vote
+  // waited for; OK if that did not end it. And what the disk lacked, if it only took its time.
+  absl::Status why_not_flushed_;
+  std::string why_stalled_;
 
  private:
   // How long head has stood still, as far as whoever looks after a writer has seen. A quarter of
