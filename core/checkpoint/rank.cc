@@ -313,9 +313,7 @@ absl::StatusOr<Epoch> RankState::Meet(std::uint64_t step, const WaitOptions& wai
     if (absl::IsAlreadyExists(met.status())) {
       // Such a meeting was accepted, and then all of its ranks died. To wait for it is to finish
       // it; these ranks are no part of it, and meet after it.
-      const absl::StatusOr<Epoch> finished =
-          self_->Await(part.attempt + 1, Stage::kCommitted, left);
-      if (!finished.ok()) return finished.status();
+      if (absl::Status s = AwaitOthers(part.attempt + 1, left); !s.ok()) return s;
     } else if (!absl::IsAborted(met.status()) || region_.epoch() == part.attempt) {
       // Only if others may have seen an earlier epoch, or made a later one, is it worth another
       // look.
@@ -330,6 +328,16 @@ absl::StatusOr<Epoch> RankState::Meet(std::uint64_t step, const WaitOptions& wai
           absl::StrCat(folders_.ManifestsPath(), ", step ", step, ": no meeting was held"));
     }
   }
+}
+
+// What becomes of that epoch is no outcome of the call that waits for it, which has changed nothing.
+absl::Status RankState::AwaitOthers(Epoch epoch, const WaitOptions& wait) {
+  const absl::Status there = self_->Await(epoch, Stage::kCommitted, wait).status();
+  if (there.ok()) return there;
+  if (absl::Status s = self_->status(); !s.ok()) return detail::Unchanged(s);
+  ErrorDetails details = Details(there);
+  details.outcome = Outcome::kUnchanged;
+  return detail::With(there, details);
 }
 
 absl::StatusOr<Epoch> RankState::Collect(const Part& part, const WaitOptions& wait) {
@@ -436,8 +444,7 @@ absl::Status RankState::CheckNotCommitted(const FolderName& attempt, const WaitO
   const auto tail = detail::StateWord::Unpack(view.control->tail.Load());
   const Epoch accepted = tail.phase == detail::Phase::kAccepted ? tail.epoch : tail.epoch - 1;
   if (region_.epoch() < accepted) {
-    const absl::StatusOr<Epoch> durable = self_->Await(accepted, Stage::kCommitted, wait);
-    if (!durable.ok()) return durable.status();
+    if (absl::Status s = AwaitOthers(accepted, wait); !s.ok()) return s;
   }
   // Not only what was committed last.
   const absl::StatusOr<Manifests> manifests = ReadManifests(folders_);

@@ -70,6 +70,8 @@ class RankState {
 
   absl::StatusOr<Epoch> Meet(std::uint64_t step, const WaitOptions& wait);
   absl::Status EnsureJoined();
+  // Until an epoch that others have made is visible.
+  absl::Status AwaitOthers(Epoch epoch, const WaitOptions& wait);
   absl::StatusOr<Epoch> Collect(const Part& part, const WaitOptions& wait);
   // The committed epoch, if its state is of this world, attempt and step and carries this part.
   absl::StatusOr<Epoch> FindCommitted(const Part& part);
