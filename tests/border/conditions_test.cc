@@ -18,7 +18,7 @@ namespace epoch::test {
 namespace {
 
 // Of the operations under a condition the gate runs one in so many.
-constexpr std::size_t kConditionStride = 7;
+constexpr std::size_t kConditionStride = 8;
 
 const std::vector<Condition>& AllConditions() {
   static const std::vector<Condition> all = [] {

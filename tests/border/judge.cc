@@ -67,6 +67,7 @@ class Judge {
       if (answered_.good && !there) return Fault("it succeeded, and there is no region");
     }
     LookAtRegion();
+    if (operation_.copies) LookAtCopy();
   }
 
  private:
@@ -96,6 +97,23 @@ class Judge {
     region = absl::UnknownError("closed");
     if (operation_.durable || world_.durable()) Recover(options, base, last);
     LookAtNames();
+  }
+
+  // What was made of an old epoch goes on by itself; and where that failed, it can be made.
+  void LookAtCopy() {
+    const absl::StatusOr<Region> region = Region::Open(world_.copy());
+    if (!answered_.good && absl::IsNotFound(region.status())) return;
+    if (!Good(region.status(), "the copy cannot be opened")) return;
+    const absl::StatusOr<Snapshot> found = region->Read();
+    if (!Good(found.status(), "the state of the copy cannot be read")) return;
+    if (found->epoch != kPastEpoch || ReadChecked(found->state) != kPastEpoch) {
+      Fault("the copy is not of that epoch");
+    }
+    absl::StatusOr<Participant> self = Participant::Join(*region, {.name = "judge"});
+    if (!Good(self.status(), "nobody can join the copy")) return;
+    CommitOptions options;
+    options.timeout = kJudgeWaits;
+    Good(self->Commit(CheckedState(kPastEpoch + 1), options).status(), "nobody can commit to it");
   }
 
   // By now whoever came after has taken away what the operation had left half-made.
@@ -156,6 +174,14 @@ class Judge {
 
   // What it said, and what was there when it had ended.
   void Compare(Epoch base, Epoch found) {
+    if (operation_.paired && !answered_.good) {
+      // Both or none; and what the other one was told is so, too.
+      if (world_.added() != 0 && found != base + world_.added()) {
+        Fault("its neighbour was told of another epoch");
+      }
+    } else if (operation_.paired && world_.added() == 0) {
+      Fault("it succeeded, and the other one was told that nothing did");
+    }
     if (operation_.asked) {
       if (found != base + world_.added()) Fault("its neighbour was told of another epoch");
       if (operation_.refuses && answered_.good && found != base)
@@ -198,7 +224,7 @@ class Judge {
 
   void LookAtCheckpoints() {
     const Checkpoints checkpoints(world_.checkpoints());
-    const bool committed = operation_.name == "checkpoint commit" && answered_.good;
+    const bool committed = operation_.name.starts_with("checkpoint commit") && answered_.good;
     {
       const absl::StatusOr<OpenCheckpoint> latest = checkpoints.OpenLatest();
       if (!Good(latest.status(), "no good checkpoint")) return;
