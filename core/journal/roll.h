@@ -96,6 +96,7 @@ class CurrentSegment {
     std::uint64_t chain = 0;
   };
 
+  absl::Status NotAttached(std::uint64_t number) const;
   void Take(OpenSegment segment);
   void BeginAftermath(const BatchBuilder& builder);
   absl::Status TendAftermath(Aftermath::News news);
