@@ -51,7 +51,7 @@ class ConditionTest : public MatrixTest, public testing::WithParamInterface<std:
     // Not the same ones under each condition.
     for (std::size_t i = GetParam() % stride; i < all.size(); i += stride) {
       if (!Asked(all[i].name)) continue;
-      if (condition().of_its_own && all[i].makes) continue;
+      if (condition().of_its_own && (all[i].makes || all[i].copies)) continue;
       if (IsKnownToHang(condition().name, "", all[i].name)) continue;
       const Outcome outcome = RunCase(parent, all[i], condition().hindrance);
       if (!outcome.not_imposed.empty()) {

@@ -66,8 +66,8 @@ class Judge {
     if (operation_.makes) {
       if (answered_.good && !there) return Fault("it succeeded, and there is no region");
     }
-    LookAtRegion();
     if (operation_.copies) LookAtCopy();
+    LookAtRegion();
   }
 
  private:
@@ -99,21 +99,32 @@ class Judge {
     LookAtNames();
   }
 
-  // What was made of an old epoch goes on by itself; and where that failed, it can be made.
+  // What was made of an old epoch goes on by itself, and recovers; and where that failed, it can be
+  // made.
   void LookAtCopy() {
-    const absl::StatusOr<Region> region = Region::Open(world_.copy());
-    if (!answered_.good && absl::IsNotFound(region.status())) return;
-    if (!Good(region.status(), "the copy cannot be opened")) return;
-    const absl::StatusOr<Snapshot> found = region->Read();
-    if (!Good(found.status(), "the state of the copy cannot be read")) return;
-    if (found->epoch != kPastEpoch || ReadChecked(found->state) != kPastEpoch) {
-      Fault("the copy is not of that epoch");
+    RegionOptions options = world_.Options(/*durable=*/true);
+    options.journal = world_.copied();
+    Epoch epoch = 0;
+    for (const char* when : {"the copy", "the recovered copy"}) {
+      absl::StatusOr<Region> region = Region::OpenOrCreate(world_.copy(), options);
+      if (!Good(region.status(), absl::StrCat(when, " cannot be opened"))) return;
+      const absl::StatusOr<Snapshot> found = region->Read();
+      if (!Good(found.status(), absl::StrCat("the state of ", when))) return;
+      if (epoch == 0) epoch = answered_.good ? kPastEpoch : found->epoch;
+      if (found->epoch != epoch || (epoch > 0 && ReadChecked(found->state) != epoch)) {
+        Fault(absl::StrCat(when, " is at epoch ", found->epoch, ", not ", epoch));
+      }
+      absl::StatusOr<Participant> self = Participant::Join(*region, {.name = "judge"});
+      if (!Good(self.status(), absl::StrCat("nobody can join ", when))) return;
+      CommitOptions commit;
+      commit.timeout = kJudgeWaits;
+      const auto next = self->Commit(CheckedState(found->epoch + 1), commit);
+      if (!Good(next.status(), absl::StrCat("nobody can commit to ", when))) return;
+      epoch = *next;
+      self = absl::UnknownError("left");
+      region = absl::UnknownError("closed");
+      if (!Good(Region::Unlink(world_.copy()), absl::StrCat(when, " cannot be removed"))) return;
     }
-    absl::StatusOr<Participant> self = Participant::Join(*region, {.name = "judge"});
-    if (!Good(self.status(), "nobody can join the copy")) return;
-    CommitOptions options;
-    options.timeout = kJudgeWaits;
-    Good(self->Commit(CheckedState(kPastEpoch + 1), options).status(), "nobody can commit to it");
   }
 
   // By now whoever came after has taken away what the operation had left half-made.

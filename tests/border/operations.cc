@@ -166,7 +166,7 @@ Operation Rolling() {
       const auto end = journal::BatchE::Unpack(journal::ReadRing(*mapping.view().control).At(0).e);
       return end.segment == 2 && end.end_block + 3 * journal::BlocksFor(kBigBytes) >= blocks;
     };
-    while (!full()) Must(Add(member->self, {}, kBigBytes));
+    while (!full()) Must(Add(member->self, Patient(), kBigBytes));
     return [member]() -> absl::StatusOr<Epoch> {
       absl::StatusOr<Epoch> last = Epoch{0};
       for (int i = 0; i < kRollingCommits && last.ok(); ++i) {
@@ -266,21 +266,6 @@ void AddLibrary(std::vector<Operation>& all) {
                           [](Member& member) { return member.region.Reap().status(); }));
     all.back().dead = true;
   }
-  for (const auto& [ground, kind] :
-       {std::pair{Ground::kVolatile, ""}, std::pair{Ground::kDurable, " durable"}}) {
-    Operation both{.name = std::string("collective of two") + kind, .ground = ground, .adds = 1};
-    both.checked = false;
-    both.paired = true;
-    both.prepare = [](const std::string& path, const RegionOptions& options) -> Act {
-      return [member = Joined(path, options, /*voter=*/true)] {
-        CollectiveOptions patient;
-        patient.timeout = kPatience;
-        patient.contributions = 2;
-        return member->self.CommitCollective(kPairTag, "a part", patient);
-      };
-    };
-    all.push_back(both);
-  }
   Operation collective{.name = "collective", .adds = 1, .neighbour = false, .checked = false};
   collective.prepare = [](const std::string& path, const RegionOptions& options) -> Act {
     return [member = Joined(path, options, /*voter=*/true)] {
@@ -341,6 +326,22 @@ void AddLibrary(std::vector<Operation>& all) {
       Plain("unlink", Ground::kVolatile,
             [](const std::string& path, const RegionOptions&) { return Region::Unlink(path); }));
   all.back().removes = true;
+  // Last: a thread of whoever waits for them leaves a stack for the next one, which would be free.
+  for (const auto& [ground, kind] :
+       {std::pair{Ground::kVolatile, ""}, std::pair{Ground::kDurable, " durable"}}) {
+    Operation both{.name = std::string("collective of two") + kind, .ground = ground, .adds = 1};
+    both.checked = false;
+    both.paired = true;
+    both.prepare = [](const std::string& path, const RegionOptions& options) -> Act {
+      return [member = Joined(path, options, /*voter=*/true)] {
+        CollectiveOptions patient;
+        patient.timeout = kPatience;
+        patient.contributions = 2;
+        return member->self.CommitCollective(kPairTag, "a part", patient);
+      };
+    };
+    all.push_back(both);
+  }
 }
 
 // The way that writes go where there is no io_uring.

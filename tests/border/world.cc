@@ -57,7 +57,7 @@ void BeSecondRank(const std::string& directory, const std::string& region,
   if (!rank.ok()) return;
   absl::StatusOr<CheckpointStep> step = rank->Begin(4, wait);
   if (!step.ok()) return;
-  WriteText(step->PathOf("model"), "another shard of 4");
+  std::ofstream(step->PathOf("model")) << "another shard of 4";
   if (step->Ready("model").ok()) step->Commit(wait).IgnoreError();
 }
 
