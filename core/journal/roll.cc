@@ -210,14 +210,19 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
   if (!published.ok() || !IsNewest(directory_, *made)) {
     if (absl::Status s = Attach(); !s.ok()) return s;
     if (segment_.number >= number) return absl::OkStatus();
-    return absl::InternalError(
-        absl::StrCat(directory_, ": segment ", number, " exists, but can not be attached to"));
+    return NotAttached(number);
   }
   Raise(*view_.control, ByItself(number));
   left_ = Left{std::move(segment_), last, header.previous_chain};
   Take(*std::move(made));
   BeginAftermath(builder);
   return absl::OkStatus();
+}
+
+// Its name is taken, and nobody finds it.
+absl::Status CurrentSegment::NotAttached(std::uint64_t number) const {
+  return absl::InternalError(
+      absl::StrCat(directory_, ": segment ", number, " exists, but can not be attached to"));
 }
 
 absl::StatusOr<bool> CurrentSegment::Name(const BatchBuilder& builder) {
@@ -235,7 +240,10 @@ absl::StatusOr<bool> CurrentSegment::Name(const BatchBuilder& builder) {
   }
   EPOCH_POINT("journal.rolled");
   if (!IsNewest(directory_, segment_)) {
+    const std::uint64_t number = segment_.number;
     if (absl::Status s = Attach(); !s.ok()) return s;
+    // To begin it once more would come to the same, again and again.
+    if (!named.ok() && segment_.number < number) return NotAttached(number);
     return false;
   }
   unnamed_ = false;

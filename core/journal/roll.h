@@ -106,6 +106,7 @@ class CurrentSegment {
     std::uint64_t chain = 0;
   };
 
+  absl::Status NotAttached(std::uint64_t number) const;
   void Take(OpenSegment segment);
   absl::Status NotFindable(detail::Whereabouts::Seen seen) const;
   void BeginAftermath(const BatchBuilder& builder);

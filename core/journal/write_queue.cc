@@ -4,11 +4,25 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "epoch/detail/blame.h"
 
 namespace epoch::journal {
+namespace {
+
+// Above the tag: the errno of an entry that a test lets fail. Such a one is submitted as one that
+// does nothing, so whoever takes it for done has lost something.
+constexpr int kFaultShift = 32;
+constexpr std::uint64_t kTagMask = (std::uint64_t{1} << kFaultShift) - 1;
+
+void LetFail(io_uring_sqe* sqe, std::uint64_t tag, int fault) {
+  io_uring_prep_nop(sqe);
+  io_uring_sqe_set_data64(sqe, tag | static_cast<std::uint64_t>(fault) << kFaultShift);
+}
+
+}  // namespace
 
 WriteQueue::~WriteQueue() {
   while (in_flight_ > 0 && Reap(/*wait=*/true).has_value()) {
@@ -55,9 +69,13 @@ bool WriteQueue::Submit(int fd, const std::byte* from, std::size_t size, std::ui
                         bool durably, std::uint64_t tag) {
   io_uring_sqe* const sqe = Ready() && in_flight_ < kDepth ? io_uring_get_sqe(&ring_) : nullptr;
   if (sqe == nullptr) return false;
+  const int fault = EPOCH_FAULT("uring.write");
+  // A test's negative number: so many bytes are left out.
+  if (fault < 0) size -= std::min(size, static_cast<std::size_t>(-fault));
   io_uring_prep_write(sqe, fd, from, static_cast<unsigned>(size), offset);
   if (durably) sqe->rw_flags = RWF_DSYNC;
   io_uring_sqe_set_data64(sqe, tag);
+  if (fault > 0) LetFail(sqe, tag, fault);
   return Send();
 }
 
@@ -66,6 +84,7 @@ bool WriteQueue::SubmitSync(int fd, std::uint64_t tag) {
   if (sqe == nullptr) return false;
   io_uring_prep_fsync(sqe, fd, 0);
   io_uring_sqe_set_data64(sqe, tag);
+  if (const int fault = EPOCH_FAULT("uring.sync"); fault > 0) LetFail(sqe, tag, fault);
   return Send();
 }
 
@@ -74,6 +93,7 @@ bool WriteQueue::SubmitUnlink(int directory, const char* name, std::uint64_t tag
   if (sqe == nullptr) return false;
   io_uring_prep_unlinkat(sqe, directory, name, 0);
   io_uring_sqe_set_data64(sqe, tag);
+  if (const int fault = EPOCH_FAULT("uring.unlink"); fault > 0) LetFail(sqe, tag, fault);
   return Send();
 }
 
@@ -86,7 +106,8 @@ std::optional<WriteQueue::Done> WriteQueue::Reap(bool wait) {
     if (waited == 0) break;
     if (waited != -EINTR && waited != -EAGAIN) return std::nullopt;
   }
-  const Done done{cqe->user_data, cqe->res};
+  const auto fault = static_cast<int>(cqe->user_data >> kFaultShift);
+  const Done done{cqe->user_data & kTagMask, fault != 0 ? -fault : cqe->res};
   io_uring_cqe_seen(&ring_, cqe);
   --in_flight_;
   return done;

@@ -43,6 +43,7 @@ class WriteQueue {
   // Whether there is one to be had here; made at the first call. Containers often refuse it.
   bool Ready();
 
+  // Tags are less than 2^32.
   // False: not submitted, and `from` is the caller's. Otherwise it must stay as it is until Reap
   // returned its tag. `durably`: done means on stable storage.
   bool Submit(int fd, const std::byte* from, std::size_t size, std::uint64_t offset, bool durably,

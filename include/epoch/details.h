@@ -5,8 +5,9 @@
 //   const epoch::ErrorDetails why = epoch::Details(made);
 //   if (why.outcome == epoch::Outcome::kPending) made = self.Await(epoch::Ticket{*why.accepted});
 //
-// Every error of a Participant, and of a CheckpointRank and its steps as far as it comes from one,
-// carries them. An error that a caller's own function returned (Update's) is handed on as it is.
+// Every error of a Participant, of what opens, makes or changes a Region, and of a CheckpointRank
+// and its steps as far as it comes from one of these, carries them. An error that a caller's own
+// function returned (Update's) is handed on as it is.
 //
 // Thread safety: pure functions.
 #ifndef EPOCH_DETAILS_H_

@@ -21,6 +21,7 @@
 #include "epoch/detail/mapping.h"
 #include "epoch/detail/slots.h"
 #include "epoch/detail/transition.h"
+#include "epoch/details.h"
 #include "epoch/history.h"
 #include "epoch/options.h"
 
@@ -48,7 +49,7 @@ class Region {
   // PermissionDenied, FailedPrecondition (filesystem; durable without the compiled journal).
   static absl::StatusOr<Region> Create(std::string_view name_or_path,
                                        const RegionOptions& options = {}) {
-    return Make(name_or_path, options, true);
+    return Explained(Make(name_or_path, options, true));
   }
 
   // Opens an existing region. Errors: NotFound, PermissionDenied (also: belongs to another user),
@@ -58,9 +59,7 @@ class Region {
   // is attached to, too, if this program has the compiled journal and does not open read-only.
   static absl::StatusOr<Region> Open(std::string_view name_or_path,
                                      const RegionOptions& options = {}) {
-    absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
-    if (!path.ok()) return path.status();
-    return OpenPath(*path, options);
+    return Explained(OpenNamed(name_or_path, options));
   }
 
   // Opens the region; else restores it from `options.journal` if that directory holds a journal;
@@ -69,35 +68,7 @@ class Region {
   // journal than `options.journal`.
   static absl::StatusOr<Region> OpenOrCreate(std::string_view name_or_path,
                                              const RegionOptions& options = {}) {
-    absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
-    if (!path.ok()) return path.status();
-    // Each failed round means that another process won a step; rounds are bounded all the same,
-    // and more narrowly if each of them writes a journal file.
-    const int rounds = options.journal.empty() ? 1000 : 100;
-    for (int round = 0; round < rounds; ++round) {
-      bool other_journal = false;
-      absl::StatusOr<Region> opened = OpenPath(*path, options, &other_journal);
-      if (other_journal) return opened;
-      // A region whose journal went on without it is as good as none: its successor's maker died
-      // before it could take the name. Or it is about to, or the successor has another name: so a
-      // few rounds of looking whether the journal can be had.
-      const bool superseded =
-          absl::IsFailedPrecondition(opened.status()) && !options.journal.empty() && round < 10;
-      if (opened.ok() || (!absl::IsNotFound(opened.status()) && !superseded)) return opened;
-      bool journal_is_there = !options.journal.empty();
-      absl::Status made;
-      RegionOptions restoring = options;
-      if (superseded) {
-        restoring.restore_timeout = std::min(options.restore_timeout, absl::Milliseconds(100));
-      }
-      if (journal_is_there) made = RestorePath(*path, restoring, journal_is_there);
-      if (superseded && absl::IsFailedPrecondition(made)) continue;
-      if (superseded && !journal_is_there) return opened;
-      if (!journal_is_there) made = CreatePath(*path, options, false);
-      if (!made.ok() && !absl::IsAlreadyExists(made)) return made;
-    }
-    return absl::UnavailableError(
-        absl::StrCat(*path, ": appears and disappears; another program keeps removing it"));
+    return Explained(OpenOrMake(name_or_path, options));
   }
 
   // Makes a new incarnation from the journal in `options.journal`. Errors: AlreadyExists (the
@@ -106,13 +77,7 @@ class Region {
   // attached to the journal: named). Nothing changes on error.
   static absl::StatusOr<Region> Restore(std::string_view name_or_path,
                                         const RegionOptions& options) {
-    absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
-    if (!path.ok()) return path.status();
-    bool journal_is_there = true;
-    if (absl::Status s = RestorePath(*path, options, journal_is_there); !s.ok()) return s;
-    RegionOptions restored = options;
-    restored.read_only = false;
-    return OpenPath(*path, restored);
+    return Explained(RestoreNamed(name_or_path, options));
   }
 
   // Removes the name, if a region has it: of any boot or layout, or damaged. Participants that are
@@ -120,8 +85,8 @@ class Region {
   // NotFound, PermissionDenied, InvalidArgument (not a region, so it stays).
   static absl::Status Unlink(std::string_view name_or_path) {
     absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
-    if (!path.ok()) return path.status();
-    return detail::Mapping::Remove(*path);
+    if (!path.ok()) return detail::Unchanged(path.status());
+    return detail::Unchanged(detail::Mapping::Remove(*path));
   }
 
   // The committed epoch. Wait-free: one load.
@@ -166,7 +131,7 @@ class Region {
   // Expels dead participants, frees what they held, and makes visible what they had accepted.
   // Returns how many there were.
   absl::StatusOr<std::uint32_t> Reap() const {
-    if (mapping_->read_only()) return absl::PermissionDeniedError("mapped read-only");
+    if (mapping_->read_only()) return ReadOnly();
     const std::uint32_t reaped = detail::ReapAll(*mapping_);
     detail::HelpAccepted(mapping_->view());
     return reaped;
@@ -175,8 +140,8 @@ class Region {
   // Takes slot `slot` away from its participant, dead or alive. What a living one holds stays
   // quarantined until it leaves or dies; its next call reports the expulsion.
   absl::Status Expel(std::uint32_t slot) const {
-    if (mapping_->read_only()) return absl::PermissionDeniedError("mapped read-only");
-    return detail::ExpelSlot(*mapping_, slot);
+    if (mapping_->read_only()) return ReadOnly();
+    return detail::Unchanged(detail::ExpelSlot(*mapping_, slot));
   }
 
   const std::string& path() const { return mapping_->path(); }
@@ -200,6 +165,68 @@ class Region {
 
  private:
   explicit Region(std::shared_ptr<detail::Mapping> mapping) : mapping_(std::move(mapping)) {}
+
+  // What all ways to a region go through: their errors, too, say by Details() why, and that nothing
+  // was changed.
+  static absl::StatusOr<Region> Explained(absl::StatusOr<Region> region) {
+    if (region.ok()) return region;
+    return detail::Unchanged(region.status());
+  }
+
+  static absl::Status ReadOnly() {
+    return detail::Because(Cause::kReadOnly, absl::PermissionDeniedError("mapped read-only"));
+  }
+
+  static absl::StatusOr<Region> OpenNamed(std::string_view name_or_path,
+                                          const RegionOptions& options) {
+    absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
+    if (!path.ok()) return path.status();
+    return OpenPath(*path, options);
+  }
+
+  static absl::StatusOr<Region> OpenOrMake(std::string_view name_or_path,
+                                           const RegionOptions& options) {
+    absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
+    if (!path.ok()) return path.status();
+    // Each failed round means that another process won a step; rounds are bounded all the same,
+    // and more narrowly if each of them writes a journal file.
+    const int rounds = options.journal.empty() ? 1000 : 100;
+    for (int round = 0; round < rounds; ++round) {
+      bool other_journal = false;
+      absl::StatusOr<Region> opened = OpenPath(*path, options, &other_journal);
+      if (other_journal) return opened;
+      // A region whose journal went on without it is as good as none: its successor's maker died
+      // before it could take the name. Or it is about to, or the successor has another name: so a
+      // few rounds of looking whether the journal can be had.
+      const bool superseded =
+          absl::IsFailedPrecondition(opened.status()) && !options.journal.empty() && round < 10;
+      if (opened.ok() || (!absl::IsNotFound(opened.status()) && !superseded)) return opened;
+      bool journal_is_there = !options.journal.empty();
+      absl::Status made;
+      RegionOptions restoring = options;
+      if (superseded) {
+        restoring.restore_timeout = std::min(options.restore_timeout, absl::Milliseconds(100));
+      }
+      if (journal_is_there) made = RestorePath(*path, restoring, journal_is_there);
+      if (superseded && absl::IsFailedPrecondition(made)) continue;
+      if (superseded && !journal_is_there) return opened;
+      if (!journal_is_there) made = CreatePath(*path, options, false);
+      if (!made.ok() && !absl::IsAlreadyExists(made)) return made;
+    }
+    return absl::UnavailableError(
+        absl::StrCat(*path, ": appears and disappears; another program keeps removing it"));
+  }
+
+  static absl::StatusOr<Region> RestoreNamed(std::string_view name_or_path,
+                                             const RegionOptions& options) {
+    absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
+    if (!path.ok()) return path.status();
+    bool journal_is_there = true;
+    if (absl::Status s = RestorePath(*path, options, journal_is_there); !s.ok()) return s;
+    RegionOptions restored = options;
+    restored.read_only = false;
+    return OpenPath(*path, restored);
+  }
 
   static absl::StatusOr<const detail::JournalEngine*> Engine() {
     const auto* engine = detail::journal_engine.load();
@@ -235,10 +262,13 @@ class Region {
       if (absl::IsNotFound(port.status())) {
         // Not the region is missing: what makes it durable is not where it was, or is said to be.
         if (other_journal != nullptr) *other_journal = true;
-        return absl::FailedPreconditionError(absl::StrCat(
-            path, " is there, but its journal is not: ", std::string(port.status().message()),
-            "; mount it there, or say where it is (RegionOptions::journal); if it is gone, save "
-            "the state (epochctl get), then remove the region (epochctl rm)"));
+        return detail::Because(
+            Cause::kJournalAway,
+            absl::FailedPreconditionError(absl::StrCat(
+                path, " is there, but its journal is not: ", std::string(port.status().message()),
+                "; mount it there, or say where it is (RegionOptions::journal, epochctl "
+                "--journal); if it is gone, save the state (epochctl get), then remove the region "
+                "(epochctl rm)")));
       }
       if (!port.ok()) return port.status();
       (*mapping)->set_port(*std::move(port));

@@ -107,7 +107,8 @@ class Case {
     }
     watched.denial = hindrance_.denial;
     watched.meanwhile = [&](pid_t process) {
-      operation_.asked ? world_.Ask(process) : world_.Look();
+      if (operation_.asked) return world_.Ask(process);
+      operation_.paired ? world_.Pair() : world_.Look();
     };
     Outcome outcome;
     outcome.ending = RunWatched([&] { Act(); }, watched);
@@ -223,15 +224,21 @@ Outcome RunCase(const std::string& parent, const Operation& operation, const Hin
   return Case(parent, operation, hindrance).Run(&usual, nullptr);
 }
 
-Outcome RunDenied(const std::string& parent, const Operation& operation, const Denial& denial) {
-  Hindrance hindrance{.denial = denial};
-  hindrance.allows.device_fails = IsDeviceFailure(denial.call, denial.error);
+Allowance AllowanceOf(const Denial& denial, const Operation& operation) {
+  Allowance allows;
+  allows.device_fails = IsDeviceFailure(denial.call, denial.error);
   // Whoever looks for what is missing, and is told that a file is not there, says so.
   const bool missing = denial.error == ENOENT || denial.error == ENOTDIR;
-  hindrance.allows.unreadable =
+  allows.unreadable =
       denial.error == EIO || (missing && operation.name.starts_with("epochctl check"));
-  hindrance.allows.short_of_memory = denial.error == ENOMEM || denial.error == EAGAIN;
-  hindrance.allows.mute = denial.call == SYS_write || denial.call == SYS_writev;
+  allows.short_of_memory = denial.error == ENOMEM || denial.error == EAGAIN;
+  allows.mute = denial.call == SYS_write || denial.call == SYS_writev;
+  return allows;
+}
+
+Outcome RunDenied(const std::string& parent, const Operation& operation, const Denial& denial) {
+  Hindrance hindrance{.denial = denial};
+  hindrance.allows = AllowanceOf(denial, operation);
   return RunCase(parent, operation, hindrance);
 }
 

@@ -37,6 +37,8 @@ struct Outcome {
 // `parent`: a directory in memory.
 Outcome RunCase(const std::string& parent, const Operation& operation,
                 const Hindrance& hindrance = {});
+// What may be, where that is denied.
+Allowance AllowanceOf(const Denial& denial, const Operation& operation);
 Outcome RunDenied(const std::string& parent, const Operation& operation, const Denial& denial);
 // The calls that the operation makes, and how many of each.
 std::map<int, int> CallsOf(const std::string& parent, const Operation& operation);

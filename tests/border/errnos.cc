@@ -14,6 +14,11 @@ namespace {
     SYS_##name, #name, std::vector<int> { __VA_ARGS__ } \
   }
 
+#define EPOCH_COMPLETION(number, name, ...)        \
+  CallRow {                                        \
+    number, name, std::vector<int> { __VA_ARGS__ } \
+  }
+
 std::vector<CallRow> MakeTable() {
   return {
       // Names.
@@ -94,6 +99,14 @@ std::vector<CallRow> MakeTable() {
       EPOCH_CALL(io_uring_setup, EFAULT, EINVAL, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM),
       EPOCH_CALL(io_uring_enter, EAGAIN, EBADF, EBUSY, EINTR, ENXIO, EOPNOTSUPP, EPERM),
       EPOCH_CALL(io_uring_register, EBUSY, EINVAL, EMFILE, ENOMEM, EPERM),
+      // What becomes of its entries. Of those that the kernel takes up later, or drops: EAGAIN,
+      // ECANCELED.
+      EPOCH_COMPLETION(kRingWrite, "io_uring write", EAGAIN, ECANCELED, EDQUOT, EFBIG, EINTR,
+                       EINVAL, EIO, ENOMEM, ENOSPC, EOPNOTSUPP, EPERM, EROFS, kShortResult),
+      EPOCH_COMPLETION(kRingSync, "io_uring sync", EAGAIN, ECANCELED, EDQUOT, EINTR, EINVAL, EIO,
+                       ENOMEM, ENOSPC, EOPNOTSUPP, EROFS),
+      EPOCH_COMPLETION(kRingUnlink, "io_uring unlink", EACCES, EAGAIN, EBUSY, ECANCELED, EINTR,
+                       EINVAL, EIO, ENOENT, ENOMEM, EOPNOTSUPP, EPERM, EROFS),
       // Memory.
       EPOCH_CALL(mmap, EACCES, EAGAIN, ENFILE, ENODEV, ENOMEM, EOVERFLOW, EPERM),
       EPOCH_CALL(munmap, ENOMEM),
@@ -146,6 +159,7 @@ std::vector<CallRow> MakeTable() {
 }
 
 #undef EPOCH_CALL
+#undef EPOCH_COMPLETION
 
 }  // namespace
 
@@ -169,6 +183,7 @@ const CallRow* RowOf(const std::string& name) {
 }
 
 std::string ErrnoName(int error) {
+  if (error == kShortResult) return "short";
   const char* const name = strerrorname_np(error);
   return name == nullptr ? std::to_string(error) : name;
 }
@@ -182,8 +197,8 @@ int ErrnoOf(const std::string& name) {
 
 bool IsDeviceFailure(int call, int error) {
   const bool writes = call == SYS_pwritev2 || call == SYS_pwrite64 || call == SYS_write ||
-                      call == SYS_io_uring_enter;
-  const bool syncs = call == SYS_fdatasync || call == SYS_fsync;
+                      call == SYS_io_uring_enter || call == kRingWrite;
+  const bool syncs = call == SYS_fdatasync || call == SYS_fsync || call == kRingSync;
   // A sync that found no room has dropped what was to be written; and a filesystem that was open
   // for writing, and says that it is not, has shut itself after an error.
   return ((writes || syncs) && (error == EIO || error == EROFS)) ||

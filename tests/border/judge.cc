@@ -66,6 +66,7 @@ class Judge {
     if (operation_.makes) {
       if (answered_.good && !there) return Fault("it succeeded, and there is no region");
     }
+    if (operation_.copies) LookAtCopy();
     LookAtRegion();
   }
 
@@ -96,6 +97,34 @@ class Judge {
     region = absl::UnknownError("closed");
     if (operation_.durable || world_.durable()) Recover(options, base, last);
     LookAtNames();
+  }
+
+  // What was made of an old epoch goes on by itself, and recovers; and where that failed, it can be
+  // made.
+  void LookAtCopy() {
+    RegionOptions options = world_.Options(/*durable=*/true);
+    options.journal = world_.copied();
+    Epoch epoch = 0;
+    for (const char* when : {"the copy", "the recovered copy"}) {
+      absl::StatusOr<Region> region = Region::OpenOrCreate(world_.copy(), options);
+      if (!Good(region.status(), absl::StrCat(when, " cannot be opened"))) return;
+      const absl::StatusOr<Snapshot> found = region->Read();
+      if (!Good(found.status(), absl::StrCat("the state of ", when))) return;
+      if (epoch == 0) epoch = answered_.good ? kPastEpoch : found->epoch;
+      if (found->epoch != epoch || (epoch > 0 && ReadChecked(found->state) != epoch)) {
+        Fault(absl::StrCat(when, " is at epoch ", found->epoch, ", not ", epoch));
+      }
+      absl::StatusOr<Participant> self = Participant::Join(*region, {.name = "judge"});
+      if (!Good(self.status(), absl::StrCat("nobody can join ", when))) return;
+      CommitOptions commit;
+      commit.timeout = kJudgeWaits;
+      const auto next = self->Commit(CheckedState(found->epoch + 1), commit);
+      if (!Good(next.status(), absl::StrCat("nobody can commit to ", when))) return;
+      epoch = *next;
+      self = absl::UnknownError("left");
+      region = absl::UnknownError("closed");
+      if (!Good(Region::Unlink(world_.copy()), absl::StrCat(when, " cannot be removed"))) return;
+    }
   }
 
   // By now whoever came after has taken away what the operation had left half-made.
@@ -156,6 +185,14 @@ class Judge {
 
   // What it said, and what was there when it had ended.
   void Compare(Epoch base, Epoch found) {
+    if (operation_.paired && !answered_.good) {
+      // Both or none; and what the other one was told is so, too.
+      if (world_.added() != 0 && found != base + world_.added()) {
+        Fault("its neighbour was told of another epoch");
+      }
+    } else if (operation_.paired && world_.added() == 0) {
+      Fault("it succeeded, and the other one was told that nothing did");
+    }
     if (operation_.asked) {
       if (found != base + world_.added()) Fault("its neighbour was told of another epoch");
       if (operation_.refuses && answered_.good && found != base)
@@ -198,7 +235,7 @@ class Judge {
 
   void LookAtCheckpoints() {
     const Checkpoints checkpoints(world_.checkpoints());
-    const bool committed = operation_.name == "checkpoint commit" && answered_.good;
+    const bool committed = operation_.name.starts_with("checkpoint commit") && answered_.good;
     {
       const absl::StatusOr<OpenCheckpoint> latest = checkpoints.OpenLatest();
       if (!Good(latest.status(), "no good checkpoint")) return;

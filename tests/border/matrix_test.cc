@@ -24,7 +24,7 @@ namespace epoch::test {
 namespace {
 
 // Of the cases of an operation the gate runs one in so many.
-constexpr std::size_t kDenialStride = 13;
+constexpr std::size_t kDenialStride = 17;
 
 class DenialTest : public MatrixTest, public testing::WithParamInterface<std::string> {
  protected:

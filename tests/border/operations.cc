@@ -14,6 +14,7 @@
 #include "core/journal/ring.h"
 #include "epoch/checkpoint.h"
 #include "epoch/collective.h"
+#include "epoch/history.h"
 #include "support/checked_state.h"
 
 namespace epoch::test {
@@ -22,7 +23,9 @@ namespace {
 // No operation waits so long for anything that comes; one that waits for what does not come ends.
 constexpr absl::Duration kPatience = absl::Seconds(3);
 constexpr char kPatienceText[] = "3s";
+constexpr char kPastText[] = "2";  // kPastEpoch
 constexpr std::size_t kBigBytes = 60'000;
+constexpr int kSeveral = 6;
 
 struct Member {
   Region region;
@@ -126,23 +129,49 @@ absl::Status ReadRegion(const std::string& path, const RegionOptions& options) {
                                                          : absl::DataLossError("another state");
 }
 
-// Fills the segment, so that the next commit that is big needs another one.
+// By epoch, and one after the other.
+absl::Status ReadHistory(const std::string& path, const RegionOptions& options) {
+  RegionOptions inspect = options;
+  inspect.read_only = true;
+  const absl::StatusOr<Region> region = Region::Open(path, inspect);
+  if (!region.ok()) return region.status();
+  const absl::StatusOr<EpochHistory> history = region->History();
+  if (!history.ok()) return history.status();
+  const absl::StatusOr<PastEpoch> past = history->At(kPastEpoch);
+  if (!past.ok()) return past.status();
+  if (ReadChecked(past->state) != kPastEpoch) return absl::DataLossError("another state");
+  absl::StatusOr<HistoryReader> reader = history->Read(1);
+  if (!reader.ok()) return reader.status();
+  for (Epoch epoch = 1; epoch <= kGroundEpoch; ++epoch) {
+    const absl::StatusOr<std::optional<PastEpoch>> next = reader->Next();
+    if (!next.ok()) return next.status();
+    if (!next->has_value() || (*next)->epoch != epoch || ReadChecked((*next)->state) != epoch) {
+      return absl::DataLossError("another epoch");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Fills the second segment, so that the next commit that is big needs a third one, and the first is
+// retired while others follow.
+constexpr int kRollingCommits = 6;
 Operation Rolling() {
-  Operation operation{.name = "roll durable", .ground = Ground::kDurable, .adds = 4};
+  Operation operation{.name = "roll durable", .ground = Ground::kDurable, .adds = kRollingCommits};
   operation.steady = false;  // the ring prepares the next segment meanwhile
   operation.prepare = [](const std::string& path, const RegionOptions& options) -> Act {
     auto member = Joined(path, options);
     const detail::Mapping& mapping = *member->region.mapping();
     const std::uint64_t blocks = mapping.superblock().segment_bytes / journal::kBlockBytes;
-    const auto end = [&] {
-      return journal::BatchE::Unpack(journal::ReadRing(*mapping.view().control).At(0).e).end_block;
+    const auto full = [&] {
+      const auto end = journal::BatchE::Unpack(journal::ReadRing(*mapping.view().control).At(0).e);
+      return end.segment == 2 && end.end_block + 3 * journal::BlocksFor(kBigBytes) >= blocks;
     };
-    while (end() + 3 * journal::BlocksFor(kBigBytes) < blocks) {
-      Must(Add(member->self, {}, kBigBytes));
-    }
+    while (!full()) Must(Add(member->self, Patient(), kBigBytes));
     return [member]() -> absl::StatusOr<Epoch> {
       absl::StatusOr<Epoch> last = Epoch{0};
-      for (int i = 0; i < 4 && last.ok(); ++i) last = Add(member->self, Patient(), kBigBytes);
+      for (int i = 0; i < kRollingCommits && last.ok(); ++i) {
+        last = Add(member->self, Patient(), kBigBytes);
+      }
       return last;
     };
   };
@@ -167,18 +196,19 @@ Operation Checkpointing(const std::string& name,
 Operation MakingCheckpoint(
     const std::string& name,
     std::function<absl::Status(CheckpointRank&, std::optional<CheckpointStep>&)> work, bool begun,
-    bool ready) {
+    bool ready, std::uint32_t world = 1) {
   Operation operation{.name = "checkpoint " + name, .ground = Ground::kCheckpoints};
   operation.neighbour = false;
+  operation.paired = world > 1;
   operation.prepare = [=](const std::string& region, const RegionOptions&) -> Act {
     struct Rank {
       CheckpointRank rank;
       std::optional<CheckpointStep> step{};
     };
-    auto rank = std::make_shared<Rank>(Rank{Must(
-        CheckpointRank::Join(detail::ParentOf(region) + "/checkpoints", CheckpointsOf(region)))});
+    auto rank = std::make_shared<Rank>(Rank{Must(CheckpointRank::Join(
+        detail::ParentOf(region) + "/checkpoints", CheckpointsOf(region, /*rank=*/0, world)))});
     if (begun) {
-      rank->step = Must(rank->rank.Begin(4));
+      rank->step = Must(rank->rank.Begin(4, kPatience));
       std::ofstream(rank->step->PathOf("model")) << "shard of 4";
     }
     if (ready) {
@@ -248,7 +278,27 @@ void AddLibrary(std::vector<Operation>& all) {
   collective.name = "collective durable";
   collective.ground = Ground::kDurable;
   all.push_back(collective);
+  // More than are in flight at once.
+  all.push_back(Committing("propose several durable", Ground::kDurable,
+                           [](Member& member) -> absl::StatusOr<Epoch> {
+                             std::optional<Ticket> last;
+                             for (int i = 0; i < kSeveral; ++i) {
+                               absl::StatusOr<Ticket> ticket = member.self.ProposeUpdate(
+                                   [](const Current& current, Draft& next) {
+                                     if (absl::Status s = next.Resize(kCheckedStateBytes); !s.ok())
+                                       return s;
+                                     WriteChecked(next.bytes(), current.epoch + 1);
+                                     return absl::OkStatus();
+                                   },
+                                   Patient());
+                               if (!ticket.ok()) return ticket.status();
+                               last = *ticket;
+                             }
+                             return member.self.Await(*last, kPatience);
+                           }));
+  all.back().adds = kSeveral;
   all.push_back(Rolling());
+  all.push_back(Plain("history durable", Ground::kDurable, ReadHistory));
   all.push_back(Looking("pin", Ground::kVolatile, [](Member& member) {
     const Pin pin = member.self.Pin();
     return pin.ok() && ReadChecked(pin.state()) == pin.epoch()
@@ -276,6 +326,22 @@ void AddLibrary(std::vector<Operation>& all) {
       Plain("unlink", Ground::kVolatile,
             [](const std::string& path, const RegionOptions&) { return Region::Unlink(path); }));
   all.back().removes = true;
+  // Last: a thread of whoever waits for them leaves a stack for the next one, which would be free.
+  for (const auto& [ground, kind] :
+       {std::pair{Ground::kVolatile, ""}, std::pair{Ground::kDurable, " durable"}}) {
+    Operation both{.name = std::string("collective of two") + kind, .ground = ground, .adds = 1};
+    both.checked = false;
+    both.paired = true;
+    both.prepare = [](const std::string& path, const RegionOptions& options) -> Act {
+      return [member = Joined(path, options, /*voter=*/true)] {
+        CollectiveOptions patient;
+        patient.timeout = kPatience;
+        patient.contributions = 2;
+        return member->self.CommitCollective(kPairTag, "a part", patient);
+      };
+    };
+    all.push_back(both);
+  }
 }
 
 // The way that writes go where there is no io_uring.
@@ -296,19 +362,18 @@ void AddCheckpoints(std::vector<Operation>& all) {
   all.push_back(Checkpointing("join", [](const std::string& directory, const std::string& region) {
     return CheckpointRank::Join(directory, CheckpointsOf(region)).status();
   }));
-  all.push_back(MakingCheckpoint(
-      "begin",
-      [](CheckpointRank& rank, Step& step) {
-        absl::StatusOr<CheckpointStep> begun = rank.Begin(4, kPatience);
-        if (begun.ok()) step = *std::move(begun);
-        return begun.status();
-      },
-      false, false));
+  const auto begin = [](CheckpointRank& rank, Step& step) {
+    absl::StatusOr<CheckpointStep> begun = rank.Begin(4, kPatience);
+    if (begun.ok()) step = *std::move(begun);
+    return begun.status();
+  };
+  const auto commit = [](CheckpointRank&, Step& step) { return step->Commit(kPatience).status(); };
+  all.push_back(MakingCheckpoint("begin", begin, false, false));
+  all.push_back(MakingCheckpoint("begin of two", begin, false, false, /*world=*/2));
   all.push_back(MakingCheckpoint(
       "ready", [](CheckpointRank&, Step& step) { return step->Ready("model"); }, true, false));
-  all.push_back(MakingCheckpoint(
-      "commit", [](CheckpointRank&, Step& step) { return step->Commit(kPatience).status(); }, true,
-      true));
+  all.push_back(MakingCheckpoint("commit", commit, true, true));
+  all.push_back(MakingCheckpoint("commit of two", commit, true, true, /*world=*/2));
   all.push_back(Checkpointing("open", [](const std::string& directory, const std::string&) {
     return Checkpoints(directory).OpenLatest().status();
   }));
@@ -335,6 +400,11 @@ void AddVerbs(std::vector<Operation>& all) {
   made = verb("recover", Ground::kJournal, {"recover", "JOURNAL", "REGION", "--timeout", "1s"});
   made->makes = made->durable = true;
   made->neighbour = false;
+  // From the journal of a region that lives, which is only read.
+  Operation* past =
+      verb("recover past", Ground::kDurable,
+           {"recover", "JOURNAL", "COPY", "--epoch", kPastText, "--journal", "COPIED"});
+  past->copies = true;
   verb("put", Ground::kVolatile, {"put", "REGION", "STATE", "--timeout", kPatienceText})->adds = 1;
   verb("put durable", Ground::kDurable, {"put", "REGION", "STATE", "--timeout", kPatienceText})
       ->adds = 1;
@@ -342,6 +412,7 @@ void AddVerbs(std::vector<Operation>& all) {
        {"put", "REGION", "STATE", "--agree", "--fence", "--timeout", kPatienceText})
       ->adds = 1;
   verb("get", Ground::kVolatile, {"get", "REGION"})->exact = true;
+  verb("get past", Ground::kDurable, {"get", "REGION", "--epoch", kPastText})->exact = true;
   verb("status", Ground::kDurable, {"status", "REGION"});
   verb("list", Ground::kVolatile, {"list"})->steady = false;
   verb("wait", Ground::kVolatile,
@@ -349,6 +420,7 @@ void AddVerbs(std::vector<Operation>& all) {
   verb("check", Ground::kDurable, {"check", "REGION"});
   verb("check journal", Ground::kDurable, {"check", "JOURNAL"});
   verb("log", Ground::kDurable, {"log", "JOURNAL", "--verify"});
+  verb("log past", Ground::kDurable, {"log", "JOURNAL", "--show", kPastText})->exact = true;
   verb("serve", Ground::kDurable, {"serve", "REGION", "--duration", "5ms"});
   verb("join accepting", Ground::kVolatile,
        {"join", "REGION", "--name", "acting", "--validate", "exit 0"})
@@ -404,6 +476,8 @@ std::vector<std::string> WordsOf(const Operation& operation, const World& world)
     if (word == "JOURNAL") word = world.journal();
     if (word == "CHECKPOINTS") word = world.checkpoints();
     if (word == "STATE") word = world.state_file();
+    if (word == "COPY") word = world.copy();
+    if (word == "COPIED") word = world.copied();
   }
   return words;
 }

@@ -26,7 +26,8 @@ struct Operation {
   Ground ground = Ground::kVolatile;
   // In the process that acts: what comes before the operation. Throws Unprepared.
   std::function<Act(const std::string& region, const RegionOptions& options)> prepare{};
-  // Or what epochctl is told; "REGION", "JOURNAL" and "CHECKPOINTS" stand for the world's.
+  // Or what epochctl is told; "REGION", "JOURNAL", "CHECKPOINTS", "COPY" and
+  // "COPIED" (its journal) stand for the world's.
   std::vector<std::string> verb{};
   // How many epochs it adds.
   Epoch adds = 0;
@@ -39,6 +40,8 @@ struct Operation {
   bool checked = true;    // the state that it adds is a checked one
   bool asked = false;     // the neighbour proposes to it, and then asks it to end
   bool refuses = false;   // it votes against that
+  bool paired = false;    // the neighbour contributes, or is the other rank
+  bool copies = false;    // what it makes is a copy, which is `makes` to nobody else
   bool ringless = false;  // where io_uring is refused
   bool steady = true;     // what comes of it hangs neither on other regions nor on who is faster
 };

@@ -14,6 +14,7 @@
 #include "core/journal/journal.h"
 #include "core/journal/segment.h"
 #include "epoch/checkpoint.h"
+#include "epoch/collective.h"
 #include "support/checked_state.h"
 #include "support/files.h"
 #include "support/region_test.h"
@@ -46,6 +47,20 @@ std::string WithoutNumbers(std::string text) {
   return result;
 }
 
+// Whatever it is told: that is the first rank's doing.
+void BeSecondRank(const std::string& directory, const std::string& region,
+                  const std::atomic<bool>& ends) {
+  CheckpointOptions options = CheckpointsOf(region, 1, 2);
+  const WaitOptions wait{.timeout = kPairPatience, .interrupted = [&] { return ends.load(); }};
+  options.interrupted = wait.interrupted;
+  absl::StatusOr<CheckpointRank> rank = CheckpointRank::Join(directory, options);
+  if (!rank.ok()) return;
+  absl::StatusOr<CheckpointStep> step = rank->Begin(4, wait);
+  if (!step.ok()) return;
+  std::ofstream(step->PathOf("model")) << "another shard of 4";
+  if (step->Ready("model").ok()) step->Commit(wait).IgnoreError();
+}
+
 void Must(const absl::Status& status) { EPOCH_CHECK(status.ok(), status.ToString().c_str()); }
 
 }  // namespace
@@ -59,6 +74,7 @@ RegionOptions World::Options(bool durable) const {
     options.journal = journal();
     options.segment_bytes = journal::MinSegmentBlocks(options.state_bytes) * journal::kBlockBytes;
     options.restore_timeout = absl::Seconds(1);
+    options.retain_segments = 1;  // so that whoever rolls has something to remove
   }
   return options;
 }
@@ -126,7 +142,29 @@ void World::Ask(pid_t process) {
   });
 }
 
+void World::Pair() {
+  if (asking_.joinable()) return;
+  if (ground_ == Ground::kCheckpoints) {
+    asking_ = std::thread([this] { BeSecondRank(checkpoints(), region(), ends_); });
+    return;
+  }
+  if (neighbour_ == nullptr || CountSlots(neighbour_->region, detail::SlotState::kActive) < 2) {
+    return;
+  }
+  asking_ = std::thread([this] {
+    CollectiveOptions options;
+    options.timeout = kPairPatience;
+    options.contributions = 2;
+    // What is committed it is told.
+    options.interrupted = [this] { return ends_ && neighbour_->region.epoch() == kGroundEpoch; };
+    const absl::StatusOr<Epoch> epoch =
+        neighbour_->self.CommitCollective(kPairTag, "its part", options);
+    if (epoch.ok()) added_ = 1;
+  });
+}
+
 void World::RemoveNeighbour() {
+  ends_ = true;
   if (asking_.joinable()) asking_.join();
   neighbour_.reset();
 }

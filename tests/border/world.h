@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,15 +27,22 @@ enum class Ground {
   kCheckpoints,  // three checkpoints of one rank
 };
 
-// Of the one rank that meets in `region`.
-inline CheckpointOptions CheckpointsOf(const std::string& region) {
+// Of a rank that meets the others in `region`.
+inline CheckpointOptions CheckpointsOf(const std::string& region, std::uint32_t rank = 0,
+                                       std::uint32_t world = 1) {
   CheckpointOptions options;
+  options.rank = rank;
+  options.world = world;
   options.region = region;
   options.restore_timeout = absl::Seconds(1);
   return options;
 }
 
-inline constexpr Epoch kGroundEpoch = 3;  // of a region as it is found
+inline constexpr Epoch kGroundEpoch = 3;      // of a region as it is found
+inline constexpr Epoch kPastEpoch = 2;        // one of those before
+inline constexpr std::uint64_t kPairTag = 7;  // of a collective commit of two
+// Nobody waits longer for the other one.
+inline constexpr absl::Duration kPairPatience = absl::Seconds(3);
 
 class World {
  public:
@@ -50,6 +58,9 @@ class World {
   std::string region() const { return directory_ + "/region"; }
   std::string journal() const { return directory_ + "/journal"; }
   std::string checkpoints() const { return directory_ + "/checkpoints"; }
+  // What an old epoch is recovered into.
+  std::string copy() const { return directory_ + "/copy"; }
+  std::string copied() const { return directory_ + "/copied"; }
   // The state that follows what is found, in a file.
   std::string state_file() const { return directory_ + "/state"; }
   // To make that region, or to open it.
@@ -61,7 +72,10 @@ class World {
   // When somebody else has joined, the neighbour proposes to it in a thread of its own, and then
   // sends SIGTERM to `process`. Once; instead of Look.
   void Ask(pid_t process);
-  // Ends the asking, too.
+  // The neighbour gives its part of a collective commit, or is the second rank of two at step 4, in
+  // a thread of its own. Once; instead of Look.
+  void Pair();
+  // Ends the asking, or the pairing, too.
   void RemoveNeighbour();
   // How many epochs the neighbour was told that it has added.
   Epoch added() const { return added_; }
@@ -81,6 +95,7 @@ class World {
   const Ground ground_;
   std::unique_ptr<Neighbour> neighbour_;
   std::thread asking_;
+  std::atomic<bool> ends_{false};  // nobody is there any more for the neighbour to wait for
   Epoch added_ = 0;
 };
 

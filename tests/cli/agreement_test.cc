@@ -77,6 +77,16 @@ TEST_F(CliAgreement, ARefusalEndsWith6AndNamesTheVoterAndItsReason) {
   EXPECT_SUCCESS(Ctl({"put", name(), "-"}, {.input = "unasked"}));
 }
 
+TEST_F(CliAgreement, FewerVotersThanAskedForAreTooFew) {
+  const auto a = Member("voter", "only");
+  EXPECT_REFUSED(Ctl({"put", name(), "-", "--agree", "--min-voters", "2"}, {.input = "x"}), 6,
+                 "nothing was changed");
+  EXPECT_SUCCESS(Ctl({"put", name(), "-", "--agree", "--min-voters", "1"}, {.input = "x"}));
+  EXPECT_REFUSED(Ctl({"put", name(), "-", "--min-voters", "2"}, {.input = "x"}), 2, "--agree");
+  EXPECT_REFUSED(Ctl({"put", name(), "-", "--agree", "--min-voters", "all"}, {.input = "x"}), 2,
+                 "a whole number");
+}
+
 TEST_F(CliAgreement, ATimeOutEndsWith7AndNamesTheStraggler) {
   // The straggler first: of those who are missing, the one in the lowest slot is named, and nobody
   // is so quick that the other is not among them.

@@ -241,11 +241,26 @@ TEST_F(CliJoin, AnAbandonedRegionEndsIt) {
   EXPECT_REFUSED(web->Finish(), 3, "was removed");
 }
 
-TEST_F(CliJoin, ARegionMadeAnewUnderItsNameEndsIt) {
-  const auto web = Join({});
-  ASSERT_OK(Region::Unlink(name()));
-  ASSERT_NO_FATAL_FAILURE(CreateRegion());
-  EXPECT_REFUSED(web->Finish(), 3, "or is another region by now");
+TEST_F(CliJoin, ARegionMadeAnewUnderItsNameIsFollowed) {
+  const auto web = Join({"--validate", "true", "--adopt", "cat >> " + (directory_ / "adopted")});
+  EXPECT_SUCCESS(Put("old", {"--agree", "--timeout", kLongText}));
+  EXPECT_EQ(web->Hear(), "1");
+  // At once: there is no moment at which nothing has the name.
+  const std::string next = name() + "-next";
+  EXPECT_SUCCESS(Ctl({"create", next}));
+  const std::string path = region().path();
+  ASSERT_EQ(rename((path + "-next").c_str(), path.c_str()), 0);
+  // Refused until it is in: then nobody votes.
+  const bool followed = Await([&] {
+    return Put("new", {"--agree", "--timeout", kLongText}).code == 0;
+  });
+  EXPECT_TRUE(followed);
+  EXPECT_EQ(web->Hear(), "1");
+  EXPECT_EQ(ReadText(directory_ / "adopted"), "oldnew");
+  web->Signal(SIGTERM);
+  const Result ended = web->Finish();
+  EXPECT_EQ(ended.code, 0);
+  EXPECT_THAT(ended.err, HasSubstr("taking part in the new one"));
 }
 
 TEST_F(CliJoin, AReaderOfItsOutputThatGoesAwayEndsIt) {

@@ -52,6 +52,32 @@ class CliJournal : public testing::Test {
   ScratchName name_;
 };
 
+TEST_F(CliJournal, OneThatLiesElsewhereIsNamedToTheVerbsThatOpenARegion) {
+  Put("old");
+  const std::string elsewhere = directory_ / "elsewhere";
+  std::filesystem::rename(journal(), elsewhere);
+  EXPECT_REFUSED(Ctl({"put", name(), "-"}, {.input = "new"}), 6, "epochctl --journal");
+  const nlohmann::json error =
+      nlohmann::json::parse(Ctl({"-o", "json", "put", name(), "-"}, {.input = "new"}).err);
+  EXPECT_EQ(error["error"]["cause"], "journal away");
+  EXPECT_EQ(error["error"]["outcome"], "unchanged");
+  EXPECT_SUCCESS(Ctl({"put", name(), "-", "--journal", elsewhere}, {.input = "new"}));
+  EXPECT_EQ(Ctl({"get", name(), "--epoch", "1", "--journal", elsewhere}).out, "old");
+  const std::vector<std::vector<std::string>> others = {{"serve", name(), "--duration", "1ms"},
+                                                        {"wait", name(), "--epoch", "2"},
+                                                        {"get", name()},
+                                                        {"status", name()},
+                                                        {"reap", name()},
+                                                        {"expel", name(), "0"}};
+  for (std::vector<std::string> words : others) {
+    words.insert(words.end(), {"--journal", elsewhere});
+    const Result result = Ctl(words);
+    EXPECT_TRUE(words.front() == "expel" || result.code == 0) << words.front() << result.err;
+    words.back() = directory_ / "nowhere";
+    EXPECT_REFUSED(Ctl(words), 6, "has its journal in");
+  }
+}
+
 TEST_F(CliJournal, PutIsDurableWithoutADaemon) {
   Put("first", "11");
   Put("second", "12");

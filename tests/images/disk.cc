@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 namespace epoch::images {
@@ -175,7 +176,9 @@ Disk::Begun Disk::Begin(int fd, const void* from, std::size_t size, std::int64_t
           {.kind = Entry::kWrite, .node = node, .offset = at, .bytes{bytes.begin(), bytes.end()}});
       tree_.Write(node, at, bytes);
       *done = true;
-      return {done, fibers->random().OneIn(2) ? -EINTR : -EAGAIN};
+      // Or refused: the trouble of who writes.
+      constexpr int kErrors[] = {EINTR, EAGAIN, EFBIG, ENOSPC};
+      return {done, -kErrors[fibers->random().Below(std::size(kErrors))]};
     }
     if (bytes.size() < size) {
       // A part, of which nobody says that it is stable.

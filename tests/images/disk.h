@@ -63,7 +63,7 @@ class Disk {
   std::function<Acknowledged()> acknowledged;
   // A file of /dev/shm got its name: its memory.
   std::function<void(std::byte* memory)> on_shm_link;
-  // One in so many durable writes is short, or interrupted; 0: none.
+  // One in so many writes is short, interrupted, or refused (a limit, no room); 0: none.
   std::uint64_t faults = 0;
 
   void CloseAllOf(int process);

@@ -118,10 +118,33 @@ void AuditJournal(Stage& stage) {
   AuditKept(stage, *scan);
 }
 
+// What was acknowledged is in memory, and nobody makes another journal in the place of that one.
+void AuditWithoutJournal(Stage& stage) {
+  if (Region::OpenOrCreate(kRegion, stage.options).ok()) {
+    return stage.engine.Violation("G7: a region is opened whose journal is gone");
+  }
+  if (!stage.disk.Names(kJournal).empty()) {
+    return stage.engine.Violation("G7: a journal is made in the place of one that is gone");
+  }
+  RegionOptions inspect;
+  inspect.read_only = true;
+  const absl::StatusOr<Region> region = Region::Open(kRegion, inspect);
+  if (!region.ok()) return stage.Fail(region.status(), "G7: nobody can save the state");
+  const absl::StatusOr<Snapshot> found = region->Read();
+  if (!found.ok()) return stage.Fail(found.status(), "G7: nobody can save the state");
+  Content content;
+  if (!Decode(found->state, content)) return stage.engine.Violation("G3: a torn state");
+  stage.history.Visible(found->epoch, content);
+  if (found->epoch < stage.history.visible_max()) {
+    stage.engine.Violation("G7: an acknowledged epoch is gone with the journal");
+  }
+}
+
 }  // namespace
 
 void Audit(Stage& stage) {
   stage.engine.Settle();
+  if (stage.journal_removed) return AuditWithoutJournal(stage);
   std::optional<Region> region = stage.Enter();
   if (stage.lost) return;
   if (!region.has_value()) {

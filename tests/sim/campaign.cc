@@ -156,7 +156,7 @@ constexpr NamedMode kModes[] = {{"mixed", Mode::kMixed},           {"volatile", 
                                 {"writers", Mode::kWriters},       {"votes", Mode::kVotes},
                                 {"listeners", Mode::kListeners},   {"aborts", Mode::kAborts},
                                 {"stragglers", Mode::kStragglers}, {"members", Mode::kMembers},
-                                {"folders", Mode::kFolders}};
+                                {"folders", Mode::kFolders},       {"vanishes", Mode::kVanishes}};
 
 }  // namespace
 

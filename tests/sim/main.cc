@@ -95,7 +95,7 @@ int main(int argc, char** argv) {
   app.add_option("--state", budget.state_path, "a file: go on where the last call ended");
   app.add_option("--mode", budget.mode,
                  "mixed (default), volatile, durable, readers, writers, votes, listeners, aborts, "
-                 "stragglers, members or folders")
+                 "stragglers, members, folders or vanishes")
       ->transform(kMode);
   app.add_option("--plant", planted, "with this bug of tests/planted");
   app.add_flag("--trace", trace, "with --seed: print every step, and what each load saw");

@@ -15,6 +15,9 @@ void CheckpointFolders(Plan& plan, Random& random);
 // Plans in which others have to agree.
 void VotesAndFences(Plan& plan, Random& random);
 
+// A journal whose directory goes, and may come back.
+void JournalVanishes(Plan& plan, Random& random);
+
 // The plan of a mode that is about one subject. False: it is none of these.
 bool MakeSpecial(Plan& plan, Mode mode, Random& random);
 

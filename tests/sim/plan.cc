@@ -65,6 +65,8 @@ const char* NameOf(OpKind kind) {
                                            "prune",
                                            "clean-up",
                                            "list",
+                                           "remove-journal",
+                                           "move-journal",
                                            "go-round"};
   return kNames[static_cast<std::size_t>(kind)];
 }

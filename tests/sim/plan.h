@@ -44,7 +44,10 @@ enum class OpKind {
   kPrune,
   kCleanUp,
   kList,
-  kGoRound,  // of no plan that a seed makes: what a run that gets no further does (`GoRound`)
+  // Of a journal that is in use.
+  kRemoveJournal,
+  kMoveJournal,  // away, and back later
+  kGoRound,      // of no plan that a seed makes: what a run that gets no further does (`GoRound`)
 };
 // The argument of kGoRound.
 enum class GoRound : std::uint64_t {
@@ -98,7 +101,9 @@ struct Plan {
 // kAborts: few cells, proposals that are mostly given up, and drivers that stand still meanwhile.
 // kStragglers: voters and contributors that are expelled just when they answer.
 // kFolders: checkpoints of several ranks, in folders.h.
-// kMembers: volatile; slots change hands while others converge, draft and reap.
+// kVanishes: durable; the journal's directory is removed, or moved away for a while, under those
+// who write it. Of no mixed plan. kMembers: volatile; slots change hands while others converge,
+// draft and reap.
 enum class Mode {
   kMixed,
   kVolatile,
@@ -111,6 +116,7 @@ enum class Mode {
   kStragglers,
   kMembers,
   kFolders,
+  kVanishes,
 };
 
 Plan PlanFor(std::uint64_t seed, Mode mode = Mode::kMixed);

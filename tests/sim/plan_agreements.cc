@@ -258,6 +258,9 @@ bool MakeSpecial(Plan& plan, Mode mode, Random& random) {
     case Mode::kMembers:
       Members(plan, random);
       return true;
+    case Mode::kVanishes:
+      JournalVanishes(plan, random);
+      return true;
     default:
       return false;
   }

@@ -125,6 +125,10 @@ void Process::Operate(const Op& op) {
       return AwaitTold();
     case OpKind::kBusy:
       return BeBusy();
+    case OpKind::kRemoveJournal:
+      return RemoveJournal();
+    case OpKind::kMoveJournal:
+      return MoveJournal(random);
     case OpKind::kGoRound:
       return GoAround(static_cast<GoRound>(op.argument));
     default:

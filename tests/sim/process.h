@@ -63,6 +63,11 @@ class Process {
     stage_.Tolerate(status, what, reopen_);
   }
 
+  // process_vanishes.cc
+  bool AwaitEverybody();  // to have opened the region; false: not all have
+  void RemoveJournal();
+  void MoveJournal(Random& random);
+
   // process_votes.cc
   static CommitOptions AgreementOf(OpKind kind, Random& random);
   void CommitAgreed(OpKind kind, Random& random);

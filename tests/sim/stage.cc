@@ -41,12 +41,15 @@ std::optional<Region> Stage::Enter() {
   for (int attempt = 0; attempt < 8; ++attempt) {
     absl::StatusOr<Region> region = Region::OpenOrCreate(kRegion, asked);
     engine.Progressed();
-    if (region.ok()) return *std::move(region);
+    if (region.ok()) {
+      if (engine.current() >= 0) entered.insert(engine.process());
+      return *std::move(region);
+    }
     engine.Trace("open: %s", region.status().ToString().c_str());
     switch (region.status().code()) {
       case absl::StatusCode::kDataLoss:
-        if (disk.damaged()) {
-          lost = true;
+        if (disk.damaged() || journal_touched) {
+          lost = disk.damaged();
           return std::nullopt;
         }
         // A sector that was torn in itself looks like damage; the override says to go on.
@@ -100,11 +103,22 @@ void Stage::Tolerate(const absl::Status& status, const char* what, bool& reopen)
   if (plan.durable && (absl::IsUnavailable(status) || absl::IsDataLoss(status) ||
                        absl::IsInternal(status) || absl::IsDeadlineExceeded(status))) {
     engine.Trace("%s: %s", what, status.ToString().c_str());
-    if (!DiskFaulted()) Fail(status, what);
+    if (!DiskFaulted() && !journal_touched) Fail(status, what);
     reopen = true;
     return;
   }
   Fail(status, what);
+}
+
+void Stage::JournalGone() {
+  if (incarnations.empty()) return;
+  accepted_before_ = detail::StateWord::Unpack(incarnations.back().view.control->tail.Peek()).epoch;
+}
+
+void Stage::CheckVisible(Epoch epoch) {
+  if (!accepted_before_.has_value() || epoch <= *accepted_before_) return;
+  engine.Violation(absl::StrCat("G7: epoch ", epoch, " is visible, and was accepted when the ",
+                                "journal was removed"));
 }
 
 bool Stage::DiskFaulted() const {

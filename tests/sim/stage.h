@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -50,6 +51,11 @@ struct Stage {
   // that it failed. Anything else is.
   void Tolerate(const absl::Status& status, const char* what, bool& reopen);
   bool DiskFaulted() const;
+  // The journal was removed.
+  void JournalGone();
+  // G7: no process may take it for durable. What was accepted before may have been written, and
+  // looked for, by then.
+  void CheckVisible(Epoch epoch);
 
   const Plan& plan;
   Memory memory;
@@ -62,7 +68,13 @@ struct Stage {
   std::map<std::pair<std::uint32_t, std::uint64_t>, Epoch> expelled;
   Epoch converged = 0;
   int boot = 0;
-  bool lost = false;  // damage was reported, as it must be: the end of the run
+  std::set<int> entered;         // the processes that have opened the region
+  bool journal_touched = false;  // since somebody began to take it away
+  bool journal_removed = false;  // for good
+  bool lost = false;             // damage was reported, as it must be: the end of the run
+
+ private:
+  std::optional<Epoch> accepted_before_;  // the journal was removed
 };
 
 }  // namespace epoch::sim

@@ -99,6 +99,7 @@ class World {
       if (epoch > incarnation.head && i + 1 < stage_.incarnations.size()) {
         stage_.engine.Violation("G7: a superseded incarnation went on");
       }
+      if (epoch > incarnation.head) stage_.CheckVisible(epoch);
       incarnation.head = epoch;
       stage_.history.HeadMoved(epoch);
     }

@@ -7,6 +7,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "epoch/region.h"
+#include "support/region_test.h"
+#include "support/scratch.h"
 
 namespace epoch::test {
 namespace {
@@ -54,6 +57,46 @@ TEST(Details, are_none_of_what_is_not_ours) {
   for (const absl::Status& status : {absl::OkStatus(), absl::AbortedError("x"), WithPayload("")}) {
     EXPECT_EQ(Details(status).cause, Cause::kNone);
     EXPECT_EQ(Details(status).outcome, Outcome::kUnknown);
+  }
+}
+
+// Whatever way leads to a region, and whatever is in it.
+TEST(Details, are_told_by_each_way_to_a_region) {
+  const ScratchName name;
+  const std::string path = "/dev/shm/epoch." + name.name();
+  struct Row {
+    const char* what;
+    absl::Status status;
+    Cause cause;
+  };
+  RegionOptions impossible;
+  impossible.versions = 1;
+  RegionOptions durable;
+  durable.journal = path + "-journal";
+  ASSERT_OK(Region::Create(name.name()).status());
+  absl::StatusOr<Region> reader = Region::Open(name.name(), {.read_only = true});
+  ASSERT_OK(reader.status());
+  const Row rows[] = {
+      {"a name", Region::Open("a/b\nc").status(), Cause::kNone},
+      {"no region", Region::Open(name.name() + "-none").status(), Cause::kOther},
+      {"no region to remove", Region::Unlink(name.name() + "-none"), Cause::kOther},
+      {"there already", Region::Create(name.name()).status(), Cause::kOther},
+      {"a geometry", Region::Create(name.name() + "-none", impossible).status(), Cause::kInvalid},
+      {"no journal", Region::Open(name.name(), durable).status(), Cause::kInvalid},
+      {"no journal, or made", Region::OpenOrCreate(name.name(), durable).status(), Cause::kInvalid},
+      {"no engine", Region::Restore(name.name() + "-none", durable).status(), Cause::kOther},
+      {"read-only", reader->Reap().status(), Cause::kReadOnly},
+      {"read-only", reader->Expel(0), Cause::kReadOnly},
+  };
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.what);
+    ASSERT_FALSE(row.status.ok());
+    const ErrorDetails details = Details(row.status);
+    EXPECT_NE(details.cause, Cause::kNone) << row.status;
+    if (row.cause != Cause::kNone) {
+      EXPECT_EQ(details.cause, row.cause) << row.status;
+    }
+    EXPECT_EQ(details.outcome, Outcome::kUnchanged) << row.status;
   }
 }
 

@@ -125,7 +125,7 @@ const char* NameOf(Cause cause) {
       "no slot",     "no version", "no space",         "too large",
       "no writer",   "poisoned",   "superseded",       "damaged",
       "draining",    "repeated",   "read only",        "invalid",
-      "not written", "no change"};
+      "not written", "no change",  "journal away"};
   const auto number = static_cast<std::size_t>(cause);
   return number < std::size(kNames) ? kNames[number] : "other";
 }
@@ -188,6 +188,21 @@ absl::StatusOr<std::string> Context::RegionOrDefault(const std::string& given) c
   const char* fallback = std::getenv("EPOCH_REGION");
   if (fallback != nullptr && *fallback != '\0') return std::string(fallback);
   return absl::InvalidArgumentError("which region? Name it, or set EPOCH_REGION");
+}
+
+void RegionArgs::AddTo(CLI::App* verb) {
+  verb->add_option("REGION", region, "name or path")->type_name("");
+  verb->add_option("--journal", journal, "where its journal lies, if elsewhere than it was made")
+      ->type_name("DIR");
+}
+
+absl::StatusOr<Region> Context::Open(const RegionArgs& given, bool read_only) const {
+  const absl::StatusOr<std::string> name = RegionOrDefault(given.region);
+  if (!name.ok()) return name.status();
+  RegionOptions options;
+  options.read_only = read_only;
+  options.journal = given.journal;
+  return Region::Open(*name, options);
 }
 
 absl::Status Context::ShiftIfDefault(std::string& region, std::string& other,

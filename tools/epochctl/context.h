@@ -33,6 +33,14 @@ enum class ExitCode : int {
 };
 ExitCode ExitCodeOf(const absl::Status& status);
 
+// Which region a verb is about, and where its journal lies, if that is elsewhere than when the
+// region was made. The arguments of a verb that opens a region begin with these.
+struct RegionArgs {
+  std::string region, journal;
+
+  void AddTo(CLI::App* verb);
+};
+
 class Context {
  public:
   using Work = std::function<absl::Status()>;
@@ -67,6 +75,8 @@ class Context {
 
   // The region that was given, or EPOCH_REGION. InvalidArgument if there is neither.
   absl::StatusOr<std::string> RegionOrDefault(const std::string& given) const;
+  // Opens it. Errors: those of Region::Open; InvalidArgument if no region is named.
+  absl::StatusOr<Region> Open(const RegionArgs& given, bool read_only = false) const;
   // For "VERB [REGION] OTHER": a single argument is OTHER if EPOCH_REGION names the region.
   absl::Status ShiftIfDefault(std::string& region, std::string& other,
                               std::string_view other_name) const;

@@ -12,8 +12,8 @@
 namespace epoch::ctl {
 namespace {
 
-struct GetArgs {
-  std::string region, epoch;
+struct GetArgs : RegionArgs {
+  std::string epoch;
   bool epoch_only = false;
 };
 
@@ -34,9 +34,7 @@ absl::Status GetPast(Context& context, const Region& region, Epoch epoch) {
 }
 
 absl::Status Get(Context& context, const GetArgs& given) {
-  const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
-  if (!name.ok()) return name.status();
-  const absl::StatusOr<Region> region = Region::Open(*name, {.read_only = true});
+  const absl::StatusOr<Region> region = context.Open(given, /*read_only=*/true);
   if (!region.ok()) return region.status();
   if (!given.epoch.empty()) {
     const auto epoch = ParseNumber("--epoch", given.epoch, detail::kMaxEpoch);
@@ -77,7 +75,7 @@ void AddGet(CLI::App& app, Context& context) {
   CLI::App* verb = context.AddVerb(
       app, "get", "Writes the committed state, verified, to standard output",
       "epochctl get config > config.json", [&context, given] { return Get(context, *given); });
-  verb->add_option("REGION", given->region, "name or path")->type_name("");
+  given->AddTo(verb);
   CLI::Option* only = verb->add_flag("--epoch-only", given->epoch_only, "print the epoch instead");
   verb->add_option("--epoch", given->epoch,
                    "an old state, read back from the journal of a durable region")

@@ -19,8 +19,8 @@ namespace {
 
 constexpr std::size_t kReasonBytes = 120;
 
-struct JoinArgs {
-  std::string region, name, validate, adopt;
+struct JoinArgs : RegionArgs {
+  std::string name, validate, adopt;
 };
 
 // A descriptor that becomes readable when this process is asked to end, and stays so: it is never
@@ -44,7 +44,8 @@ class Member {
   Member(Context& context, const JoinArgs& given, Region region, int end_fd)
       : context_(context), given_(given), region_(std::move(region)), end_fd_(end_fd) {}
 
-  absl::Status Run() {
+  // Until this process is asked to end; true: until the region had lost its name.
+  absl::StatusOr<bool> Run() {
     absl::StatusOr<Participant> self =
         Participant::Join(region_, {.name = given_.name,
                                     .voter = !given_.validate.empty(),
@@ -57,11 +58,9 @@ class Member {
     if (!listener.ok()) return listener.status();
     for (;;) {
       listener->Drain();
+      // What became of this one in a region that nobody finds any more is nobody's business.
+      if (Removed(region_)) return true;
       if (absl::Status s = self->status(); !s.ok()) return s;
-      if (Removed(region_)) {
-        return absl::NotFoundError(
-            fmt::format("{} was removed, or is another region by now", region_.path()));
-      }
       bool fence = false;
       if (absl::Status s = LookOnce(*self, fence); !s.ok()) return s;
       pollfd fds[2] = {{.fd = end_fd_, .events = POLLIN, .revents = 0},
@@ -69,7 +68,7 @@ class Member {
       // Not for ever: what is removed tells nobody.
       const int ready = poll(fds, 2, fence ? 5 : 1000);
       if (ready < 0 && errno != EINTR) return detail::ErrnoStatus(errno, "cannot wait");
-      if (ready > 0 && fds[0].revents != 0) return absl::OkStatus();
+      if (ready > 0 && fds[0].revents != 0) return false;
     }
   }
 
@@ -139,14 +138,42 @@ class Member {
   std::optional<Epoch> seen_;
 };
 
+// The region that has the name by now. Whoever makes one anew removes the old one first, so it may
+// take a while. None: this process is asked to end.
+absl::StatusOr<std::optional<Region>> Successor(const Context& context, const JoinArgs& given,
+                                                int end_fd) {
+  constexpr int kLook_ms = 50, kMostLooks = 40;
+  absl::Status why;
+  for (int look = 0; look < kMostLooks; ++look) {
+    absl::StatusOr<Region> region = context.Open(given);
+    if (region.ok()) return std::optional<Region>(*std::move(region));
+    why = region.status();
+    pollfd end{.fd = end_fd, .events = POLLIN, .revents = 0};
+    if (poll(&end, 1, kLook_ms) > 0) return std::optional<Region>();
+  }
+  return why;
+}
+
 absl::Status Join(Context& context, const JoinArgs& given) {
-  const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
-  if (!name.ok()) return name.status();
-  absl::StatusOr<Region> region = Region::Open(*name);
+  absl::StatusOr<Region> region = context.Open(given);
   if (!region.ok()) return region.status();
   const absl::StatusOr<detail::Fd> end = EndDescriptor();
   if (!end.ok()) return end.status();
-  return Member(context, given, *std::move(region), end->get()).Run();
+  for (;;) {
+    const absl::StatusOr<bool> removed = Member(context, given, *region, end->get()).Run();
+    if (!removed.ok() || !*removed) return removed.status();
+    absl::StatusOr<std::optional<Region>> next = Successor(context, given, end->get());
+    if (absl::IsNotFound(next.status())) {
+      return detail::Reworded(next.status(),
+                              fmt::format("{} was removed, and no other has its name: {}",
+                                          region->path(), std::string(next.status().message())));
+    }
+    if (!next.ok()) return next.status();
+    if (!next->has_value()) return absl::OkStatus();
+    region = **std::move(next);
+    context.Message(
+        fmt::format("{} was removed; taking part in the new one of its name", region->path()));
+  }
 }
 
 }  // namespace
@@ -159,9 +186,10 @@ void AddJoin(CLI::App& app, Context& context) {
       "    --adopt 'cat > web.json && systemctl reload web'\n"
       "CMD is run by /bin/sh, the state on its standard input; EPOCH_REGION and\n"
       "EPOCH_NUMBER say whose. A fence waits for an --adopt that runs. Epochs that\n"
-      "come while it does are passed over, but for the last.",
+      "come while it does are passed over, but for the last. If the region is removed\n"
+      "and made anew, it takes part in the new one.",
       [&context, given] { return Join(context, *given); });
-  verb->add_option("REGION", given->region, "name or path")->type_name("");
+  given->AddTo(verb);
   verb->add_option("--name", given->name, "what the tools show")->type_name("NAME")->required();
   verb->add_option("--validate", given->validate,
                    "makes it a voter: exit code 0 accepts, otherwise stderr is the reason")

@@ -22,14 +22,8 @@ nlohmann::ordered_json ToJson(const ParticipantStatus& p) {
   return {{"slot", p.slot}, {"generation", p.generation}, {"name", p.name}, {"pid", p.pid}};
 }
 
-absl::StatusOr<Region> OpenForWriting(const Context& context, const std::string& given) {
-  const absl::StatusOr<std::string> name = context.RegionOrDefault(given);
-  if (!name.ok()) return name.status();
-  return Region::Open(*name);
-}
-
-absl::Status Reap(Context& context, const std::string& given) {
-  const absl::StatusOr<Region> region = OpenForWriting(context, given);
+absl::Status Reap(Context& context, const RegionArgs& given) {
+  const absl::StatusOr<Region> region = context.Open(given);
   if (!region.ok()) return region.status();
   std::vector<ParticipantStatus> dead = inspect::InspectRegion(*region->mapping()).participants;
   std::erase_if(dead, [](const ParticipantStatus& p) { return p.alive; });
@@ -49,15 +43,15 @@ absl::Status Reap(Context& context, const std::string& given) {
   return absl::OkStatus();
 }
 
-struct ExpelArgs {
-  std::string region, slot;
+struct ExpelArgs : RegionArgs {
+  std::string slot;
 };
 
 absl::Status Expel(Context& context, ExpelArgs given) {
   if (absl::Status s = context.ShiftIfDefault(given.region, given.slot, "SLOT"); !s.ok()) return s;
   const auto slot = ParseNumber("SLOT", given.slot, detail::kMaxParticipants - 1);
   if (!slot.ok()) return slot.status();
-  const absl::StatusOr<Region> region = OpenForWriting(context, given.region);
+  const absl::StatusOr<Region> region = context.Open(given);
   if (!region.ok()) return region.status();
   ParticipantStatus expelled;
   for (const ParticipantStatus& p : inspect::InspectRegion(*region->mapping()).participants) {
@@ -77,14 +71,14 @@ absl::Status Expel(Context& context, ExpelArgs given) {
   return absl::OkStatus();
 }
 
-struct ServeArgs {
-  std::string region, duration = "inf", name = "epochctl serve";
+struct ServeArgs : RegionArgs {
+  std::string duration = "inf", name = "epochctl serve";
 };
 
 absl::Status Serve(Context& context, const ServeArgs& given) {
   const auto duration = ParseDuration("--duration", given.duration);
   if (!duration.ok()) return duration.status();
-  const absl::StatusOr<Region> region = OpenForWriting(context, given.region);
+  const absl::StatusOr<Region> region = context.Open(given);
   if (!region.ok()) return region.status();
   absl::StatusOr<Participant> self = Participant::Join(*region, {.name = given.name});
   if (!self.ok()) return self.status();
@@ -114,7 +108,7 @@ void AddServe(CLI::App& app, Context& context) {
   CLI::App* verb = context.AddVerb(app, "serve", "Writes the journal for participants that can not",
                                    "epochctl serve config",
                                    [&context, given] { return Serve(context, *given); });
-  verb->add_option("REGION", given->region, "name or path")->type_name("");
+  given->AddTo(verb);
   verb->add_option("--duration", given->duration, "how long")
       ->type_name("DURATION")
       ->capture_default_str();
@@ -124,12 +118,10 @@ void AddServe(CLI::App& app, Context& context) {
 }
 
 void AddReap(CLI::App& app, Context& context) {
-  auto region = std::make_shared<std::string>();
-  context
-      .AddVerb(app, "reap", "Expels the dead and frees what they held", "epochctl reap config",
-               [&context, region] { return Reap(context, *region); })
-      ->add_option("REGION", *region, "name or path")
-      ->type_name("");
+  auto given = std::make_shared<RegionArgs>();
+  given->AddTo(context.AddVerb(app, "reap", "Expels the dead and frees what they held",
+                               "epochctl reap config",
+                               [&context, given] { return Reap(context, *given); }));
 }
 
 void AddExpel(CLI::App& app, Context& context) {
@@ -137,7 +129,7 @@ void AddExpel(CLI::App& app, Context& context) {
   CLI::App* verb = context.AddVerb(app, "expel", "Takes a slot away from its participant",
                                    "epochctl expel config 3",
                                    [&context, given] { return Expel(context, *given); });
-  verb->add_option("REGION", given->region, "name or path")->type_name("");
+  given->AddTo(verb);
   verb->add_option("SLOT", given->slot, "number of the slot (epochctl status)")->type_name("");
 }
 

@@ -13,8 +13,8 @@
 namespace epoch::ctl {
 namespace {
 
-struct PutArgs {
-  std::string region, file, expect, timeout, token, straggler;
+struct PutArgs : RegionArgs {
+  std::string file, expect, timeout, token, straggler, min_voters;
   std::string name = "epochctl put";
   bool agree = false;
   bool fence = false;
@@ -52,6 +52,15 @@ absl::StatusOr<std::string> ReadAll(const std::string& file, std::uint64_t most)
 absl::Status ReadAgreement(const PutArgs& given, CommitOptions& options) {
   options.agreement = given.agree ? Agreement::kAllVoters : Agreement::kNone;
   options.fence = given.fence;
+  if (!given.min_voters.empty()) {
+    if (!given.agree) {
+      return absl::InvalidArgumentError(
+          "--min-voters says how many must accept it: it needs --agree, which asks them");
+    }
+    const auto least = ParseNumber("--min-voters", given.min_voters, detail::kMaxParticipants);
+    if (!least.ok()) return least.status();
+    options.min_voters = static_cast<std::uint32_t>(*least);
+  }
   if (!given.timeout.empty()) {
     const auto timeout = ParseDuration("--timeout", given.timeout);
     if (!timeout.ok()) return timeout.status();
@@ -73,8 +82,6 @@ absl::Status ReadAgreement(const PutArgs& given, CommitOptions& options) {
 
 absl::Status Put(Context& context, PutArgs given) {
   if (absl::Status s = context.ShiftIfDefault(given.region, given.file, "FILE"); !s.ok()) return s;
-  const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
-  if (!name.ok()) return name.status();
   CommitOptions options;
   if (!given.expect.empty()) {
     const auto expected = ParseNumber("--expect", given.expect, detail::kMaxEpoch);
@@ -89,7 +96,7 @@ absl::Status Put(Context& context, PutArgs given) {
   }
 
   // The input first: a slow writer of it must not hold a slot.
-  const absl::StatusOr<Region> region = Region::Open(*name);
+  const absl::StatusOr<Region> region = context.Open(given);
   if (!region.ok()) return region.status();
   const absl::StatusOr<std::string> bytes = ReadAll(given.file, region->state_bytes());
   if (!bytes.ok()) return bytes.status();
@@ -133,7 +140,7 @@ void AddPut(CLI::App& app, Context& context) {
                                    "epochctl put config config.json --expect 41\n"
                                    "  epochctl put config config.json --agree --timeout 2s",
                                    [&context, given] { return Put(context, *given); });
-  verb->add_option("REGION", given->region, "name or path")->type_name("");
+  given->AddTo(verb);
   verb->add_option("FILE", given->file, "the new state, - for standard input")->type_name("");
   verb->add_option("--expect", given->expect, "commit only as the direct successor of this epoch")
       ->type_name("EPOCH");
@@ -144,6 +151,9 @@ void AddPut(CLI::App& app, Context& context) {
       ->type_name("N");
   verb->add_option("--name", given->name, "what the tools show while it runs")->type_name("NAME");
   verb->add_flag("--agree", given->agree, "only if every voter accepts it");
+  verb->add_option("--min-voters", given->min_voters,
+                   "with --agree: and at least so many do (default 1)")
+      ->type_name("N");
   verb->add_flag("--fence", given->fence, "visible only when nobody pins an earlier state");
   verb->add_option("--on-straggler", given->straggler,
                    "when --timeout passes: abort (the default) or expel")

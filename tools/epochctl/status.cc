@@ -264,10 +264,8 @@ std::string ToText(const RegionStatus& s) {
   return text + "\n" + table.Text();
 }
 
-absl::Status Status(Context& context, const std::string& given) {
-  const absl::StatusOr<std::string> name = context.RegionOrDefault(given);
-  if (!name.ok()) return name.status();
-  const absl::StatusOr<Region> region = Region::Open(*name, {.read_only = true});
+absl::Status Status(Context& context, const RegionArgs& given) {
+  const absl::StatusOr<Region> region = context.Open(given, /*read_only=*/true);
   if (!region.ok()) return region.status();
   const RegionStatus status = inspect::InspectRegion(*region->mapping());
   if (context.json()) {
@@ -281,12 +279,10 @@ absl::Status Status(Context& context, const std::string& given) {
 }  // namespace
 
 void AddStatus(CLI::App& app, Context& context) {
-  auto region = std::make_shared<std::string>();
-  context
-      .AddVerb(app, "status", "Shows a region: epoch, participants, who is behind",
-               "epochctl status config", [&context, region] { return Status(context, *region); })
-      ->add_option("REGION", *region, "name or path")
-      ->type_name("");
+  auto given = std::make_shared<RegionArgs>();
+  given->AddTo(context.AddVerb(app, "status", "Shows a region: epoch, participants, who is behind",
+                               "epochctl status config",
+                               [&context, given] { return Status(context, *given); }));
 }
 
 }  // namespace epoch::ctl

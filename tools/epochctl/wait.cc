@@ -12,8 +12,8 @@
 namespace epoch::ctl {
 namespace {
 
-struct WaitArgs {
-  std::string region, epoch, timeout = "inf", stage = "committed";
+struct WaitArgs : RegionArgs {
+  std::string epoch, timeout = "inf", stage = "committed";
 };
 
 std::string NamesOf(const std::vector<StragglerStatus>& stragglers) {
@@ -80,8 +80,6 @@ absl::StatusOr<Epoch> Await(const Region& region, Epoch epoch, bool converged,
 }
 
 absl::Status Wait(Context& context, const WaitArgs& given) {
-  const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
-  if (!name.ok()) return name.status();
   const auto epoch = ParseNumber("--epoch", given.epoch, detail::kMaxEpoch);
   if (!epoch.ok()) return epoch.status();
   const auto timeout = ParseDuration("--timeout", given.timeout);
@@ -90,7 +88,7 @@ absl::Status Wait(Context& context, const WaitArgs& given) {
     return absl::InvalidArgumentError(
         fmt::format("--for \"{}\": committed or converged", given.stage));
   }
-  const absl::StatusOr<Region> region = Region::Open(*name, {.read_only = true});
+  const absl::StatusOr<Region> region = context.Open(given, /*read_only=*/true);
   if (!region.ok()) return region.status();
   CatchEndingSignals();
   const absl::StatusOr<Epoch> reached =
@@ -114,7 +112,7 @@ void AddWait(CLI::App& app, Context& context) {
   CLI::App* verb = context.AddVerb(app, "wait", "Waits until a region has reached an epoch",
                                    "epochctl wait config --epoch 42 --for converged --timeout 2s",
                                    [&context, given] { return Wait(context, *given); });
-  verb->add_option("REGION", given->region, "name or path")->type_name("");
+  given->AddTo(verb);
   verb->add_option("--epoch", given->epoch, "the epoch to wait for")
       ->type_name("EPOCH")
       ->required();

@@ -27,6 +27,7 @@
 #include "epoch/detail/layout.h"
 #include "epoch/detail/liveness.h"
 #include "epoch/detail/system_calls.h"
+#include "epoch/details.h"
 #include "epoch/options.h"
 
 namespace epoch::detail {
@@ -320,9 +321,12 @@ class Mapping final : public ForkAware {
   // none, or another one. What is in it, those who attach to it look at more closely.
   absl::Status UseJournal(const std::string& directory) {
     if (superblock_.durable == 0) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          path_, " is a volatile region, and was asked for with the journal ", directory,
-          ": leave that out, or remove the region (epochctl rm) and create it with the journal"));
+      return Because(
+          Cause::kInvalid,
+          absl::FailedPreconditionError(absl::StrCat(
+              path_, " is a volatile region, and was asked for with the journal ", directory,
+              ": leave that out, or remove the region (epochctl rm) and create it with the "
+              "journal")));
     }
     if (directory == journal_directory_) return absl::OkStatus();
     struct stat asked {
@@ -333,10 +337,11 @@ class Mapping final : public ForkAware {
       return absl::OkStatus();
     }
     if (error != 0 || !HoldsJournal(directory, superblock_.journal)) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(path_, " has its journal in ", journal_directory_, ", not in ", directory,
-                       " (", error != 0 ? std::strerror(error) : "which holds none of it",
-                       "): leave that out, name the right one, or name another region"));
+      return Because(Cause::kInvalid,
+                     absl::FailedPreconditionError(absl::StrCat(
+                         path_, " has its journal in ", journal_directory_, ", not in ", directory,
+                         " (", error != 0 ? std::strerror(error) : "which holds none of it",
+                         "): leave that out, name the right one, or name another region")));
     }
     char resolved[4096];  // PATH_MAX
     const char* const whole = sys::realpath(directory.c_str(), resolved);
