@@ -16,7 +16,7 @@
 
 #include "bench/support.h"
 #include "core/checkpoint/shard.h"
-#include "core/journal/disk.h"
+#include "core/files/disk.h"
 #include "epoch/checkpoint.h"
 
 namespace epoch::bench {

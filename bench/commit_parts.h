@@ -10,8 +10,8 @@
 #include "bench/part.h"
 #include "bench/report.h"
 #include "bench/support.h"
-#include "core/journal/format.h"
-#include "core/journal/journal.h"
+#include "core/journal/format/format.h"
+#include "epoch/journal.h"
 
 namespace epoch::bench {
 

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "bench/commit_parts.h"
-#include "core/journal/survey.h"
+#include "core/journal/read/survey.h"
 
 namespace epoch::bench {
 namespace {

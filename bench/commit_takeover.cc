@@ -5,7 +5,7 @@
 #include <random>
 
 #include "bench/commit_parts.h"
-#include "core/journal/ring.h"
+#include "core/journal/batch/ring.h"
 
 namespace epoch::bench {
 namespace {

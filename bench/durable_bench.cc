@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "bench/support.h"
-#include "core/journal/journal.h"
+#include "epoch/journal.h"
 
 namespace epoch::bench {
 namespace {

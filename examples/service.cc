@@ -25,8 +25,8 @@
 #include <string_view>
 #include <system_error>
 
-#include "core/journal/journal.h"  // durable regions
 #include "epoch/epoch.h"
+#include "epoch/journal.h"  // durable regions
 
 namespace {
 

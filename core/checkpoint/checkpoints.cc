@@ -15,8 +15,8 @@
 #include "core/checkpoint/manifests.h"
 #include "core/checkpoint/shard.h"
 #include "epoch/checkpoint.h"
-#include "epoch/detail/blame.h"
-#include "epoch/detail/files.h"
+#include "epoch/detail/platform/blame.h"
+#include "epoch/detail/platform/files.h"
 
 namespace epoch {
 

@@ -11,9 +11,9 @@
 #include <functional>
 
 #include "absl/strings/str_cat.h"
-#include "core/journal/disk.h"
-#include "epoch/detail/check.h"
-#include "epoch/detail/seam.h"
+#include "core/files/disk.h"
+#include "epoch/detail/platform/check.h"
+#include "epoch/detail/platform/seam.h"
 
 namespace epoch::checkpoint {
 namespace {

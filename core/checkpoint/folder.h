@@ -14,8 +14,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/checkpoint/format.h"
-#include "core/journal/segment.h"
-#include "epoch/detail/files.h"
+#include "core/journal/segment/segment.h"
+#include "epoch/detail/platform/files.h"
 
 namespace epoch::checkpoint {
 

@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "epoch/collective.h"
-#include "epoch/detail/digest.h"
-#include "epoch/detail/printable.h"
+#include "epoch/detail/platform/digest.h"
+#include "epoch/detail/platform/printable.h"
 #include "epoch/options.h"
 
 namespace epoch::checkpoint {

@@ -48,7 +48,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "epoch/checkpoint.h"
-#include "epoch/detail/layout.h"
+#include "epoch/detail/memory/layout.h"
 
 namespace epoch::checkpoint {
 

@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/journal/begun.h"
-#include "core/journal/segment.h"
-#include "core/journal/survey.h"
+#include "core/journal/read/begun.h"
+#include "core/journal/read/survey.h"
+#include "core/journal/segment/segment.h"
 #include "epoch/collective.h"
 
 namespace epoch::checkpoint {

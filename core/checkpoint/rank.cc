@@ -10,14 +10,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/manifests.h"
+#include "core/files/disk.h"
 #include "core/inspect/region_status.h"
-#include "core/journal/disk.h"
-#include "core/journal/journal.h"
-#include "core/journal/segment.h"
-#include "epoch/detail/blame.h"
-#include "epoch/detail/check.h"
-#include "epoch/detail/digest.h"
-#include "epoch/detail/seam.h"
+#include "core/journal/segment/segment.h"
+#include "epoch/detail/platform/blame.h"
+#include "epoch/detail/platform/check.h"
+#include "epoch/detail/platform/digest.h"
+#include "epoch/detail/platform/seam.h"
+#include "epoch/journal.h"
 
 namespace epoch::checkpoint {
 namespace {

@@ -18,11 +18,11 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/folder.h"
 #include "core/checkpoint/format.h"
-#include "core/journal/disk.h"
-#include "core/journal/segment.h"
-#include "epoch/detail/blame.h"
-#include "epoch/detail/check.h"
-#include "epoch/detail/seam.h"
+#include "core/files/disk.h"
+#include "core/journal/segment/segment.h"
+#include "epoch/detail/platform/blame.h"
+#include "epoch/detail/platform/check.h"
+#include "epoch/detail/platform/seam.h"
 
 namespace epoch::checkpoint {
 namespace {

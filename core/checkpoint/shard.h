@@ -18,7 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "epoch/checkpoint.h"
-#include "epoch/detail/files.h"
+#include "epoch/detail/platform/files.h"
 
 namespace epoch::checkpoint {
 

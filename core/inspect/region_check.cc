@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/inspect/ring_check.h"
-#include "epoch/detail/journal_hook.h"
-#include "epoch/detail/slots.h"
+#include "epoch/detail/memory/journal_hook.h"
+#include "epoch/detail/protocol/slots.h"
 
 namespace epoch::inspect {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/inspect/finding.h"
-#include "epoch/detail/mapping.h"
+#include "epoch/detail/memory/mapping.h"
 
 namespace epoch::inspect {
 

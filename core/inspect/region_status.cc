@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "epoch/detail/versions.h"
+#include "epoch/detail/protocol/versions.h"
 
 namespace epoch::inspect {
 namespace {
@@ -230,9 +230,7 @@ std::string_view NameOf(SlotState state) {
   return "damaged";
 }
 
-std::string_view NameOf(detail::History history) {
-  return history == detail::History::kLatest ? "latest" : "all";
-}
+std::string_view NameOf(History history) { return history == History::kLatest ? "latest" : "all"; }
 
 std::string_view NameOf(detail::Condition condition) {
   switch (condition) {

@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "epoch/detail/slots.h"
+#include "epoch/detail/protocol/slots.h"
 
 namespace epoch::inspect {
 
@@ -79,7 +79,7 @@ struct RegionStatus {
   std::uint64_t digest = 0;
   std::uint64_t token = 0;
   bool durable = false;
-  detail::History history{};
+  History history{};
   std::uint32_t retain_segments = 0;  // 0, both: all are kept
   std::uint64_t retain_epochs = 0;
   std::string journal;  // directory; empty in a volatile region
@@ -95,7 +95,7 @@ RegionStatus InspectRegion(const detail::Mapping& mapping);
 
 std::string_view NameOf(detail::Phase phase);
 std::string_view NameOf(detail::SlotState state);
-std::string_view NameOf(detail::History history);
+std::string_view NameOf(History history);
 std::string_view NameOf(detail::Condition condition);
 
 }  // namespace epoch::inspect

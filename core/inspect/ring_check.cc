@@ -10,12 +10,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/journal/format.h"
-#include "core/journal/reader.h"
-#include "core/journal/ring.h"
-#include "core/journal/roll.h"
-#include "core/journal/segment.h"
-#include "epoch/detail/journal_hook.h"
+#include "core/journal/batch/ring.h"
+#include "core/journal/format/format.h"
+#include "core/journal/read/reader.h"
+#include "core/journal/segment/roll.h"
+#include "core/journal/segment/segment.h"
+#include "epoch/detail/memory/journal_hook.h"
 
 namespace epoch::inspect {
 namespace {
@@ -328,7 +328,7 @@ class DurabilityCheck {
     const std::uint64_t blocks = batch.e.end_block - from;
     if (batch.w.hint_only) return blocks == 1;
     const std::uint64_t records =
-        super_.history == detail::History::kLatest ? 1 : batch.w.last - before.w.last;
+        super_.history == History::kLatest ? 1 : batch.w.last - before.w.last;
     const std::uint64_t base =
         batch.e.segment != before.e.segment ? journal::BlocksFor(super_.state_bytes) : 0;
     // Before any product: what is written over may be any number.

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "core/inspect/finding.h"
-#include "epoch/detail/mapping.h"
+#include "epoch/detail/memory/mapping.h"
 
 namespace epoch::inspect {
 

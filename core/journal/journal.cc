@@ -1,9 +1,9 @@
-#include "core/journal/journal.h"
+#include "epoch/journal.h"
 
-#include "core/journal/past.h"
-#include "core/journal/restore.h"
-#include "core/journal/writer.h"
-#include "epoch/detail/journal_hook.h"
+#include "core/journal/read/past.h"
+#include "core/journal/read/restore.h"
+#include "core/journal/write/writer.h"
+#include "epoch/detail/memory/journal_hook.h"
 
 namespace epoch::journal {
 

@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "epoch/detail/collective.h"
+#include "epoch/detail/protocol/collective.h"
 
 namespace epoch {
 

@@ -49,7 +49,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "epoch/detail/layout.h"
+#include "epoch/detail/memory/layout.h"
 #include "epoch/options.h"
 #include "epoch/participant.h"
 

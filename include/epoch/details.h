@@ -28,7 +28,7 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "epoch/detail/words.h"
+#include "epoch/types.h"
 
 namespace epoch {
 

@@ -1,4 +1,4 @@
-// Everything that a participant needs. Durable regions: also core/journal/journal.h.
+// Everything that a participant needs. Durable regions: also epoch/journal.h.
 #ifndef EPOCH_EPOCH_H_
 #define EPOCH_EPOCH_H_
 

@@ -24,7 +24,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "epoch/detail/words.h"
+#include "epoch/types.h"
 
 namespace epoch {
 
@@ -108,7 +108,7 @@ class EpochHistory {
   // The epochs from `from` to `to` that are kept. `from` may be one that is not committed yet: to
   // follow a region, read from its epoch plus 1. Errors: NotFound (`from` is retired: begin at
   // Oldest()), and as Next's.
-  absl::StatusOr<HistoryReader> Read(Epoch from, Epoch to = detail::kMaxEpoch) const {
+  absl::StatusOr<HistoryReader> Read(Epoch from, Epoch to = kMaxEpoch) const {
     auto cursor = source_->Read(from, to);
     if (!cursor.ok()) return cursor.status();
     return HistoryReader(*std::move(cursor));

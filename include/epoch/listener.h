@@ -25,7 +25,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "epoch/detail/participant_core.h"
+#include "epoch/detail/participant/participant_core.h"
 
 namespace epoch {
 

@@ -9,12 +9,9 @@
 #include <string>
 
 #include "absl/time/time.h"
-#include "epoch/detail/layout.h"
-#include "epoch/detail/trust.h"
+#include "epoch/types.h"
 
 namespace epoch {
-
-using detail::History;
 
 // Asked about ten times a second by a call that waits, first when it has waited for a tenth: true
 // ends the wait, and the call returns Cancelled (or what it waited for, if that came first), with
@@ -38,7 +35,7 @@ struct RegionOptions {
   // always. Who may not give a file that group gives its own no more than all others have.
   std::optional<unsigned> mode{};
 
-  // A directory makes the region durable. Needs the compiled part (core/journal/journal.h). When a
+  // A directory makes the region durable. Needs the compiled part (epoch/journal.h). When a
   // region is opened: where its journal is, if that is not where it was when the region was made
   // (mounted elsewhere, say); FailedPrecondition if the region has no journal, or another one.
   std::string journal{};
@@ -151,9 +148,6 @@ const Options& Unset() {
 }
 
 }  // namespace detail
-
-// Of one participant to one collective commit.
-inline constexpr std::size_t kMaxContributionBytes = detail::kContributionBytes;
 
 enum class Stage {
   kCommitted,  // head has reached the epoch: visible to all, durable if the region is

@@ -18,9 +18,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "epoch/detail/mapping.h"
-#include "epoch/detail/slots.h"
-#include "epoch/detail/transition.h"
+#include "epoch/detail/memory/mapping.h"
+#include "epoch/detail/protocol/slots.h"
+#include "epoch/detail/protocol/transition.h"
 #include "epoch/details.h"
 #include "epoch/history.h"
 #include "epoch/options.h"
@@ -232,7 +232,7 @@ class Region {
     const auto* engine = detail::journal_engine.load();
     if (engine != nullptr) return engine;
     return absl::FailedPreconditionError(
-        "a durable region needs the compiled journal: include core/journal/journal.h and link "
+        "a durable region needs the compiled journal: include epoch/journal.h and link "
         "epoch::journal");
   }
 

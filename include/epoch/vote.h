@@ -10,7 +10,7 @@
 #include <string_view>
 #include <utility>
 
-#include "epoch/detail/layout.h"
+#include "epoch/types.h"
 
 namespace epoch {
 
@@ -28,9 +28,6 @@ struct Proposal {
     return {reinterpret_cast<const char*>(state.data()), state.size()};
   }
 };
-
-// Longest reason that reaches the proposer, bytes; what is longer is cut.
-inline constexpr std::size_t kMaxReasonBytes = detail::kReasonBytes - 1;
 
 class Answer {
  public:

@@ -13,7 +13,7 @@
 #include "border/errnos.h"
 #include "border/judge.h"
 #include "border/told.h"
-#include "epoch/detail/files.h"
+#include "epoch/detail/platform/files.h"
 #include "support/refuse_calls.h"
 
 namespace epoch::test {

@@ -5,8 +5,8 @@
 
 #include "border/errnos.h"
 #include "border/told.h"
-#include "core/journal/format.h"
-#include "epoch/detail/seam.h"
+#include "core/journal/format/format.h"
+#include "epoch/detail/platform/seam.h"
 
 namespace epoch::test {
 namespace {

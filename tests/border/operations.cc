@@ -9,12 +9,12 @@
 #include <fstream>
 #include <memory>
 
-#include "core/journal/format.h"
-#include "core/journal/journal.h"
-#include "core/journal/ring.h"
+#include "core/journal/batch/ring.h"
+#include "core/journal/format/format.h"
 #include "epoch/checkpoint.h"
 #include "epoch/collective.h"
 #include "epoch/history.h"
+#include "epoch/journal.h"
 #include "support/checked_state.h"
 
 namespace epoch::test {

@@ -23,8 +23,8 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "border/marker.h"
-#include "epoch/detail/check.h"
-#include "epoch/detail/files.h"
+#include "epoch/detail/platform/check.h"
+#include "epoch/detail/platform/files.h"
 
 namespace epoch::test {
 namespace {

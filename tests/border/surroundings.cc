@@ -14,7 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "border/conditions.h"
 #include "border/errnos.h"
-#include "epoch/detail/files.h"
+#include "epoch/detail/platform/files.h"
 #include "support/refuse_calls.h"
 
 namespace epoch::test {

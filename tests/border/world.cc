@@ -10,11 +10,11 @@
 #include <fstream>
 #include <system_error>
 
-#include "core/journal/format.h"
-#include "core/journal/journal.h"
-#include "core/journal/segment.h"
+#include "core/journal/format/format.h"
+#include "core/journal/segment/segment.h"
 #include "epoch/checkpoint.h"
 #include "epoch/collective.h"
+#include "epoch/journal.h"
 #include "support/checked_state.h"
 #include "support/files.h"
 #include "support/region_test.h"

@@ -4,8 +4,8 @@
 #include <cstring>
 
 #include "checkpoint_test.h"
-#include "core/journal/segment.h"
-#include "core/journal/spare.h"
+#include "core/journal/segment/segment.h"
+#include "core/journal/segment/spare.h"
 
 namespace epoch::test {
 namespace {

@@ -11,7 +11,7 @@
 #include <cstdlib>
 #include <tuple>
 
-#include "epoch/detail/files.h"
+#include "epoch/detail/platform/files.h"
 
 namespace epoch::test {
 namespace {

@@ -1,6 +1,6 @@
 // Who is alive, asked of hundreds of slots at once: the kernel's table of locks spares most
 // questions and is never the reason to take somebody for dead.
-#include "epoch/detail/liveness.h"
+#include "epoch/detail/memory/liveness.h"
 
 #include <gtest/gtest.h>
 #include <sched.h>

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/journal/format.h"
+#include "core/journal/format/format.h"
 #include "tests/images/forge.h"
 #include "tests/images/judge.h"
 #include "tests/images/timeline.h"

@@ -17,8 +17,8 @@
 #include <string>
 #include <vector>
 
-#include "core/journal/journal.h"
-#include "core/journal/reader.h"
+#include "core/journal/read/reader.h"
+#include "epoch/journal.h"
 #include "tests/images/device_log.h"
 #include "tests/images/ext4_workload.h"
 #include "tests/images/rig.h"

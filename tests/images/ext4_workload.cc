@@ -10,8 +10,8 @@
 #include <cstring>
 #include <filesystem>
 
-#include "core/journal/format.h"
-#include "core/journal/journal.h"
+#include "core/journal/format/format.h"
+#include "epoch/journal.h"
 #include "tests/images/rig.h"
 #include "tests/sim/random.h"
 

@@ -11,11 +11,11 @@
 #include <string>
 #include <vector>
 
-#include "core/journal/journal.h"
-#include "core/journal/reader.h"
-#include "core/journal/restore.h"
-#include "core/journal/segment.h"
+#include "core/journal/read/reader.h"
+#include "core/journal/read/restore.h"
+#include "core/journal/segment/segment.h"
 #include "epoch/epoch.h"
+#include "epoch/journal.h"
 #include "tests/images/rig.h"
 #include "tests/planted/plant.h"
 

@@ -3,8 +3,8 @@
 #include <cstring>
 #include <vector>
 
-#include "core/journal/format.h"
-#include "epoch/detail/digest.h"
+#include "core/journal/format/format.h"
+#include "epoch/detail/platform/digest.h"
 
 namespace epoch::images {
 

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <optional>
 
-#include "core/journal/format.h"
+#include "core/journal/format/format.h"
 
 namespace epoch::images {
 

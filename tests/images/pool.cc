@@ -1,4 +1,4 @@
-// Memory for core/journal/disk.cc, whose mmap and munmap are compiled to these two: buffers are
+// Memory for core/files/disk.cc, whose mmap and munmap are compiled to these two: buffers are
 // used again instead of being faulted in anew, which would take longer than all else in a recovery.
 #include <sys/mman.h>
 

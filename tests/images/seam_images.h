@@ -1,4 +1,4 @@
-// The seam's test side: the same names as in epoch/detail/seam.h and system_calls.h, played by
+// The seam's test side: the same names as in epoch/detail/platform/seam.h and system_calls.h, played by
 // images::Fibers and images::Disk. Included in their place by
 // -DEPOCH_SEAM_HEADER='"tests/images/seam_images.h"'. Words are plain: fibers share one thread.
 #ifndef EPOCH_TESTS_IMAGES_SEAM_IMAGES_H_

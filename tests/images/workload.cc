@@ -8,9 +8,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "core/journal/format.h"
-#include "core/journal/journal.h"
+#include "core/journal/format/format.h"
 #include "epoch/epoch.h"
+#include "epoch/journal.h"
 #include "tests/images/recording.h"
 
 namespace epoch::images {

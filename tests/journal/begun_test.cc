@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <filesystem>
 
-#include "core/journal/past.h"
+#include "core/journal/read/past.h"
 #include "crash_points.h"
 #include "journal_test.h"
 #include "support/child.h"

@@ -9,8 +9,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "core/journal/filesystem.h"
-#include "core/journal/ring.h"
+#include "core/files/filesystem.h"
+#include "core/journal/batch/ring.h"
 #include "journal_test.h"
 #include "support/child.h"
 #include "support/mounts.h"

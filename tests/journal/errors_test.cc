@@ -17,7 +17,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "core/journal/restore.h"
+#include "core/journal/read/restore.h"
 #include "epoch/typed.h"
 #include "journal_test.h"
 
@@ -374,7 +374,7 @@ class ErrorsTest : public JournalTest {
                                                       {"Unimplemented", "UNIMPLEMENTED"},
                                                       {"Internal", "INTERNAL"}};
     std::map<std::string, std::string> rows;
-    std::ifstream readme(EPOCH_JOURNAL_SOURCES "/../../README.md");
+    std::ifstream readme(EPOCH_SOURCE_DIR "/README.md");
     bool within = false;
     for (std::string line; std::getline(readme, line);) {
       if (line.rfind("## ", 0) == 0) within = line == "## Errors";

@@ -1,5 +1,5 @@
 // The journal's bytes: checksums, blocks, ring words.
-#include "core/journal/format.h"
+#include "core/journal/format/format.h"
 
 #include <gtest/gtest.h>
 
@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "core/journal/crc32c.h"
-#include "core/journal/ring.h"
+#include "core/journal/batch/ring.h"
+#include "core/journal/format/crc32c.h"
 
 namespace epoch::journal {
 namespace {
@@ -140,7 +140,7 @@ TEST(Format, ASegmentHoldsItsBaseAndTheLargestBatch) {
 }
 
 TEST(RingWords, UnpackWhatTheyPacked) {
-  constexpr Epoch kLast = detail::kMaxEpoch;
+  constexpr Epoch kLast = kMaxEpoch;
   for (const BatchState state : {BatchState::kFrozen, BatchState::kWritten, BatchState::kFailed}) {
     for (const bool hint_only : {false, true}) {
       for (const std::uint32_t version : {0u, 1u, detail::kMaxVersions}) {

@@ -15,14 +15,14 @@
 #include <utility>
 #include <vector>
 
-#include "core/journal/format.h"
-#include "core/journal/journal.h"
-#include "core/journal/reader.h"
-#include "core/journal/restore.h"
-#include "core/journal/ring.h"
-#include "core/journal/segment.h"
-#include "core/journal/survey.h"
+#include "core/journal/batch/ring.h"
+#include "core/journal/format/format.h"
+#include "core/journal/read/reader.h"
+#include "core/journal/read/restore.h"
+#include "core/journal/read/survey.h"
+#include "core/journal/segment/segment.h"
 #include "epoch/epoch.h"
+#include "epoch/journal.h"
 #include "support/checked_state.h"
 #include "support/files.h"
 #include "support/no_damage.h"

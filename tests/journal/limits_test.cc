@@ -11,7 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "epoch/detail/blame.h"
+#include "epoch/detail/platform/blame.h"
 #include "journal_test.h"
 #include "support/child.h"
 #include "support/mounts.h"

@@ -1,5 +1,5 @@
 // K10: the old epochs of a region, read back from its journal.
-#include "core/journal/past.h"
+#include "core/journal/read/past.h"
 
 #include <unistd.h>
 

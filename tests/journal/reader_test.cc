@@ -308,7 +308,7 @@ TEST_F(ReaderTest, RefusesImpossibleSizesInASealedHeader) {
   }
   EXPECT_FAILS(edited([](auto& h) { h.capacity_blocks = 0; }), kDataLoss, "");
   EXPECT_FAILS(edited([](auto& h) { h.block_bytes = 512; }), kDataLoss, "");
-  EXPECT_FAILS(edited([](auto& h) { h.history = static_cast<detail::History>(9); }), kDataLoss, "");
+  EXPECT_FAILS(edited([](auto& h) { h.history = static_cast<History>(9); }), kDataLoss, "");
 }
 
 TEST_F(ReaderTest, RefusesWhatIsNoSegment) {

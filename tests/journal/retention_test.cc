@@ -1,5 +1,5 @@
 // Which older segments stay: by their number, by the epochs that they hold.
-#include "core/journal/retention.h"
+#include "core/journal/segment/retention.h"
 
 #include <fcntl.h>
 #include <linux/fs.h>

@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "core/inspect/region_check.h"
-#include "core/journal/ends.h"
+#include "core/journal/write/ends.h"
 #include "journal_test.h"
 
 namespace epoch::test {

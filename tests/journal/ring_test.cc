@@ -1,5 +1,5 @@
 // The batch ring: what is the newest batch, whatever happens meanwhile.
-#include "core/journal/ring.h"
+#include "core/journal/batch/ring.h"
 
 #include <gtest/gtest.h>
 

@@ -6,7 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "epoch/detail/collective.h"
+#include "epoch/detail/protocol/collective.h"
 
 namespace epoch::sim {
 

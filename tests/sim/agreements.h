@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-#include "epoch/detail/layout.h"
+#include "epoch/detail/memory/layout.h"
 #include "tests/sim/guards.h"
 #include "tests/sim/history.h"
 #include "tests/sim/plan.h"

@@ -3,8 +3,8 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
-#include "core/journal/journal.h"
-#include "core/journal/survey.h"
+#include "core/journal/read/survey.h"
+#include "epoch/journal.h"
 
 namespace epoch::sim {
 

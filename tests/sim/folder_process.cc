@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
-#include "epoch/detail/files.h"
+#include "epoch/detail/platform/files.h"
 #include "tests/sim/folders.h"
 #include "tests/sim/stage.h"
 

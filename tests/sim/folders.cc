@@ -5,7 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "epoch/detail/layout.h"
+#include "epoch/detail/memory/layout.h"
 #include "tests/sim/names.h"
 #include "tests/sim/stage.h"
 

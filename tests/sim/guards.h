@@ -12,7 +12,7 @@
 #include <map>
 #include <optional>
 
-#include "epoch/detail/layout.h"
+#include "epoch/detail/memory/layout.h"
 #include "tests/sim/engine.h"
 
 namespace epoch::sim {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "epoch/detail/collective.h"
+#include "epoch/detail/protocol/collective.h"
 
 namespace epoch::sim {
 namespace {

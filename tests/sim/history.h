@@ -21,7 +21,7 @@
 #include <string>
 #include <vector>
 
-#include "epoch/detail/words.h"
+#include "epoch/detail/memory/words.h"
 
 namespace epoch::sim {
 

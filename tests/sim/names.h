@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "epoch/detail/layout.h"
+#include "epoch/detail/memory/layout.h"
 
 namespace epoch::sim::naming {
 

@@ -1,4 +1,4 @@
-// The seam's test side: the same names as in epoch/detail/seam.h and system_calls.h, played by
+// The seam's test side: the same names as in epoch/detail/platform/seam.h and system_calls.h, played by
 // sim::Engine and sim::Disk. Included in their place by
 // -DEPOCH_SEAM_HEADER='"tests/sim/seam_sim.h"'.
 #ifndef EPOCH_TESTS_SIM_SEAM_SIM_H_
@@ -28,7 +28,7 @@
 #include <utility>
 #include <vector>
 
-#include "epoch/detail/check.h"
+#include "epoch/detail/platform/check.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/engine.h"
 #include "tests/sim/weakened.h"

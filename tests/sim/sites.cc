@@ -135,7 +135,7 @@ class Source {
 std::vector<Site> ReadSites() {
   const std::filesystem::path root = EPOCH_SIM_ROOT;
   std::vector<std::string> files;
-  for (const char* below : {"include/epoch", "core/journal"}) {
+  for (const char* below : {"include/epoch", "core/files", "core/journal"}) {
     std::error_code error;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(root / below, error)) {
       const std::string name = entry.path().filename().string();

@@ -4,7 +4,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "core/journal/format.h"
+#include "core/journal/format/format.h"
 
 namespace epoch::sim {
 
@@ -28,7 +28,7 @@ Stage::Stage(const Plan& the_plan)
   options.restore_timeout = absl::Milliseconds(20);
   if (plan.durable) {
     options.journal = kJournal;
-    options.history = plan.latest ? detail::History::kLatest : detail::History::kAll;
+    options.history = plan.latest ? epoch::History::kLatest : epoch::History::kAll;
     options.retain_segments = plan.retain_segments;
     options.retain_epochs = plan.retain_epochs;
     options.segment_bytes =

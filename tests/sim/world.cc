@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/journal/format.h"
+#include "core/journal/format/format.h"
 #include "tests/sim/audit.h"
 #include "tests/sim/folders.h"
 #include "tests/sim/names.h"

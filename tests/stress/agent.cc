@@ -12,7 +12,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "core/journal/journal.h"
+#include "epoch/journal.h"
 #include "stress/content.h"
 #include "stress/interrupts.h"
 #include "stress/pause.h"

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "core/inspect/region_check.h"
-#include "core/journal/journal.h"
-#include "core/journal/segment.h"
+#include "core/journal/segment/segment.h"
 #include "epoch/epoch.h"
+#include "epoch/journal.h"
 
 namespace epoch::stress {
 namespace {

@@ -13,7 +13,7 @@
 #include <system_error>
 #include <utility>
 
-#include "epoch/detail/seam.h"
+#include "epoch/detail/platform/seam.h"
 #include "stress/signals.h"
 
 namespace epoch::stress {

@@ -14,7 +14,7 @@
 #include <system_error>
 #include <utility>
 
-#include "epoch/detail/seam.h"
+#include "epoch/detail/platform/seam.h"
 
 namespace epoch::stress {
 

@@ -19,7 +19,7 @@
 #include <optional>
 #include <vector>
 
-#include "epoch/detail/seam.h"
+#include "epoch/detail/platform/seam.h"
 
 namespace epoch::stress {
 

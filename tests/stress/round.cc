@@ -13,8 +13,8 @@
 #include <system_error>
 #include <utility>
 
-#include "core/journal/journal.h"
 #include "epoch/epoch.h"
+#include "epoch/journal.h"
 #include "stress/audit.h"
 #include "stress/content.h"
 #include "stress/signals.h"

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "epoch/detail/seam.h"
+#include "epoch/detail/platform/seam.h"
 
 namespace epoch::stress {
 namespace {

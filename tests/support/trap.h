@@ -1,4 +1,4 @@
-// Traps at labelled points (EPOCH_POINT in epoch/detail/seam.h): kill or stop this process, or run
+// Traps at labelled points (EPOCH_POINT in epoch/detail/platform/seam.h): kill or stop this process, or run
 // some code, when a label is passed for the n-th time. Needs EPOCH_TEST_POINTS.
 #ifndef EPOCH_TESTS_SUPPORT_TRAP_H_
 #define EPOCH_TESTS_SUPPORT_TRAP_H_
@@ -15,7 +15,7 @@
 #include <string>
 #include <utility>
 
-#include "epoch/detail/seam.h"
+#include "epoch/detail/platform/seam.h"
 
 namespace epoch::test {
 

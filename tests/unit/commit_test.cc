@@ -49,7 +49,7 @@ TEST_F(CommitTest, state_above_the_limit_is_out_of_range) {
 TEST_F(CommitTest, expected_epoch_that_differs_aborts_and_changes_nothing) {
   Participant self = Joined();
   ASSERT_OK(self.Commit("one"));
-  for (Epoch wrong : {Epoch{0}, Epoch{2}, detail::kMaxEpoch}) {
+  for (Epoch wrong : {Epoch{0}, Epoch{2}, kMaxEpoch}) {
     EXPECT_FAILS(self.Commit("other", {.expected = wrong}), kAborted,
                  "expected epoch " + std::to_string(wrong) + ", but the region is at 1");
   }
@@ -220,12 +220,10 @@ TEST_F(CommitTest, last_epoch_number_is_an_error_not_a_wrap) {
   Participant self = Joined();
   auto& control = *region().mapping()->view().control;
   const auto head = detail::StateWord::Unpack(control.head.Load());
-  control.tail.Store(
-      detail::StateWord{detail::Phase::kAccepted, head.version, detail::kMaxEpoch}.Pack());
-  control.head.Store(
-      detail::StateWord{detail::Phase::kOpen, head.version, detail::kMaxEpoch}.Pack());
+  control.tail.Store(detail::StateWord{detail::Phase::kAccepted, head.version, kMaxEpoch}.Pack());
+  control.head.Store(detail::StateWord{detail::Phase::kOpen, head.version, kMaxEpoch}.Pack());
   EXPECT_FAILS(self.Commit("x"), kOutOfRange, "used up");
-  EXPECT_EQ(region().epoch(), detail::kMaxEpoch);
+  EXPECT_EQ(region().epoch(), kMaxEpoch);
 }
 
 TEST_F(CommitTest, a_vote_on_what_is_no_proposal_is_damage) {

@@ -1,5 +1,5 @@
 // The digest against libxxhash, which has its own code.
-#include "epoch/detail/digest.h"
+#include "epoch/detail/platform/digest.h"
 
 #include <gtest/gtest.h>
 #include <xxhash.h>

@@ -1,5 +1,5 @@
 // What two builds must agree on: sizes, places, limits.
-#include "epoch/detail/layout.h"
+#include "epoch/detail/memory/layout.h"
 
 #include <gtest/gtest.h>
 

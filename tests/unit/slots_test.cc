@@ -1,5 +1,5 @@
 // Slots within one process: join, leave, expel, reap and the words that change hands.
-#include "epoch/detail/slots.h"
+#include "epoch/detail/protocol/slots.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
 // Version cells: every edge of their life, and what keeps a late CAS off a recycled one.
-#include "epoch/detail/versions.h"
+#include "epoch/detail/protocol/versions.h"
 
 #include <gtest/gtest.h>
 

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <string>
 
-#include "epoch/detail/files.h"
+#include "epoch/detail/platform/files.h"
 #include "support/files.h"
 #include "support/scratch.h"
 

@@ -1,5 +1,5 @@
 // Packing: every field comes back as it went in, at its extremes, and disturbs no other.
-#include "epoch/detail/words.h"
+#include "epoch/detail/memory/words.h"
 
 #include <gtest/gtest.h>
 

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/inspect/region_check.h"
-#include "core/journal/survey.h"
+#include "core/journal/read/survey.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {

@@ -13,8 +13,8 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
-#include "epoch/detail/check.h"
-#include "epoch/detail/printable.h"
+#include "epoch/detail/platform/check.h"
+#include "epoch/detail/platform/printable.h"
 #include "epoch/details.h"
 
 namespace epoch::ctl {

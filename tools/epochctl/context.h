@@ -112,7 +112,7 @@ std::string HumanBytes(std::uint64_t bytes);
 // "1 segment", "2 segments".
 std::string Count(std::uint64_t count, std::string_view thing);
 // All that comes from outside, as one line: names, reasons, paths, names of files. UTF-8 stays as
-// it is; what may not be shown (epoch/detail/printable.h) is escaped: \n, \x1b, \u202e, and \xff
+// it is; what may not be shown (epoch/detail/platform/printable.h) is escaped: \n, \x1b, \u202e, and \xff
 // for a byte that is no UTF-8. Nothing foreign drives a terminal or forges a line.
 std::string Printable(std::string_view text);
 // The same of a JSON value, as text: in strings \u009b, which a parser reads as the character it

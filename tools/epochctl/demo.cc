@@ -16,9 +16,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "core/journal/journal.h"
-#include "epoch/detail/seam.h"
+#include "epoch/detail/platform/seam.h"
 #include "epoch/epoch.h"
+#include "epoch/journal.h"
 #include "tools/epochctl/demo_agent.h"
 #include "tools/epochctl/demo_count.h"
 #include "tools/epochctl/demo_crew.h"

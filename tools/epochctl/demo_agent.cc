@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/journal/journal.h"
-#include "epoch/detail/files.h"
+#include "epoch/detail/platform/files.h"
 #include "epoch/epoch.h"
+#include "epoch/journal.h"
 #include "tools/epochctl/demo_count.h"
 
 namespace epoch::ctl::demo {

@@ -13,8 +13,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "epoch/detail/check.h"
-#include "epoch/detail/seam.h"
+#include "epoch/detail/platform/check.h"
+#include "epoch/detail/platform/seam.h"
 #include "tools/epochctl/process.h"
 
 namespace epoch::ctl::demo {

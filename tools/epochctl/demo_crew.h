@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "epoch/detail/files.h"
+#include "epoch/detail/platform/files.h"
 #include "tools/epochctl/demo_agent.h"
 
 namespace epoch::ctl::demo {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/escaping.h"
-#include "core/journal/journal.h"
+#include "epoch/journal.h"
 #include "tools/epochctl/past_epoch.h"
 #include "tools/epochctl/verbs.h"
 
@@ -37,7 +37,7 @@ absl::Status Get(Context& context, const GetArgs& given) {
   const absl::StatusOr<Region> region = context.Open(given, /*read_only=*/true);
   if (!region.ok()) return region.status();
   if (!given.epoch.empty()) {
-    const auto epoch = ParseNumber("--epoch", given.epoch, detail::kMaxEpoch);
+    const auto epoch = ParseNumber("--epoch", given.epoch, kMaxEpoch);
     if (!epoch.ok()) return epoch.status();
     return GetPast(context, *region, *epoch);
   }

@@ -8,10 +8,10 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "core/inspect/region_status.h"
-#include "core/journal/begun.h"
-#include "core/journal/journal.h"
-#include "core/journal/past.h"
-#include "core/journal/survey.h"
+#include "core/journal/read/begun.h"
+#include "core/journal/read/past.h"
+#include "core/journal/read/survey.h"
+#include "epoch/journal.h"
 #include "tools/epochctl/past_epoch.h"
 #include "tools/epochctl/verbs.h"
 
@@ -113,7 +113,7 @@ absl::StatusOr<std::optional<Region>> GivenRegion(const std::string& given) {
 
 absl::Status Show(Context& context, const std::string& directory, const Region* region,
                   const std::string& wanted) {
-  const auto epoch = ParseNumber("--show", wanted, detail::kMaxEpoch);
+  const auto epoch = ParseNumber("--show", wanted, kMaxEpoch);
   if (!epoch.ok()) return epoch.status();
   const EpochHistory history = region != nullptr
                                    ? *region->History()

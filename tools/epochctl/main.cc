@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/journal/journal.h"
+#include "epoch/journal.h"
 #include "tools/epochctl/context.h"
 #include "tools/epochctl/process.h"
 #include "tools/epochctl/verbs.h"

@@ -84,7 +84,7 @@ absl::Status Put(Context& context, PutArgs given) {
   if (absl::Status s = context.ShiftIfDefault(given.region, given.file, "FILE"); !s.ok()) return s;
   CommitOptions options;
   if (!given.expect.empty()) {
-    const auto expected = ParseNumber("--expect", given.expect, detail::kMaxEpoch);
+    const auto expected = ParseNumber("--expect", given.expect, kMaxEpoch);
     if (!expected.ok()) return expected.status();
     options.expected = *expected;
   }

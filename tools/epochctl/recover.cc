@@ -5,9 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "core/inspect/region_status.h"
-#include "core/journal/journal.h"
-#include "core/journal/past.h"
-#include "core/journal/restore.h"
+#include "core/journal/read/past.h"
+#include "core/journal/read/restore.h"
+#include "epoch/journal.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {
@@ -135,7 +135,7 @@ absl::Status RecoverPast(Context& context, const RecoverArgs& given) {
         "--epoch only reads what is sound, and waits for nobody: --ignore-block-damage and "
         "--timeout do not go with it");
   }
-  const auto epoch = ParseNumber("--epoch", given.epoch, detail::kMaxEpoch);
+  const auto epoch = ParseNumber("--epoch", given.epoch, kMaxEpoch);
   if (!epoch.ok()) return epoch.status();
   const absl::StatusOr<std::string> name = context.RegionOrDefault(given.region);
   if (!name.ok()) return name.status();

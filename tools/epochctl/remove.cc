@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/inspect/region_status.h"
-#include "core/journal/segment.h"
-#include "core/journal/spare.h"
+#include "core/journal/segment/segment.h"
+#include "core/journal/segment/spare.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {

@@ -13,8 +13,8 @@
 #include <cerrno>
 #include <optional>
 
-#include "epoch/detail/files.h"
-#include "epoch/detail/seam.h"
+#include "epoch/detail/platform/files.h"
+#include "epoch/detail/platform/seam.h"
 
 namespace epoch::ctl {
 namespace {

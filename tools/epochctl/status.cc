@@ -5,9 +5,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "core/files/write_queue.h"
 #include "core/inspect/region_status.h"
-#include "core/journal/segment.h"
-#include "core/journal/write_queue.h"
+#include "core/journal/segment/segment.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {

@@ -2,8 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/journal/format.h"
-#include "core/journal/write_queue.h"
+#include "core/files/write_queue.h"
+#include "core/journal/format/format.h"
 #include "tools/epochctl/verbs.h"
 
 namespace epoch::ctl {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/inspect/region_status.h"
-#include "epoch/detail/participant_core.h"
+#include "epoch/detail/participant/participant_core.h"
 #include "tools/epochctl/process.h"
 #include "tools/epochctl/verbs.h"
 
@@ -80,7 +80,7 @@ absl::StatusOr<Epoch> Await(const Region& region, Epoch epoch, bool converged,
 }
 
 absl::Status Wait(Context& context, const WaitArgs& given) {
-  const auto epoch = ParseNumber("--epoch", given.epoch, detail::kMaxEpoch);
+  const auto epoch = ParseNumber("--epoch", given.epoch, kMaxEpoch);
   if (!epoch.ok()) return epoch.status();
   const auto timeout = ParseDuration("--timeout", given.timeout);
   if (!timeout.ok()) return timeout.status();

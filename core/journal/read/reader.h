@@ -1,0 +1,125 @@
+// Reading a segment: what it holds, where it ends, and whether what is missing was ever
+// acknowledged. Reads only; never changes a file.
+//
+// The end of the log (docs/journal.md): at the first invalid batch after epoch h the rest of the
+// segment is searched. It is DataLoss, not a torn tail, if there is
+//   a. a later batch header, valid and at its own place, whose durable hint is above h;
+//   b. a valid batch at the expected place with the wrong chain or epochs;
+//   c. a block that is not zero, fails its CRC, and has no all-zero sector: a write that was torn
+//      over zeros always leaves one (unless `ignore_block_damage` says to go on regardless).
+// Otherwise what is there was never acknowledged, and is cut.
+#ifndef EPOCH_CORE_JOURNAL_READ_READER_H_
+#define EPOCH_CORE_JOURNAL_READ_READER_H_
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/journal/format/format.h"
+#include "core/journal/segment/segment.h"
+
+namespace epoch::journal {
+
+// One version as the journal has it. `payload` lives only during the visit.
+struct Record {
+  RecordHeader header;
+  std::uint64_t segment;
+  std::uint64_t block;  // of the batch that holds it
+  bool payload_ok;      // digest verified
+  std::span<const std::byte> payload;
+
+  std::uint32_t slot() const { return static_cast<std::uint32_t>(header.proposer >> 48); }
+  std::uint64_t generation() const { return header.proposer & detail::kNumberMask; }
+};
+
+struct BatchInfo {
+  BatchHeader header;
+  std::uint64_t offset_bytes;
+};
+
+struct ScanOptions {
+  std::function<void(const BatchInfo&)> on_batch;     // every good batch
+  std::function<void(const Record&)> on_record;       // every record of a good batch
+  std::function<void(const std::string&)> on_damage;  // findings after the first; implies going on
+  bool ignore_block_damage = false;                   // rule c is reported, but does not stop
+};
+
+struct SegmentScan {
+  std::string path;
+  SegmentHeader header;
+  // The newest state: the base, or the last record of the last good batch.
+  Epoch epoch = 0;
+  std::uint64_t chain = 0;
+  std::uint64_t token = 0;
+  std::vector<std::byte> state;
+  std::uint64_t end_block = 0;  // first block behind the last good batch
+  std::uint64_t batches = 0;
+  std::uint64_t records = 0;
+  bool torn = false;     // an unacknowledged, incomplete batch stands behind the end
+  bool damaged = false;  // what was acknowledged is damaged; only with `on_damage`
+  bool sealed = false;   // it says that there is a segment behind it
+  // How often a block was looked at: a few times as often as there are blocks, whatever they hold.
+  std::uint64_t looks = 0;
+};
+
+// Whether nothing stands behind the base: then what comes next may take over from the segment
+// before it.
+bool IsIdle(const SegmentScan& segment);
+
+// The header of a batch if a valid one stands in `block`: of that journal and incarnation, in
+// segment `segment`, and at its own place, block number `number`.
+std::optional<BatchHeader> BatchHeaderIn(const std::byte* block, const SegmentHeader& of,
+                                         std::uint64_t segment, std::uint64_t number);
+
+// What a batch continues.
+struct LogEnd {
+  Epoch epoch;
+  std::uint64_t chain;
+};
+// Whether segment `next` begins where the log of `before` ends; or where that began, if nothing is
+// in it (`idle`).
+bool TakesOver(const SegmentHeader& next, const SegmentHeader& before, std::uint64_t end_block,
+               const LogEnd& end, bool idle);
+// Empty if that header may stand in `block` of a segment of `capacity_blocks`, behind `end` (null:
+// behind what could not be read); else what is wrong, beginning with '!': only damage explains it.
+std::string HeaderFlaw(const BatchHeader& batch, std::uint64_t block, std::uint64_t capacity_blocks,
+                       const LogEnd* end);
+
+struct LocatedRecord {
+  RecordHeader header;
+  std::uint64_t offset;  // of its payload, in the content of its batch
+};
+// The records of a batch whose blocks have passed their CRC; `blocks` is its first one. Empty if
+// they fit together and continue the chain; else what is wrong, as above. The payloads are not
+// looked at.
+std::string RecordsFlaw(const std::byte* blocks, const SegmentHeader& of, const BatchHeader& batch,
+                        std::vector<LocatedRecord>& records);
+
+// DataLoss if what is the newest segment says that there is one behind it.
+absl::Status CheckNewest(const SegmentScan& newest);
+
+// Scans one segment through `fd`, from its base to the end of the log. Linear in its size, whatever
+// it holds. DataLoss: what, where (file, offset), which epochs. Internal: a read error. With
+// `on_damage`, damage behind a good base is handed there (the first hundred findings, then their
+// number) and the scan goes on as far as it can; the result is then not a recovery.
+absl::StatusOr<SegmentScan> ScanSegment(int fd, const std::string& path,
+                                        const ScanOptions& options = {});
+// The same, by path, read-only.
+absl::StatusOr<SegmentScan> ScanSegmentFile(const std::string& path,
+                                            const ScanOptions& options = {});
+
+// The header of a segment whose header and base are whole. Errors as ScanSegment's.
+absl::StatusOr<SegmentHeader> ReadBeginning(int fd, const std::string& path);
+
+// Whether any block of the file holds the header of a batch that belongs there: into segment
+// `number`, of the journal and incarnation of `like`. Internal: a read error.
+absl::StatusOr<bool> HoldsBatches(int fd, const std::string& path, const SegmentHeader& like,
+                                  std::uint64_t number, std::uint64_t size_bytes);
+
+}  // namespace epoch::journal
+
+#endif  // EPOCH_CORE_JOURNAL_READ_READER_H_

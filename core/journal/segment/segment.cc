@@ -1,0 +1,474 @@
+#include "core/journal/segment/segment.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "core/files/filesystem.h"
+#include "epoch/detail/memory/bell.h"
+#include "epoch/detail/platform/blame.h"
+#include "epoch/detail/platform/check.h"
+#include "epoch/detail/platform/seam.h"
+#include "epoch/details.h"
+
+namespace epoch::journal {
+
+using detail::ErrnoStatus;
+using detail::Fd;
+
+namespace {
+
+constexpr std::size_t kPrefixLength = 15;  // "epoch-" 8 digits "-"
+constexpr std::size_t kFileNameLength = 31;
+
+struct DirectoryCloser {
+  void operator()(sys::DIR* d) const { sys::closedir(d); }
+};
+
+std::optional<std::uint64_t> NumberInName(const std::string& name) {
+  if (name.size() != kFileNameLength || name.rfind("epoch-", 0) != 0 ||
+      name[kPrefixLength - 1] != '-' || name.substr(kPrefixLength + 8) != ".segment") {
+    return std::nullopt;
+  }
+  std::uint64_t number = 0;
+  const std::string digits = name.substr(kPrefixLength, 8);
+  if (!std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; }) ||
+      !absl::SimpleAtoi(digits, &number)) {
+    return std::nullopt;
+  }
+  return number;
+}
+
+absl::Status NoSegments(const std::string& directory) {
+  return absl::DataLossError(absl::StrCat(
+      directory, " holds no journal segments: this is not a new journal, its files are gone"));
+}
+
+// One pass. `retired`: a file disappeared meanwhile, so a newer one may have been missed.
+absl::StatusOr<std::vector<SegmentFile>> ListOnce(int at, const std::string& directory,
+                                                  bool& retired) {
+  std::unique_ptr<sys::DIR, DirectoryCloser> dir;
+  if (at == AT_FDCWD) {
+    dir.reset(sys::opendir(directory.c_str()));
+  } else {
+    // By a descriptor of its own: closedir closes it, and reading moves its offset.
+    Fd own(sys::openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (own.ok()) dir.reset(sys::fdopendir(own.get()));
+    if (dir != nullptr) own.Release();
+  }
+  if (dir == nullptr) return ErrnoStatus(errno, absl::StrCat("can not read journal ", directory));
+  std::vector<SegmentFile> files;
+  std::string prefix;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = sys::readdir(dir.get());
+    if (entry == nullptr) {
+      if (errno != 0) return ErrnoStatus(errno, absl::StrCat("can not read ", directory));
+      break;
+    }
+    const std::string name = entry->d_name;
+    const std::optional<std::uint64_t> number = NumberInName(name);
+    if (!number.has_value()) continue;
+    if (prefix.empty()) prefix = name.substr(0, kPrefixLength);
+    if (name.substr(0, kPrefixLength) != prefix) {
+      return absl::DataLossError(absl::StrCat(directory, " holds segments of two journals (",
+                                              prefix, "... and ", name, "): separate them first"));
+    }
+    const std::string path = absl::StrCat(directory, "/", name);
+    struct stat info {};
+    if (sys::fstatat(sys::dirfd(dir.get()), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+      if (errno == ENOENT) {
+        retired = true;
+        continue;
+      }
+      // Not to be passed over: it may be the newest.
+      return ErrnoStatus(errno, path);
+    }
+    if (!S_ISREG(info.st_mode)) {
+      return absl::DataLossError(absl::StrCat(path, " is not a regular file: remove it"));
+    }
+    files.push_back({*number, path, static_cast<std::uint64_t>(info.st_size)});
+  }
+  std::sort(files.begin(), files.end(),
+            [](const SegmentFile& a, const SegmentFile& b) { return a.number < b.number; });
+  return files;
+}
+
+}  // namespace
+
+std::string SegmentPath(const std::string& directory, const Id& journal, std::uint64_t number) {
+  return absl::StrCat(directory, "/epoch-", detail::HexOf(journal).substr(0, 8), "-",
+                      absl::Dec(number, absl::kZeroPad8), ".segment");
+}
+
+FileId FileId::Of(int fd) {
+  struct stat info {};
+  return sys::fstat(fd, &info) == 0 ? FileId{info.st_dev, info.st_ino} : FileId{};
+}
+
+FileId FileId::At(const std::string& path) {
+  struct stat info {};
+  return sys::stat(path.c_str(), &info) == 0 ? FileId{info.st_dev, info.st_ino} : FileId{};
+}
+
+FileId FileId::In(int directory, const std::string& name) {
+  struct stat info {};
+  const int found = sys::fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW);
+  return found == 0 ? FileId{info.st_dev, info.st_ino} : FileId{};
+}
+
+bool SameFile(int fd, const std::string& path) {
+  const FileId open = FileId::Of(fd);
+  return open != FileId{} && open == FileId::At(path);
+}
+
+absl::StatusOr<std::vector<SegmentFile>> ListSegments(const std::string& directory) {
+  return ListSegmentsIn(AT_FDCWD, directory);
+}
+
+absl::StatusOr<std::vector<SegmentFile>> ListSegmentsIn(int at, const std::string& directory) {
+  constexpr int kMostPasses = 1000;  // each one failed means that somebody rolled
+  for (int pass = 1;; ++pass) {
+    bool retired = false;
+    absl::StatusOr<std::vector<SegmentFile>> files = ListOnce(at, directory, retired);
+    if (!files.ok() || !retired || pass == kMostPasses) return files;
+  }
+}
+
+absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path) {
+  struct stat info {};
+  if (sys::fstat(fd, &info) != 0) return ErrnoStatus(errno, path);
+  if (!S_ISREG(info.st_mode)) {
+    return absl::DataLossError(absl::StrCat(path, " is not a journal segment but a special file"));
+  }
+  const AlignedBuffer block(kBlockBytes);
+  if (absl::Status s = ReadExactly(fd, block.data(), kBlockBytes, 0, path); !s.ok()) return s;
+  SegmentHeader h;
+  std::memcpy(&h, block.data(), sizeof h);
+  if (h.magic != kSegmentMagic) {
+    return absl::DataLossError(absl::StrCat(path,
+                                            " is not a journal segment, or its header is "
+                                            "destroyed (offset 0)"));
+  }
+  if (h.format_major < kOldestFormatMajor || h.format_major > kFormatMajor) {
+    return absl::UnimplementedError(absl::StrCat(path, ": journal format ", h.format_major,
+                                                 ", this build speaks ", kOldestFormatMajor, " to ",
+                                                 kFormatMajor));
+  }
+  std::uint32_t crc;
+  std::memcpy(&crc, block.data() + kContentBytes, sizeof crc);
+  if (crc != BlockCrc(h.journal, h.segment, 0, block.data())) {
+    return absl::DataLossError(absl::StrCat(path, ": segment header is damaged (offset 0)"));
+  }
+  // A copy under another number would pass for an older or newer state.
+  const std::string name = path.substr(path.rfind('/') + 1);
+  if (NumberInName(name).has_value() &&
+      absl::StrCat("/", name) != SegmentPath("", h.journal, h.segment)) {
+    return absl::DataLossError(absl::StrCat(path, ": this file is segment ", h.segment,
+                                            " of journal ", detail::HexOf(h.journal).substr(0, 8),
+                                            ", not what its name says"));
+  }
+  const std::uint64_t blocks = static_cast<std::uint64_t>(info.st_size) / kBlockBytes;
+  // The length first: no sum with it may wrap around.
+  if (h.block_bytes != kBlockBytes || h.capacity_blocks > blocks ||
+      h.base_length_bytes > h.capacity_blocks * kContentBytes ||
+      h.base_length_bytes > h.state_bytes || h.base_epoch > kMaxEpoch || h.segment == 0 ||
+      h.segment > kMaxSegment || 1 + BlocksFor(h.base_length_bytes) > h.capacity_blocks ||
+      (h.history != History::kAll && h.history != History::kLatest)) {
+    return absl::DataLossError(absl::StrCat(path, ": segment of ", info.st_size,
+                                            " bytes is truncated or contradicts its header (",
+                                            h.capacity_blocks, " blocks)"));
+  }
+  return h;
+}
+
+absl::Status WriteBeginning(const OpenSegment& segment, const SegmentHeader& header,
+                            std::span<const std::byte> base) {
+  const AlignedBuffer head((1 + BlocksFor(base.size())) * kBlockBytes);
+  if (head.data() == nullptr) {
+    return absl::ResourceExhaustedError("no memory for a journal segment");
+  }
+  // Others may write the same beginning to the same file (a spare): the same bytes.
+  const absl::StatusOr<detail::FileIdentity> file =
+      detail::IdentityOf(segment.fd.get(), segment.path);
+  if (!file.ok()) return file.status();
+  SegmentHeader own = header;
+  own.file = *file;
+  BlockWriter header_writer(head.data(), header.journal, header.segment, 0);
+  header_writer.Append(&own, sizeof own);
+  header_writer.Finish();
+  BlockWriter base_writer(head.data() + kBlockBytes, header.journal, header.segment, 1);
+  base_writer.Append(base.data(), base.size());
+  base_writer.Finish();
+  const std::size_t bytes = (1 + BlocksFor(base.size())) * kBlockBytes;
+  const int fault = EPOCH_FAULT("journal.prepare");
+  const int error = fault != 0 ? fault : WriteDurably(segment.fd.get(), head.data(), bytes, 0);
+  return error == 0 ? absl::OkStatus()
+                    : ErrnoStatus(error, absl::StrCat("can not write ", segment.path));
+}
+
+absl::Status LockShared(const OpenSegment& segment) {
+  const int e = seam::SetByteLock(segment.fd.get(), seam::ByteLock::kShared, 0);
+  return e == 0 ? absl::OkStatus() : ErrnoStatus(e, absl::StrCat("can not lock ", segment.path));
+}
+
+absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, const detail::Access& access,
+                                        const SegmentHeader& header,
+                                        std::span<const std::byte> base) {
+  OpenSegment segment;
+  segment.number = header.segment;
+  segment.path = SegmentPath(directory, header.journal, header.segment);
+  absl::StatusOr<Fd> fd = OpenUnnamedDirect(directory, access, segment.direct);
+  if (!fd.ok()) return fd.status();
+  segment.fd = *std::move(fd);
+  if (absl::Status s = CheckFilesystem(segment.fd.get(), directory); !s.ok()) return s;
+  const int file = segment.fd.get();
+  int error = Reserve(file, header.capacity_blocks * kBlockBytes, "journal.allocate");
+  if (error != 0) {
+    return ErrnoStatus(error, absl::StrCat("no room for journal segment ", segment.path, " (",
+                                           header.capacity_blocks * kBlockBytes, " bytes)"));
+  }
+  const AlignedBuffer zeros(std::size_t{1} << 20);
+  if (zeros.data() == nullptr) {
+    return absl::ResourceExhaustedError("no memory for a journal segment");
+  }
+  // Written zeros, not holes: commits into them need no metadata, and what a lost write leaves
+  // behind is known.
+  const std::uint64_t end = header.capacity_blocks * kBlockBytes;
+  for (std::uint64_t at = (1 + BlocksFor(base.size())) * kBlockBytes; at < end;) {
+    const std::size_t part = std::min<std::uint64_t>(zeros.size(), end - at);
+    if (absl::Status s = WriteFully(file, zeros.data(), part, at, segment.path); !s.ok()) return s;
+    at += part;
+  }
+  if (absl::Status s = WriteBeginning(segment, header, base); !s.ok()) return s;
+  if (error = SyncAll(file); error != 0) {
+    return ErrnoStatus(error, absl::StrCat("can not sync ", segment.path));
+  }
+  EPOCH_POINT("segment.synced");
+  // Before it has a name: nobody can restore from it until this process lets go of it.
+  if (absl::Status s = LockShared(segment); !s.ok()) return s;
+  return segment;
+}
+
+absl::Status SyncDirectory(const std::string& directory) {
+  const Fd fd(sys::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Without its errno: whatever is in the way of opening it, nothing was synced that failed.
+  if (!fd.ok()) {
+    return detail::StatusFor(errno,
+                             absl::StrCat("can not open ", directory, ": ", std::strerror(errno)));
+  }
+  const int error = SyncAll(fd.get());
+  if (error == 0) return absl::OkStatus();
+  return ErrnoStatus(error, absl::StrCat("can not sync ", directory));
+}
+
+absl::StatusOr<Fd> OpenDirectoryOf(const OpenSegment& segment) {
+  const std::string directory = detail::ParentOf(segment.path);
+  Fd fd(sys::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", directory));
+  const FileId wanted = FileId::Of(segment.fd.get());
+  if (wanted == FileId{} || wanted != FileId::In(fd.get(), detail::NameIn(segment.path))) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        segment.path, " is not there any more: another journal may lie in ", directory));
+  }
+  return fd;
+}
+
+absl::Status NameSegment(const OpenSegment& segment) {
+  EPOCH_POINT("segment.before_link");
+  const absl::Status named = detail::LinkUnnamed(segment.fd.get(), segment.path);
+  if (named.ok()) EPOCH_POINT("segment.linked");
+  return named;
+}
+
+absl::Status PublishSegment(const std::string& directory, const OpenSegment& segment) {
+  if (absl::Status s = NameSegment(segment); !s.ok()) return s;
+  const absl::Status synced = SyncDirectory(directory);
+  // Whatever the error: never to be taken for one that says that nothing was done.
+  return synced.ok() ? synced : absl::InternalError(std::string(synced.message()));
+}
+
+bool IsNewest(const std::string& directory, const OpenSegment& segment) {
+  const absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
+  return files.ok() && !files->empty() && files->back().number == segment.number &&
+         SameFile(segment.fd.get(), segment.path);
+}
+
+absl::Status CheckOwners(const std::string& directory, int fd, const std::string& path,
+                         bool trusted) {
+  const auto check = [trusted](int at, const char* name, int flags, const std::string& shown) {
+    struct statx info {};
+    if (sys::statx(at, name, flags, STATX_UID, &info) != 0) {
+      return ErrnoStatus(errno, absl::StrCat("can not look at ", shown));
+    }
+    return detail::CheckOwner(info.stx_uid, shown, trusted);
+  };
+  if (trusted) return absl::OkStatus();
+  if (absl::Status s = check(AT_FDCWD, directory.c_str(), 0, directory); !s.ok()) return s;
+  return check(fd, "", AT_EMPTY_PATH, path);
+}
+
+absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id& journal,
+                                         const Id& incarnation, bool trusted) {
+  const std::int64_t give_up_ns = seam::MonotonicNanos() + 10'000'000'000;
+  for (;;) {
+    absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
+    if (!files.ok()) return files.status();
+    if (files->empty()) return NoSegments(directory);
+    OpenSegment segment;
+    segment.number = files->back().number;
+    segment.path = files->back().path;
+    absl::StatusOr<Fd> fd = OpenDirect(segment.path, O_RDWR | O_NONBLOCK, segment.direct);
+    if (absl::IsNotFound(fd.status())) continue;  // retired in this moment
+    if (!fd.ok()) return fd.status();
+    // Before it is believed, or locked.
+    if (absl::Status s = CheckOwners(directory, fd->get(), segment.path, trusted); !s.ok()) {
+      return s;
+    }
+    segment.fd = *std::move(fd);
+    EPOCH_POINT("attach.listed");
+    const int error = seam::SetByteLock(segment.fd.get(), seam::ByteLock::kShared, 0);
+    if (error != 0 && error != EAGAIN) {
+      return ErrnoStatus(error, absl::StrCat("can not lock ", segment.path));
+    }
+    if (error == EAGAIN) {
+      // A restorer holds it: it will either find the region alive and let go, or supersede it.
+      if (seam::MonotonicNanos() > give_up_ns) {
+        return absl::UnavailableError(
+            absl::StrCat(segment.path, " is being restored by ", NameHolders(segment.fd.get())));
+      }
+      seam::SleepFor(1'000'000);
+      continue;
+    }
+    EPOCH_POINT("attach.locked");
+    // Only under the lock does the listing say who owns the journal.
+    absl::StatusOr<std::vector<SegmentFile>> again = ListSegments(directory);
+    if (!again.ok()) return again.status();
+    if (again->empty() || again->back().number != segment.number ||
+        !SameFile(segment.fd.get(), segment.path)) {
+      continue;  // rolled meanwhile
+    }
+    absl::StatusOr<SegmentHeader> header = ReadSegmentHeader(segment.fd.get(), segment.path);
+    if (!header.ok()) return header.status();
+    if (header->journal != journal) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          directory, " holds another journal (", detail::HexOf(header->journal),
+          ") than this region's (", detail::HexOf(journal), "): has it been put in its place?"));
+    }
+    if (header->incarnation != incarnation) {
+      return detail::Because(
+          Cause::kSuperseded,
+          absl::FailedPreconditionError(absl::StrCat(
+              directory, ": superseded: the journal was restored into incarnation ",
+              detail::HexOf(header->incarnation), "; this region is history, open the new one")));
+    }
+    const absl::StatusOr<detail::FileIdentity> file =
+        detail::IdentityOf(segment.fd.get(), segment.path);
+    if (!file.ok()) return file.status();
+    if (!detail::SameIdentity(header->file, *file)) {
+      // Others may commit to the original, and what is committed here would not be there.
+      return absl::FailedPreconditionError(absl::StrCat(
+          segment.path, " is a copy of this region's journal", detail::WhyCopy(header->file, *file),
+          ": bring the original to its place, or remove the region (epochctl rm) and "
+          "recover it from here"));
+    }
+    return segment;
+  }
+}
+
+absl::StatusOr<OpenSegment> LockNewest(
+    const std::string& directory, absl::Duration timeout,
+    const std::function<bool(const SegmentHeader&)>& region_lives, bool trusted, Locking locking,
+    const std::function<bool()>& interrupted) {
+  const std::int64_t give_up_ns = detail::DeadlineAfter(timeout);
+  detail::Limit limit(give_up_ns, &interrupted);
+  std::int64_t pause_ns = 200'000;
+  for (;;) {
+    absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
+    if (!files.ok()) return files.status();
+    if (files->empty()) return NoSegments(directory);
+    OpenSegment segment;
+    segment.number = files->back().number;
+    segment.path = files->back().path;
+    absl::StatusOr<Fd> fd = OpenDirect(segment.path, O_RDWR | O_NONBLOCK, segment.direct);
+    if (absl::IsNotFound(fd.status())) continue;
+    if (!fd.ok()) return fd.status();
+    if (absl::Status s = CheckOwners(directory, fd->get(), segment.path, trusted); !s.ok()) {
+      return s;
+    }
+    segment.fd = *std::move(fd);
+    const bool held = locking == Locking::kAsk &&
+                      seam::TestByteLock(segment.fd.get(), 0) == seam::LockState::kHeld;
+    const int error = held ? EAGAIN
+                      : locking == Locking::kAsk
+                          ? 0
+                          : seam::SetByteLock(segment.fd.get(), seam::ByteLock::kExclusive, 0);
+    if (error != 0 && error != EAGAIN) {
+      return ErrnoStatus(error, absl::StrCat("can not lock ", segment.path));
+    }
+    if (error == 0) {
+      EPOCH_POINT("restore.locked");
+      absl::StatusOr<std::vector<SegmentFile>> again = ListSegments(directory);
+      if (!again.ok()) return again.status();
+      if (!again->empty() && again->back().number == segment.number &&
+          SameFile(segment.fd.get(), segment.path)) {
+        return segment;
+      }
+      continue;
+    }
+    // Another process restores or still works here. If it restores, its region appears first.
+    absl::StatusOr<SegmentHeader> header = ReadSegmentHeader(segment.fd.get(), segment.path);
+    if (header.ok() && region_lives && region_lives(*header)) {
+      return absl::AlreadyExistsError(absl::StrCat("journal ", directory, " has a living region"));
+    }
+    if (seam::MonotonicNanos() > give_up_ns) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("journal ", directory, " is still attached to by ",
+                       NameHolders(segment.fd.get()), ": end them, then try again"));
+    }
+    std::int64_t nanos = pause_ns;
+    if (limit.Interrupted(nanos)) {
+      return absl::CancelledError(
+          absl::StrCat("interrupted: journal ", directory, " is still attached to by ",
+                       NameHolders(segment.fd.get()), "; nothing was changed"));
+    }
+    seam::SleepFor(nanos);
+    pause_ns = std::min<std::int64_t>(pause_ns * 2, 20'000'000);
+  }
+}
+
+std::string NameHolders(int fd) {
+  struct stat wanted {};
+  if (sys::fstat(fd, &wanted) != 0) return "unknown processes";
+  std::string names;
+  const std::unique_ptr<sys::DIR, DirectoryCloser> proc(sys::opendir("/proc"));
+  while (const dirent* entry = proc != nullptr ? sys::readdir(proc.get()) : nullptr) {
+    int pid = 0;
+    if (!absl::SimpleAtoi(entry->d_name, &pid)) continue;
+    const std::string fds = absl::StrCat("/proc/", pid, "/fd");
+    const std::unique_ptr<sys::DIR, DirectoryCloser> open_files(sys::opendir(fds.c_str()));
+    while (const dirent* file = open_files != nullptr ? sys::readdir(open_files.get()) : nullptr) {
+      struct stat info {};
+      if (pid == sys::getpid() && absl::StrCat(fd) == file->d_name) continue;  // the one that asks
+      if (sys::stat(absl::StrCat(fds, "/", file->d_name).c_str(), &info) != 0 ||
+          info.st_ino != wanted.st_ino || info.st_dev != wanted.st_dev) {
+        continue;
+      }
+      std::string name = detail::ReadSmallFile(absl::StrCat("/proc/", pid, "/comm").c_str());
+      while (!name.empty() && name.back() == '\n') name.pop_back();
+      absl::StrAppend(&names, names.empty() ? "" : ", ", "pid ", pid, " (", name, ")");
+      break;
+    }
+  }
+  return names.empty() ? "a process that /proc does not show" : names;
+}
+
+}  // namespace epoch::journal
