@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/inspect/ring_check.h"
-#include "epoch/detail/memory/journal_hook.h"
 #include "epoch/detail/protocol/slots.h"
 
 namespace epoch::inspect {

@@ -101,7 +101,7 @@ VersionCounts CountVersions(const RegionView& view, Epoch head,
   return counts;
 }
 
-// Whether the vote waits for `p`: what Driver (ballot.h) would find, asked without a guard.
+// Whether the vote waits for `p`: what Driver (driver.h) would find, asked without a guard.
 bool Awaited(const RegionView& view, const VoteStatus& vote, const ParticipantStatus& p) {
   // The dead are reaped by whoever counts the votes.
   if (!p.alive || p.state != SlotState::kActive) return false;
@@ -127,7 +127,7 @@ std::optional<VoteStatus> InspectVote(const RegionView& view, std::uint64_t word
   vote.epoch = tail.epoch;
   vote.ballot = cell.ballot.Load();
   vote.token = cell.token.Load();
-  vote.proposer = static_cast<std::uint32_t>(cell.proposer.Load() >> detail::kNumberBits);
+  vote.proposer = detail::ProposerWord::Unpack(cell.proposer.Load()).slot;
   vote.voters = detail::VotersOf(shape);
   vote.fence = detail::FenceOf(shape);
   vote.expel = detail::ExpelOf(shape);

@@ -13,9 +13,8 @@
 #include "core/journal/batch/ring.h"
 #include "core/journal/format/format.h"
 #include "core/journal/read/reader.h"
-#include "core/journal/segment/roll.h"
+#include "core/journal/segment/current.h"
 #include "core/journal/segment/segment.h"
-#include "epoch/detail/memory/journal_hook.h"
 
 namespace epoch::inspect {
 namespace {

@@ -3,7 +3,7 @@
 #include "core/journal/read/past.h"
 #include "core/journal/read/restore.h"
 #include "core/journal/write/writer.h"
-#include "epoch/detail/memory/journal_hook.h"
+#include "epoch/detail/memory/journal_port.h"
 
 namespace epoch::journal {
 

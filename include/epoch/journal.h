@@ -1,5 +1,5 @@
 // Including this header makes a program's durable regions work: it installs the compiled journal
-// behind epoch/detail/memory/journal_hook.h. Link epoch::journal.
+// behind epoch/detail/memory/journal_port.h. Link epoch::journal.
 #ifndef EPOCH_JOURNAL_H_
 #define EPOCH_JOURNAL_H_
 

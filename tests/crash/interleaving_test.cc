@@ -235,7 +235,8 @@ TEST_F(InterleavingTest, a_proposer_that_came_after_an_expulsion_marks_its_commi
     other = std::thread([&] { EXPECT_OK(late.CommitCollective(1, "late", {.timeout = kLong})); });
     const auto tail = [&] { return detail::StateWord::Unpack(view.control->tail.Load()); };
     while (tail().phase != detail::Phase::kVoting) std::this_thread::yield();
-    EXPECT_EQ(view.cells[tail().version].proposer.Load() >> 48, late.slot());
+    EXPECT_EQ(detail::ProposerWord::Unpack(view.cells[tail().version].proposer.Load()).slot,
+              late.slot());
     return 0;
   });
   const auto committed =

@@ -3,7 +3,7 @@
 #include <cstddef>
 
 #include "absl/strings/str_cat.h"
-#include "epoch/detail/memory/journal_hook.h"
+#include "epoch/detail/memory/journal_port.h"
 
 namespace epoch::sim::naming {
 namespace {

@@ -212,7 +212,7 @@ TEST_F(CommitTest, versions_are_chained_each_to_its_predecessor) {
                                  .kind = 1});
     ASSERT_EQ(head_cell().chain.Load(), chain);
     ASSERT_EQ(head_cell().epoch.Load(), epoch);
-    ASSERT_EQ(head_cell().proposer.Load() >> 48, self.slot());
+    ASSERT_EQ(detail::ProposerWord::Unpack(head_cell().proposer.Load()).slot, self.slot());
   }
 }
 

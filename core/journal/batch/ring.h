@@ -14,11 +14,13 @@
 #include <array>
 #include <cstdint>
 
-#include "epoch/detail/memory/journal_hook.h"
 #include "epoch/detail/memory/layout.h"
+#include "epoch/detail/memory/words.h"
 
 namespace epoch::journal {
 
+using detail::BatchE;
+using detail::BatchH;
 using detail::BatchState;
 using detail::BatchW;
 using detail::BatchWords;
@@ -26,28 +28,6 @@ using detail::Control;
 
 // For words of versions that do not change any more, and for advice.
 inline constexpr auto kRelaxed = std::memory_order_relaxed;
-
-struct BatchE {
-  std::uint64_t segment;
-  std::uint64_t end_block;
-
-  static constexpr BatchE Unpack(std::uint64_t word) {
-    return {word >> 40, word & ((std::uint64_t{1} << 40) - 1)};
-  }
-  constexpr std::uint64_t Pack() const { return (segment << 40) | end_block; }
-};
-
-struct BatchH {
-  std::uint16_t tag;
-  Epoch hint;
-
-  static constexpr BatchH Unpack(std::uint64_t word) {
-    return {static_cast<std::uint16_t>(word >> detail::kNumberBits), word & detail::kNumberMask};
-  }
-  constexpr std::uint64_t Pack() const {
-    return (std::uint64_t{tag} << detail::kNumberBits) | hint;
-  }
-};
 
 // One reading of the three words of a slot; meaningful only as far as a later exact CAS confirms.
 struct BatchReading {

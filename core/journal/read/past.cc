@@ -324,8 +324,8 @@ class PastCursor final : public detail::HistoryCursor {
     past.token = r.token;
     past.digest = r.digest;
     past.chain = r.chain;
-    past.proposer = PastEpoch::Proposer{static_cast<std::uint32_t>(r.proposer >> 48),
-                                        r.proposer & detail::kNumberMask};
+    const auto proposer = detail::ProposerWord::Unpack(r.proposer);
+    past.proposer = PastEpoch::Proposer{proposer.slot, proposer.generation};
     past.ballot = r.ballot;
     past.forced = r.outcome != 0 && detail::OutcomeWord::Unpack(r.outcome).forced;
     past.segment = file_.header.segment;

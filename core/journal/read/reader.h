@@ -32,8 +32,10 @@ struct Record {
   bool payload_ok;      // digest verified
   std::span<const std::byte> payload;
 
-  std::uint32_t slot() const { return static_cast<std::uint32_t>(header.proposer >> 48); }
-  std::uint64_t generation() const { return header.proposer & detail::kNumberMask; }
+  std::uint32_t slot() const { return detail::ProposerWord::Unpack(header.proposer).slot; }
+  std::uint64_t generation() const {
+    return detail::ProposerWord::Unpack(header.proposer).generation;
+  }
 };
 
 struct BatchInfo {

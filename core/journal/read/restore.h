@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/journal/read/reader.h"
-#include "epoch/detail/memory/journal_hook.h"
+#include "epoch/detail/memory/journal_port.h"
 #include "epoch/options.h"
 
 namespace epoch::journal {

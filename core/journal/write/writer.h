@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "epoch/detail/memory/journal_hook.h"
+#include "epoch/detail/memory/journal_port.h"
 
 namespace epoch::journal {
 

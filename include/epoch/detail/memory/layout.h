@@ -159,6 +159,14 @@ struct alignas(1024) Slot {
 inline std::array<seam::Atomic<std::uint64_t>*, 7> OwnedWordsOf(Slot& slot) {
   return {&slot.pin, &slot.ack, &slot.own, &slot.help, &slot.look, &slot.listen, &slot.offer};
 }
+// Those of them that keep a cell from being recycled (words.h).
+inline std::array<const seam::Atomic<std::uint64_t>*, 4> GuardsOf(const Slot& slot) {
+  return {&slot.own, &slot.help, &slot.look, &slot.listen};
+}
+// Whether transitions wait for the vote of a slot with these flags.
+inline bool HasAVote(std::uint32_t flags) {
+  return (flags & (kSlotVoter | kSlotParked)) == kSlotVoter;
+}
 static_assert(sizeof(Slot) == 1024);
 static_assert(offsetof(Slot, pin) == 128 && offsetof(Slot, vote) == 256);
 static_assert(offsetof(Slot, contribution) == 512);

@@ -20,7 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "epoch/detail/memory/journal_hook.h"
+#include "epoch/detail/memory/journal_port.h"
 #include "epoch/detail/memory/layout.h"
 #include "epoch/detail/memory/liveness.h"
 #include "epoch/detail/platform/blame.h"
@@ -474,9 +474,10 @@ class Mapping final : public ForkAware {
     for (std::uint32_t i = 0; i < kBatchRingSlots; ++i) {
       BatchWords& batch = view.control->ring[i];
       batch.w.Store(BatchW{BatchState::kWritten, false, 0, seed.epoch}.Pack(), kRelaxed);
-      batch.e.Store((seed.segment << 40) | seed.end_block, kRelaxed);
-      batch.h.Store((std::uint64_t{0x10000u - kBatchRingSlots + i} << kNumberBits) | seed.epoch,
-                    kRelaxed);
+      batch.e.Store(BatchE{seed.segment, seed.end_block}.Pack(), kRelaxed);
+      batch.h.Store(
+          BatchH{static_cast<std::uint16_t>(0x10000u - kBatchRingSlots + i), seed.epoch}.Pack(),
+          kRelaxed);
     }
     view.control->gather.Store(GatherWord{AbortCause::kNobody, 0, 1}.Pack(), kRelaxed);
     view.control->tail.Store(StateWord{Phase::kAccepted, 0, seed.epoch}.Pack(), kRelaxed);

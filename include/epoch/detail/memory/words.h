@@ -13,6 +13,8 @@
 //   +-------------------+------------------------------------------------+
 //   | state |                        generation:61                       |  slot state
 //   +-------+------------------------------------------------------------+
+//   |      slot:16      |            generation (lower bits)             |  proposer
+//   +-------------------+------------------------------------------------+
 //
 // One load yields number and location together; one CAS is a whole decision. No field value that
 // the protocol writes makes a word zero, so zeroed memory is never mistaken for a valid word.
@@ -185,6 +187,62 @@ struct GatherWord {
   }
 };
 
+// Who proposed a version: a cell's `proposer`, and a record's in the journal.
+struct ProposerWord {
+  std::uint32_t slot;
+  std::uint64_t generation;  // of 61 bits, the lower 48
+
+  static constexpr ProposerWord Unpack(std::uint64_t word) {
+    return {static_cast<std::uint32_t>(word >> kNumberBits), word & kNumberMask};
+  }
+  constexpr std::uint64_t Pack() const {
+    return (std::uint64_t{slot} << kNumberBits) | (generation & kNumberMask);
+  }
+};
+
+// The three words of a batch: core/journal/batch/ring.h says how they are frozen.
+enum class BatchState : std::uint8_t { kFrozen = 1, kWritten = 2, kFailed = 3 };
+
+// W: what the batch holds, by its last version.
+struct BatchW {
+  BatchState state;
+  bool hint_only;
+  std::uint32_t version;
+  Epoch last;
+
+  static constexpr BatchW Unpack(std::uint64_t word) {
+    return {static_cast<BatchState>(word >> 62), ((word >> 61) & 1) != 0,
+            static_cast<std::uint32_t>((word >> kNumberBits) & kIndexMask), word & kNumberMask};
+  }
+  constexpr std::uint64_t Pack() const {
+    return (std::uint64_t{static_cast<std::uint8_t>(state)} << 62) |
+           (std::uint64_t{hint_only ? 1u : 0u} << 61) | (std::uint64_t{version} << kNumberBits) |
+           last;
+  }
+};
+
+// E: where it ends.
+struct BatchE {
+  std::uint64_t segment;
+  std::uint64_t end_block;
+
+  static constexpr BatchE Unpack(std::uint64_t word) {
+    return {word >> 40, word & ((std::uint64_t{1} << 40) - 1)};
+  }
+  constexpr std::uint64_t Pack() const { return (segment << 40) | end_block; }
+};
+
+// H: the newest epoch that was known to be visible, and which batch the slot is of.
+struct BatchH {
+  std::uint16_t tag;
+  Epoch hint;
+
+  static constexpr BatchH Unpack(std::uint64_t word) {
+    return {static_cast<std::uint16_t>(word >> kNumberBits), word & kNumberMask};
+  }
+  constexpr std::uint64_t Pack() const { return (std::uint64_t{tag} << kNumberBits) | hint; }
+};
+
 // What a pin word says.
 struct PinReading {
   bool held;
@@ -200,6 +258,53 @@ struct PinReading {
 constexpr std::uint64_t NoneOf(std::uint64_t generation) {
   return OwnedWord{static_cast<std::uint16_t>(generation), kNone}.Pack();
 }
+
+// What is packed is what is unpacked, with every field at its largest.
+namespace round_trips {
+
+constexpr StateWord kState{Phase::kPoisoned, kIndexMask, kMaxEpoch};
+static_assert(StateWord::Unpack(kState.Pack()).phase == kState.phase &&
+              StateWord::Unpack(kState.Pack()).version == kState.version &&
+              StateWord::Unpack(kState.Pack()).epoch == kState.epoch);
+constexpr OwnerWord kOwner{CellState::kRetired, kMaxParticipants - 1, kNumberMask};
+static_assert(OwnerWord::Unpack(kOwner.Pack()).state == kOwner.state &&
+              OwnerWord::Unpack(kOwner.Pack()).slot == kOwner.slot &&
+              OwnerWord::Unpack(kOwner.Pack()).use == kOwner.use);
+constexpr SlotWord kSlot{SlotState::kExpelled, (std::uint64_t{1} << 61) - 1};
+static_assert(SlotWord::Unpack(kSlot.Pack()).state == kSlot.state &&
+              SlotWord::Unpack(kSlot.Pack()).generation == kSlot.generation);
+constexpr OwnedWord kOwned{0xffff, kNone};
+static_assert(OwnedWord::Unpack(kOwned.Pack()).generation == kOwned.generation &&
+              OwnedWord::Unpack(kOwned.Pack()).number == kOwned.number);
+constexpr OutcomeWord kOutcome{Decision::kAborted, true, AbortCause::kWithdrawn,
+                               kMaxParticipants - 1, kBallotMask};
+static_assert(OutcomeWord::Unpack(kOutcome.Pack()).decision == kOutcome.decision &&
+              OutcomeWord::Unpack(kOutcome.Pack()).forced &&
+              OutcomeWord::Unpack(kOutcome.Pack()).cause == kOutcome.cause &&
+              OutcomeWord::Unpack(kOutcome.Pack()).culprit == kOutcome.culprit &&
+              OutcomeWord::Unpack(kOutcome.Pack()).ballot == kOutcome.ballot);
+constexpr VoteWord kVote{0xffff, Verdict::kReject, kBallotMask};
+static_assert(VoteWord::Unpack(kVote.Pack()).generation == kVote.generation &&
+              VoteWord::Unpack(kVote.Pack()).verdict == kVote.verdict &&
+              VoteWord::Unpack(kVote.Pack()).ballot == kVote.ballot);
+constexpr GatherWord kGather{AbortCause::kWithdrawn, kMaxParticipants - 1, kNumberMask};
+static_assert(GatherWord::Unpack(kGather.Pack()).cause == kGather.cause &&
+              GatherWord::Unpack(kGather.Pack()).culprit == kGather.culprit &&
+              GatherWord::Unpack(kGather.Pack()).round == kGather.round);
+constexpr ProposerWord kProposer{kMaxParticipants - 1, kNumberMask};
+static_assert(ProposerWord::Unpack(kProposer.Pack()).slot == kProposer.slot &&
+              ProposerWord::Unpack(kProposer.Pack()).generation == kProposer.generation);
+constexpr BatchW kW{BatchState::kFailed, true, kIndexMask, kMaxEpoch};
+static_assert(BatchW::Unpack(kW.Pack()).state == kW.state && BatchW::Unpack(kW.Pack()).hint_only &&
+              BatchW::Unpack(kW.Pack()).version == kW.version &&
+              BatchW::Unpack(kW.Pack()).last == kW.last);
+constexpr BatchE kE{(std::uint64_t{1} << 24) - 1, (std::uint64_t{1} << 40) - 1};
+static_assert(BatchE::Unpack(kE.Pack()).segment == kE.segment &&
+              BatchE::Unpack(kE.Pack()).end_block == kE.end_block);
+constexpr BatchH kH{0xffff, kMaxEpoch};
+static_assert(BatchH::Unpack(kH.Pack()).tag == kH.tag && BatchH::Unpack(kH.Pack()).hint == kH.hint);
+
+}  // namespace round_trips
 
 }  // namespace epoch::detail
 

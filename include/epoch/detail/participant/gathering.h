@@ -207,8 +207,7 @@ class Gathering {
       const std::uint32_t flags = slot.flags.Load();
       const auto seen = seen_.find(i);
       const bool same = seen != seen_.end() && seen->second == state.generation;
-      const bool counts =
-          state.state == SlotState::kActive && (flags & (kSlotVoter | kSlotParked)) == kSlotVoter;
+      const bool counts = state.state == SlotState::kActive && HasAVote(flags);
       if (counts && (seen == seen_.end() || same)) {
         if (!held.Alive(i)) {
           ReapSlot(core_.mapping(), i);

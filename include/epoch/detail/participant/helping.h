@@ -18,8 +18,8 @@
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/participant/member.h"
 #include "epoch/detail/participant/voter.h"
-#include "epoch/detail/protocol/ballot.h"
-#include "epoch/detail/protocol/transition.h"
+#include "epoch/detail/protocol/accept.h"
+#include "epoch/detail/protocol/driver.h"
 
 namespace epoch::detail {
 

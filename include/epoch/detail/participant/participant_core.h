@@ -393,7 +393,7 @@ class ParticipantCore final : public Pinning {
     for (std::uint32_t i = 0; i < limit; ++i) {
       const Slot& slot = view_.slots[i];
       if (i != claim_.slot && SlotWord::Unpack(slot.state.Load()).state == SlotState::kActive &&
-          (slot.flags.Load() & (kSlotVoter | kSlotParked)) == kSlotVoter) {
+          HasAVote(slot.flags.Load())) {
         return true;
       }
     }
@@ -420,7 +420,7 @@ class ParticipantCore final : public Pinning {
         add(absl::StrCat(who, " pins ", pin.all_from ? "all from " : "", "epoch ", pin.epoch));
       }
       const Slot& slot = view_.slots[i];
-      for (const auto* guard : {&slot.own, &slot.help, &slot.look, &slot.listen}) {
+      for (const auto* guard : GuardsOf(slot)) {
         if (!view_.ValidCell(OwnedWord::Unpack(guard->Load()).number)) continue;
         add(absl::StrCat(who, " looks at a proposal or an update"));
         break;

@@ -18,7 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/participant/waiting.h"
-#include "epoch/detail/protocol/transition.h"
+#include "epoch/detail/protocol/accept.h"
 
 namespace epoch::detail {
 

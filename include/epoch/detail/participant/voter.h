@@ -20,7 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/platform/printable.h"
-#include "epoch/detail/protocol/ballot.h"
+#include "epoch/detail/protocol/driver.h"
 #include "epoch/details.h"
 #include "epoch/vote.h"
 
@@ -215,8 +215,7 @@ class Voter {
     const std::uint64_t shape = cell.shape.Load(kRelaxed);
     const std::uint64_t length = cell.length_bytes.Load(kRelaxed);
     const std::uint64_t proposer = cell.proposer.Load(kRelaxed);
-    const std::uint64_t mine =
-        (std::uint64_t{claim_.slot} << kNumberBits) | (claim_.generation & kNumberMask);
+    const std::uint64_t mine = ProposerWord{claim_.slot, claim_.generation}.Pack();
     const std::uint32_t flags = slot_.flags.Load();
     if (OutcomeWord::Unpack(cell.outcome.Load()).decision != Decision::kUndecided) return false;
     if (!VotersOf(shape) || (flags & kSlotVoter) == 0 || proposer == mine || !Active()) {
@@ -243,7 +242,7 @@ class Voter {
     }
     epoch::Answer answer = epoch::Answer::Accept();
     if (validator_) {
-      const std::uint64_t slot = proposer >> kNumberBits;
+      const std::uint32_t slot = ProposerWord::Unpack(proposer).slot;
       const std::string name =
           slot < view_.geometry.participants ? ReadName(view_.slots[slot]) : std::string();
       answer = Ask({.epoch = tail.epoch,

@@ -51,7 +51,7 @@ class GuardSet {
     const std::uint32_t limit = view.SlotLimit();
     for (std::uint32_t i = 0; i < limit; ++i) {
       const Slot& slot = view.slots[i];
-      for (const auto* guard : {&slot.own, &slot.help, &slot.look, &slot.listen}) {
+      for (const auto* guard : GuardsOf(slot)) {
         const std::uint64_t cell = OwnedWord::Unpack(guard->Load()).number;
         if (cell < versions_) words_[cell / 64] |= std::uint64_t{1} << (cell % 64);
       }

@@ -2,7 +2,7 @@
 // that decides, and what follows from it. Anyone may drive a proposal; everything needed is in its
 // header.
 //
-//   1. tail (Voting, p, e+1)         ends what could be accepted behind e (transition.h)
+//   1. tail (Voting, p, e+1)         ends what could be accepted behind e (accept.h)
 //   2. every voter has accepted      any reject, too few voters, or the deadline: Undecided ->
 //                                    Aborted
 //   3. head has reached e            earlier transitions may be on their way to disk
@@ -28,14 +28,15 @@
 //      Abandoned (tail, guards, head, guards).
 //   I  the CAS that closes head, before pins are read; pairs with A in Pin (pin, then head).
 //   J  a slot's state, before its vote: the last owner's vote is not taken for the next one's.
-#ifndef EPOCH_DETAIL_PROTOCOL_BALLOT_H_
-#define EPOCH_DETAIL_PROTOCOL_BALLOT_H_
+#ifndef EPOCH_DETAIL_PROTOCOL_DRIVER_H_
+#define EPOCH_DETAIL_PROTOCOL_DRIVER_H_
 
 #include <cstdint>
 #include <utility>
 
 #include "epoch/detail/memory/bell.h"
 #include "epoch/detail/protocol/collective.h"
+#include "epoch/detail/protocol/head.h"
 #include "epoch/detail/protocol/slots.h"
 #include "epoch/detail/protocol/versions.h"
 
@@ -362,14 +363,11 @@ class Driver {
     }
   }
 
-  static bool IsVoter(const Slot& slot) noexcept {
-    return (slot.flags.Load() & (kSlotVoter | kSlotParked)) == kSlotVoter;
-  }
+  static bool IsVoter(const Slot& slot) noexcept { return HasAVote(slot.flags.Load()); }
   static bool Proposed(const VersionCell& cell, std::uint32_t slot,
                        std::uint64_t generation) noexcept {
     // Its own proposal is its vote.
-    return cell.proposer.Load(std::memory_order_relaxed) ==
-           ((std::uint64_t{slot} << kNumberBits) | (generation & kNumberMask));
+    return cell.proposer.Load(std::memory_order_relaxed) == ProposerWord{slot, generation}.Pack();
   }
 
   // Of a collective proposal: everybody whose part is in it must have found it there.
@@ -538,4 +536,4 @@ class Driver {
 
 }  // namespace epoch::detail
 
-#endif  // EPOCH_DETAIL_PROTOCOL_BALLOT_H_
+#endif  // EPOCH_DETAIL_PROTOCOL_DRIVER_H_

@@ -1,5 +1,5 @@
 // One CAS on tail decides whose proposal comes next. Unvoted, that is e+1, and head follows.
-// Voted or fenced, it is up for decision: ballot.h.
+// Voted or fenced, it is up for decision: driver.h.
 //
 //   1. draft a version (versions.h)                     killed here: the draft is reaped
 //   2. load tail = (Accepted, u, e)
@@ -10,54 +10,19 @@
 //
 // Thread safety: any number of processes. Progress: lock-free (a failed CAS means that another
 // process's transition was accepted).
-#ifndef EPOCH_DETAIL_PROTOCOL_TRANSITION_H_
-#define EPOCH_DETAIL_PROTOCOL_TRANSITION_H_
+#ifndef EPOCH_DETAIL_PROTOCOL_ACCEPT_H_
+#define EPOCH_DETAIL_PROTOCOL_ACCEPT_H_
 
 #include <cstdint>
 #include <optional>
 
 #include "epoch/detail/memory/bell.h"
 #include "epoch/detail/memory/layout.h"
+#include "epoch/detail/protocol/head.h"
 #include "epoch/detail/protocol/slots.h"
 #include "epoch/detail/protocol/versions.h"
 
 namespace epoch::detail {
-
-// Volatile regions: lets head follow the tail word given. Idempotent; anyone may call it.
-// Head is loaded after tail: if it is at e when tail was at (v, e+1), then v is e's one successor,
-// and the CAS from the exact head word can only succeed while that is still so. A head closed at e
-// had drained for v, or was closed late for a proposal that was aborted before v was accepted.
-// It may be closed or opened late several times meanwhile, so one failed CAS proves nothing. False:
-// head is not where tail is; nothing may be appended then, as head could not follow any more.
-inline bool HelpHead(const RegionView& view, std::uint64_t tail_word) noexcept {
-  const StateWord tail = StateWord::Unpack(tail_word);
-  std::uint64_t word = view.control->head.Load();
-  for (;;) {
-    const StateWord head = StateWord::Unpack(word);
-    if (tail.phase != Phase::kAccepted || head.phase == Phase::kPoisoned ||
-        head.epoch + 1 != tail.epoch || !view.ValidCell(tail.version)) {
-      return head.epoch >= tail.epoch;
-    }
-    EPOCH_POINT("publish.before_head");
-    if (view.control->head.CompareExchange(
-            word, StateWord{Phase::kOpen, tail.version, tail.epoch}.Pack())) {
-      EPOCH_POINT("publish.before_ring");
-      Ring(*view.control);
-      return true;
-    }
-  }
-}
-
-// What can stand between an accepted version and its visibility, done by whoever finds it.
-inline void HelpAccepted(const RegionView& view) noexcept {
-  if (view.durable) {
-    AdvanceDurableHead(view);
-    return;
-  }
-  const std::uint64_t tail = view.control->tail.Load();
-  MarkPublished(view, tail);
-  HelpHead(view, tail);
-}
 
 enum class Refusal : std::uint8_t {
   kAccepted,
@@ -108,8 +73,7 @@ inline Acceptance Accept(const RegionView& view, const SlotClaim& claim, const D
                                  .Pack()
                            : 0,
                      kRelaxed);
-  cell.proposer.Store((std::uint64_t{claim.slot} << kNumberBits) | (claim.generation & kNumberMask),
-                      kRelaxed);
+  cell.proposer.Store(ProposerWord{claim.slot, claim.generation}.Pack(), kRelaxed);
   for (;;) {
     std::uint64_t tail_word = view.control->tail.Load();
     const StateWord tail = StateWord::Unpack(tail_word);
@@ -163,4 +127,4 @@ inline Acceptance Accept(const RegionView& view, const SlotClaim& claim, const D
 
 }  // namespace epoch::detail
 
-#endif  // EPOCH_DETAIL_PROTOCOL_TRANSITION_H_
+#endif  // EPOCH_DETAIL_PROTOCOL_ACCEPT_H_

@@ -1,4 +1,4 @@
-#include "core/journal/segment/roll.h"
+#include "core/journal/segment/current.h"
 
 #include <utility>
 
@@ -6,6 +6,7 @@
 #include "epoch/detail/memory/bell.h"
 #include "epoch/detail/platform/blame.h"
 #include "epoch/detail/platform/digest.h"
+#include "epoch/detail/protocol/head.h"
 #include "epoch/detail/protocol/slots.h"
 
 namespace epoch::journal {

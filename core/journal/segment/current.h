@@ -6,8 +6,8 @@
 // Its own name, which only one file can have, decides which file is the segment; it is given after
 // the batch is written, and before that counts, since a file that just got a name is slow to write
 // to. Where no space is ready the segment is made then and there, and its name is waited for.
-#ifndef EPOCH_CORE_JOURNAL_SEGMENT_ROLL_H_
-#define EPOCH_CORE_JOURNAL_SEGMENT_ROLL_H_
+#ifndef EPOCH_CORE_JOURNAL_SEGMENT_CURRENT_H_
+#define EPOCH_CORE_JOURNAL_SEGMENT_CURRENT_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -128,4 +128,4 @@ class CurrentSegment {
 
 }  // namespace epoch::journal
 
-#endif  // EPOCH_CORE_JOURNAL_SEGMENT_ROLL_H_
+#endif  // EPOCH_CORE_JOURNAL_SEGMENT_CURRENT_H_
