@@ -1,4 +1,4 @@
-// What checkpoints cost beside what can not be saved: reading, hashing, syncing. The variants take
+// What checkpoints cost beside what cannot be saved: reading, hashing, syncing. The variants take
 // turns, shard by shard.
 //
 // EPOCH_BENCH_DIR says where (default: the build directory); it must be on a real disk.

@@ -63,10 +63,10 @@ void SayBegan(const Job& job) { [[maybe_unused]] const ssize_t said = write(job.
 
 void WriteShard(const std::string& path, const Job& job, std::uint32_t rank, std::uint64_t step) {
   const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (fd < 0) Fail("can not create " + path);
+  if (fd < 0) Fail("cannot create " + path);
   const Block block{step, rank, job.life, {}};
   for (std::size_t i = 0; i < kBlocks; ++i) {
-    if (write(fd, &block, sizeof block) != sizeof block) Fail("can not write " + path);
+    if (write(fd, &block, sizeof block) != sizeof block) Fail("cannot write " + path);
   }
   close(fd);
 }
@@ -235,13 +235,13 @@ void Live(Way& way, const Crash& crash) {
   ++way.job.life;
   const std::uint64_t before = way.latest(way.job).value_or(0);
   int pipe_ends[2];
-  if (pipe2(pipe_ends, O_CLOEXEC | O_NONBLOCK) != 0) Fail("can not make a pipe");
+  if (pipe2(pipe_ends, O_CLOEXEC | O_NONBLOCK) != 0) Fail("cannot make a pipe");
   way.job.began = pipe_ends[1];
   const pid_t parent = getpid();
   std::vector<pid_t> ranks;
   for (std::uint32_t rank = 0; rank < way.job.ranks; ++rank) {
     const pid_t pid = fork();
-    if (pid < 0) Fail("can not fork");
+    if (pid < 0) Fail("cannot fork");
     if (pid == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (getppid() != parent) _exit(1);

@@ -129,7 +129,7 @@ over_budget() {
     s = $1; b = $2; $1 = $2 = ""; printf "over its budget by half: %s (%d s, of %d)\n", $0, s, b }'
 }
 
-# For a step that others can not do without.
+# For a step that others cannot do without.
 must() { step "$@" || die "stopped: ${failed_steps[-1]}"; }
 
 packages_build=(g++ cmake ninja-build ccache pkg-config libboost-dev libboost-context-dev libabsl-dev liburing-dev
@@ -168,7 +168,7 @@ install_packages() {
       apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
-# Sanitizers of this age can not cope with every address space randomisation: without it, if it can
+# Sanitizers of this age cannot cope with every address space randomisation: without it, if it can
 # be switched off.
 if setarch -R true 2>/dev/null; then fixed_addresses=(setarch -R); else fixed_addresses=(); fi
 around() {

@@ -47,7 +47,7 @@ absl::StatusOr<std::vector<std::string>> SweepStagings(const Folders& folders) {
     if (!manifests.ok()) return manifests.status();
     if (!manifests->damage.empty()) {
       return absl::DataLossError(absl::StrCat(manifests->damage.front(),
-                                              "; as long as the journal is damaged, it can not be "
+                                              "; as long as the journal is damaged, it cannot be "
                                               "told what is abandoned: nothing was removed"));
     }
     return std::any_of(manifests->checkpoints.begin(), manifests->checkpoints.end(),

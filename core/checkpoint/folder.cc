@@ -29,10 +29,10 @@ constexpr int kPatienceMs = 1000;  // with a remover that has a folder's lock
 
 absl::StatusOr<std::string> ReadIdentity(const std::string& path) {
   const Fd fd(sys::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("cannot open ", path));
   std::string text(kIdentityLine.size() + kIdentityDigits + 2, '\0');
   const ssize_t got = sys::read(fd.get(), text.data(), text.size());
-  if (got < 0) return ErrnoStatus(errno, absl::StrCat("can not read ", path));
+  if (got < 0) return ErrnoStatus(errno, absl::StrCat("cannot read ", path));
   text.resize(static_cast<std::size_t>(got));
   const std::string digits =
       text.size() > kIdentityLine.size() ? text.substr(kIdentityLine.size()) : "";
@@ -48,7 +48,7 @@ absl::StatusOr<std::string> ReadIdentity(const std::string& path) {
 
 absl::StatusOr<std::vector<FolderName>> FoldersIn(const std::string& path) {
   const Fd fd(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("cannot open ", path));
   const absl::StatusOr<std::vector<std::string>> names = NamesIn(fd.get(), path);
   if (!names.ok()) return names.status();
   std::vector<FolderName> folders;
@@ -79,13 +79,13 @@ absl::Status RemoveFolder(int at, const std::string& name, const std::string& pa
   if (sys::unlinkat(at, name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) {
     return absl::OkStatus();
   }
-  return ErrnoStatus(errno, absl::StrCat("can not remove ", path));
+  return ErrnoStatus(errno, absl::StrCat("cannot remove ", path));
 }
 
 // Removes what is called so in an open directory, with all that is in it.
 absl::Status RemoveTree(int at, const std::string& name, const std::string& path, int levels) {
   if (sys::unlinkat(at, name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();
-  const absl::Status refused = ErrnoStatus(errno, absl::StrCat("can not remove ", path));
+  const absl::Status refused = ErrnoStatus(errno, absl::StrCat("cannot remove ", path));
   if (errno != EISDIR && errno != EPERM) return refused;  // a directory's, here and by POSIX
   if (levels == 0) {
     return absl::FailedPreconditionError(
@@ -103,7 +103,7 @@ absl::StatusOr<std::vector<std::string>> NamesIn(int directory, const std::strin
   // By a descriptor of its own: closedir closes it, and reading moves its offset.
   Fd own(sys::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   sys::DIR* const dir = own.ok() ? sys::fdopendir(own.get()) : nullptr;
-  if (dir == nullptr) return ErrnoStatus(errno, absl::StrCat("can not list ", path));
+  if (dir == nullptr) return ErrnoStatus(errno, absl::StrCat("cannot list ", path));
   own.Release();
   std::vector<std::string> names;
   for (;;) {
@@ -115,7 +115,7 @@ absl::StatusOr<std::vector<std::string>> NamesIn(int directory, const std::strin
   }
   const int error = errno;
   sys::closedir(dir);
-  if (error != 0) return ErrnoStatus(error, absl::StrCat("can not list ", path));
+  if (error != 0) return ErrnoStatus(error, absl::StrCat("cannot list ", path));
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -123,11 +123,11 @@ absl::StatusOr<std::vector<std::string>> NamesIn(int directory, const std::strin
 absl::Status MakeFolder(const std::string& path, const Access& access) {
   if (sys::mkdir(path.c_str(), access.FolderMode()) != 0) {
     if (errno == EEXIST) return absl::OkStatus();
-    return ErrnoStatus(errno, absl::StrCat("can not create ", path));
+    return ErrnoStatus(errno, absl::StrCat("cannot create ", path));
   }
   // Whoever finds it before this may be refused, and is told so.
   const Fd fd = detail::OpenMadeFolder(AT_FDCWD, path);
-  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("cannot open ", path));
   return detail::SetFolderAccess(fd.get(), access, path);
 }
 
@@ -138,7 +138,7 @@ absl::StatusOr<std::string> ResolveDirectory(const std::string& directory) {
   }
   if (sys::realpath(directory.c_str(), resolved) == nullptr) {
     if (errno == ENOENT) return absl::NotFoundError(absl::StrCat(directory, " is not there"));
-    return ErrnoStatus(errno, absl::StrCat("can not open ", directory));
+    return ErrnoStatus(errno, absl::StrCat("cannot open ", directory));
   }
   struct stat info {};
   if (sys::stat(resolved, &info) != 0) return ErrnoStatus(errno, directory);
@@ -161,7 +161,7 @@ absl::StatusOr<std::string> IdentityOf(const std::string& directory, unsigned mo
       fd->get(), reinterpret_cast<const std::byte*>(text.data()), text.size(), 0, path);
   if (!wrote.ok()) return wrote;
   if (const int error = journal::SyncData(fd->get()); error != 0) {
-    return ErrnoStatus(error, absl::StrCat("can not sync ", path));
+    return ErrnoStatus(error, absl::StrCat("cannot sync ", path));
   }
   EPOCH_POINT("checkpoint.before_identity");
   const absl::Status linked = detail::LinkUnnamed(fd->get(), path);
@@ -195,13 +195,13 @@ bool Folders::IsUsed(const FolderName& folder) const {
 
 absl::StatusOr<Fd> Folders::MakeLocked(const FolderName& folder, unsigned mode) const {
   std::string path = absl::StrCat(directory_, "/", std::string(kNewPrefix), "XXXXXX");
-  if (absl::Status s = detail::MakeTemporaryFolder(
-          path, absl::StrCat("can not create a folder in ", directory_));
+  if (absl::Status s =
+          detail::MakeTemporaryFolder(path, absl::StrCat("cannot create a folder in ", directory_));
       !s.ok()) {
     return s;
   }
   const Access access{.mode = mode, .group = {}};
-  const std::string what = absl::StrCat("can not create ", PathOf(folder));
+  const std::string what = absl::StrCat("cannot create ", PathOf(folder));
   const std::string ranks(kRanksFile);
   const Fd made = detail::OpenMadeFolder(AT_FDCWD, path);
   EPOCH_POINT("checkpoint.folder_made");
@@ -235,7 +235,7 @@ absl::StatusOr<FolderLock> Folders::Use(const FolderName& folder, unsigned mode)
       if (!there.ok() && !absl::IsNotFound(there.status())) return there.status();
       const int error = there.ok() ? seam::SetByteLock(there->get(), ByteLock::kShared, 0) : EAGAIN;
       if (error != 0 && error != EAGAIN) {
-        return ErrnoStatus(error, absl::StrCat("can not lock ", ranks));
+        return ErrnoStatus(error, absl::StrCat("cannot lock ", ranks));
       }
       if (error == 0) fd = *std::move(there);
     } else if (!fd.ok() && !absl::IsNotFound(fd.status())) {  // not found: swept under its hands
@@ -283,7 +283,7 @@ absl::StatusOr<Fd> Folders::Mark(const FolderName& folder, const Access& access)
   const std::string path = absl::StrCat(directory_, "/", std::string(kPrunedFolder));
   if (absl::Status s = MakeFolder(path, access); !s.ok()) return s;
   Fd marks(sys::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-  if (!marks.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  if (!marks.ok()) return ErrnoStatus(errno, absl::StrCat("cannot open ", path));
   const absl::StatusOr<Fd> mark = detail::OpenOrMake(MarkOf(folder), access);
   if (!mark.ok()) return mark.status();
   EPOCH_POINT("checkpoint.marked");
@@ -311,7 +311,7 @@ absl::Status Folders::Remove(const FolderName& folder,
       return absl::FailedPreconditionError(
           absl::StrCat(path, " is in use by ", journal::NameHolders(lock->get())));
     }
-    if (error != 0) return ErrnoStatus(error, absl::StrCat("can not lock ", ranks));
+    if (error != 0) return ErrnoStatus(error, absl::StrCat("cannot lock ", ranks));
   }
   EPOCH_POINT("checkpoint.remove_locked");
   const absl::Status became =
@@ -326,18 +326,18 @@ absl::Status Folders::Remove(const FolderName& folder,
   may_go = still();
   if (!may_go.ok() || !*may_go) {
     if (sys::unlinkat(marks->get(), NameOf(folder).c_str(), 0) != 0) {
-      return ErrnoStatus(errno, absl::StrCat("can not remove ", MarkOf(folder)));
+      return ErrnoStatus(errno, absl::StrCat("cannot remove ", MarkOf(folder)));
     }
     return may_go.ok() ? became : may_go.status();
   }
   EPOCH_POINT("checkpoint.before_remove");
   // The lock's file last: as long as anything is here, whoever finds it meets the lock or the mark.
   const Fd parent(sys::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!parent.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", directory_));
+  if (!parent.ok()) return ErrnoStatus(errno, absl::StrCat("cannot open ", directory_));
   const Fd opened(sys::openat(parent.get(), NameOf(folder).c_str(),
                               O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
   if (!opened.ok() && errno == ENOENT) return absl::OkStatus();
-  if (!opened.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  if (!opened.ok()) return ErrnoStatus(errno, absl::StrCat("cannot open ", path));
   const absl::StatusOr<std::vector<std::string>> names = NamesIn(opened.get(), path);
   if (!names.ok()) return names.status();
   for (const std::string& name : *names) {
@@ -386,9 +386,9 @@ absl::StatusOr<Fd> Folders::LockPruning() const {
     // Only names the region; the directory itself will do.
     fd = Fd(sys::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   }
-  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("cannot open ", path));
   if (sys::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
-  if (errno != EWOULDBLOCK) return ErrnoStatus(errno, absl::StrCat("can not lock ", path));
+  if (errno != EWOULDBLOCK) return ErrnoStatus(errno, absl::StrCat("cannot lock ", path));
   return absl::FailedPreconditionError(absl::StrCat(
       directory_, ": another process prunes or cleans up here: ", journal::NameHolders(fd.get()),
       "; nothing was removed"));

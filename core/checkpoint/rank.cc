@@ -213,7 +213,7 @@ absl::StatusOr<std::shared_ptr<RankState>> RankState::Join(const std::string& di
   absl::StatusOr<std::string> resolved = ResolveDirectory(directory);
   if (!resolved.ok()) return resolved.status();
   const Fd fd(sys::open(resolved->c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", *resolved));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("cannot open ", *resolved));
   if (absl::Status s = detail::RefuseNetworkFilesystem(fd.get(), *resolved); !s.ok()) return s;
   EPOCH_POINT("checkpoint.directory_made");
   const absl::StatusOr<std::string> identity = IdentityOf(*resolved, options.mode);

@@ -45,7 +45,7 @@ absl::Status SyncStatus(int error, const std::string& path, const char* what_the
   if (detail::BlameFor(error, detail::Attempt::kSync) != detail::Blame::kDevices) {
     return ErrnoStatus(error, absl::StrCat("cannot sync ", path));
   }
-  return detail::WithErrno(absl::InternalError(absl::StrCat(path, ": can not be made durable: ",
+  return detail::WithErrno(absl::InternalError(absl::StrCat(path, ": cannot be made durable: ",
                                                             std::strerror(error), "; ", what_then)),
                            error);
 }
@@ -244,7 +244,7 @@ absl::StatusOr<Fd> OpenFolder(int at, const std::string& name, const std::string
   if (error == ENOTDIR || error == ELOOP) {
     return absl::InvalidArgumentError(absl::StrCat(path, " is no folder"));
   }
-  return ErrnoStatus(error, absl::StrCat("can not open ", path));
+  return ErrnoStatus(error, absl::StrCat("cannot open ", path));
 }
 
 absl::StatusOr<Fd> OpenFolderOf(int folder, std::string_view name, const std::string& path) {
@@ -277,7 +277,7 @@ absl::StatusOr<Fd> OpenShard(int folder, const std::string& name, const std::str
   if (!fd.ok() && errno == ENXIO) {  // a socket, or a device that is not there
     return absl::InvalidArgumentError(absl::StrCat(path, " is no regular file"));
   }
-  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("cannot open ", path));
   if (sys::fstat(fd.get(), &info) != 0) return ErrnoStatus(errno, path);
   if (!S_ISREG(info.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(path, " is no regular file"));

@@ -46,7 +46,7 @@ absl::StatusOr<Fd> OpenToRead(const std::string& path, int at) {
   constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
   Fd fd(at == AT_FDCWD ? sys::open(path.c_str(), kFlags)
                        : sys::openat(at, detail::NameIn(path).c_str(), kFlags));
-  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("cannot open ", path));
   return fd;
 }
 
@@ -57,7 +57,7 @@ absl::StatusOr<Fd> OpenDirect(const std::string& path, int flags, bool& direct) 
     direct = false;
     fd = Fd(sys::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW));
   }
-  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("cannot open ", path));
   return fd;
 }
 
@@ -159,7 +159,7 @@ absl::Status WriteFully(int fd, const std::byte* from, std::size_t size, std::ui
                                errno = fault;
                                return ssize_t{-1};
                              });
-  return error == 0 ? absl::OkStatus() : ErrnoStatus(error, absl::StrCat("can not write ", path));
+  return error == 0 ? absl::OkStatus() : ErrnoStatus(error, absl::StrCat("cannot write ", path));
 }
 
 int WriteDurably(int fd, const std::byte* from, std::size_t size, std::uint64_t offset) {

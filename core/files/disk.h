@@ -61,7 +61,7 @@ int SyncData(int fd);
 // The same of all that there is to know of it: a new file's size, a directory's names.
 int SyncAll(int fd);
 
-// Reserves a file's space. 0, or an errno. A filesystem that can not (ext2, ext3) is none: what is
+// Reserves a file's space. 0, or an errno. A filesystem that cannot (ext2, ext3) is none: what is
 // reserved here is written at once anyway. `label`: as for detail::Allocate.
 int Reserve(int fd, std::uint64_t bytes, const char* label);
 

@@ -38,7 +38,7 @@ bool WriteQueue::Ready() {
       error = -io_uring_queue_init(kDepth, &ring_, 0);
     }
     made_ = error == 0;
-    // Another thread was in between, and the ring can not be moved: it is done without.
+    // Another thread was in between, and the ring cannot be moved: it is done without.
     if (made_ && ring_.ring_fd <= STDERR_FILENO) {
       io_uring_queue_exit(&ring_);
       made_ = false;

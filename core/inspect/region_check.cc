@@ -225,7 +225,7 @@ class Checker {
                           cell.shape.Load()};
     const bool fits = version.length_bytes <= view_.geometry.state_bytes;
     const bool matches = fits && DigestOf(index, version.length_bytes) == version.digest;
-    const Epoch tail = Tail().epoch;                // after the epoch was read: it can not be newer
+    const Epoch tail = Tail().epoch;                // after the epoch was read: it cannot be newer
     if (cell.owner.Load() != owner.Pack()) return;  // recycled meanwhile: nothing is known of it
     if (!fits) {
       Damage(where, absl::StrCat("claims ", version.length_bytes, " bytes, a state has at most ",

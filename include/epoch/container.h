@@ -21,7 +21,7 @@
 //  - Elements must be free of raw pointers: containers with ContainerAllocator (nested ones, too:
 //    hand on `root.get_allocator()`) and trivially copyable structs; no std::string.
 //  - The layout is Boost's: programs of other Boost versions, word sizes or standard library ABIs
-//    can not share a container. Boost's version and the root's size are checked; its type is not.
+//    cannot share a container. Boost's version and the root's size are checked; its type is not.
 //  - Header and sizes are checked before anything is used. What damaged bytes inside the segment do
 //    to a container is undefined, as in Boost. Whoever does not trust the other participants reads
 //    through Region::Read(), which verifies the digest, and ContainerIn().

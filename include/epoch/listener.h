@@ -56,7 +56,7 @@ class Listener {
     if (state_ == nullptr) return;
     // In a fork child there is no thread to wait for.
     if (state_->core.forked()) {
-      static_cast<void>(state_->thread.release());  // a joinable one can not be destroyed
+      static_cast<void>(state_->thread.release());  // a joinable one cannot be destroyed
       state_.reset();
       return;
     }
@@ -90,14 +90,14 @@ class Listener {
       return detail::Refuse(Cause::kBusy, "this participant has a listener already");
     }
     const int fd = sys::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (fd < 0) return detail::ErrnoStatus(errno, "can not make an eventfd");
+    if (fd < 0) return detail::ErrnoStatus(errno, "cannot make an eventfd");
     auto state = std::make_unique<State>(core, fd);
     core.set_listening(true);
     try {
       state->thread = std::make_unique<seam::Thread>([s = state.get()] { Run(*s); });
     } catch (const std::system_error& e) {
       core.set_listening(false);
-      return absl::ResourceExhaustedError(std::string("can not start a thread: ") + e.what());
+      return absl::ResourceExhaustedError(std::string("cannot start a thread: ") + e.what());
     }
     return Listener(std::move(state));
   }

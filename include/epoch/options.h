@@ -55,7 +55,7 @@ struct RegionOptions {
   // Ends the wait of `restore_timeout`: Cancelled, with nothing changed.
   Interrupted interrupted{};
 
-  bool read_only = false;  // map read-only: inspection; such a process can not join
+  bool read_only = false;  // map read-only: inspection; such a process cannot join
 
   // A region, a journal's directory and its files are refused (PermissionDenied) if they belong to
   // neither the effective user nor root: who owns a file may have put anything there. True: not so.

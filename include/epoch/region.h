@@ -150,7 +150,7 @@ class Region {
   // Where the journal of a durable region lies, as this process sees it. Empty: volatile.
   const std::string& journal() const { return mapping_->journal_directory(); }
   // Whether that is in memory (tmpfs, ramfs): then what is committed outlives the processes, and
-  // not the machine's power. False if the directory can not be looked at.
+  // not the machine's power. False if the directory cannot be looked at.
   bool journal_in_memory() const {
     const detail::Fd fd(sys::open(journal().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     return durable() && fd.ok() && detail::LiesInMemory(fd.get());
@@ -291,7 +291,7 @@ class Region {
           possible ? absl::StrCat("region ", path, " exists already")
                    : absl::StrCat(path, " exists already, and is not a region"));
     }
-    // Before anything is created: a geometry that can not be must not leave a journal behind.
+    // Before anything is created: a geometry that cannot be must not leave a journal behind.
     if (!detail::Geometry::For(options.state_bytes, options.participants, options.versions)) {
       detail::JournalSeed none;
       return detail::Mapping::Build(path, options, none);

@@ -48,7 +48,7 @@ class CheckpointTest : public testing::Test {
     options.restore_timeout = kLong;
     return options;
   }
-  // Ends the test's process if it can not.
+  // Ends the test's process if it cannot.
   CheckpointRank Joined(std::uint32_t rank, std::uint32_t world) const {
     absl::StatusOr<CheckpointRank> joined = CheckpointRank::Join(directory(), Options(rank, world));
     if (!joined.ok()) {

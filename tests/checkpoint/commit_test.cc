@@ -269,7 +269,7 @@ TEST_F(CheckpointCommit, ALivingProcessKeepsItsRankUnlessItIsTakenOver) {
   options.take_over = true;
   absl::StatusOr<CheckpointRank> second = CheckpointRank::Join(directory(), options);
   ASSERT_OK(second);
-  // The first one is told, and can not come back while the second lives.
+  // The first one is told, and cannot come back while the second lives.
   EXPECT_FAILS(first->Begin(2, kLong), kAlreadyExists, "has rank 0");
   ASSERT_OK(MakeOne(*second, 0, 1));
   ExpectLatest(1, 1);

@@ -29,7 +29,7 @@ TEST_F(CheckpointFault, AShardThatCanNotBeSyncedIsNeverReady) {
   ASSERT_OK(MakeStep(10));
   {
     const Trap trap("checkpoint.sync", 1, [] { return EIO; });
-    EXPECT_FAILS(MakeStep(20), kInternal, "can not be made durable");
+    EXPECT_FAILS(MakeStep(20), kInternal, "cannot be made durable");
     EXPECT_TRUE(trap.sprung());
   }
   ExpectLatest(10, 1);
@@ -64,7 +64,7 @@ TEST_F(CheckpointFault, AFileWhoseSyncFailedIsReadyOnlyAsANewFile) {
   ASSERT_OK(step->Ready("model.bin")) << "that was nobody's";
   {
     const Trap trap("checkpoint.sync", 1, [] { return EIO; });
-    EXPECT_FAILS(step->Ready("model.bin"), kInternal, "can not be made durable");
+    EXPECT_FAILS(step->Ready("model.bin"), kInternal, "cannot be made durable");
   }
   EXPECT_FAILS(step->Ready("model.bin"), kInternal, "to a new file");
   EXPECT_FAILS(step->ReadyAll(), kInternal, "to a new file");

@@ -233,7 +233,7 @@ class CliPermission : public CliRegion {
     CliRegion::SetUp();
     if (geteuid() != 0) GTEST_SKIP() << "only root can act as somebody else";
     if (Ctl({"version"}, {.as_user = kNobody}).code != 0) {
-      GTEST_SKIP() << "others can not run " << EPOCHCTL;
+      GTEST_SKIP() << "others cannot run " << EPOCHCTL;
     }
   }
 };

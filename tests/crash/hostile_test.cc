@@ -307,7 +307,7 @@ TEST_F(HostileTest, who_may_only_read_can_not_make_the_dead_look_alive) {
   seam::SetByteLock(fd, seam::ByteLock::kShared, 0);
   EXPECT_EQ(*region().Reap(), 1u);
   EXPECT_FALSE(detail::AnybodyIn(region().mapping()->probe_fd()));
-  // A free slot whose byte is locked so can not be taken: that is a limit, and is said.
+  // A free slot whose byte is locked so cannot be taken: that is a limit, and is said.
   EXPECT_FAILS(Participant::Join(region()), kResourceExhausted, "only reads");
   close(fd);
   EXPECT_OK(Participant::Join(region()));

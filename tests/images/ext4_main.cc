@@ -87,7 +87,7 @@ class Image {
       device = AttachLoop(file_, false);
       if (!MountExt4(device, at_)) {
         ++tally.lost;
-        return "ext4 can not be mounted";
+        return "ext4 cannot be mounted";
       }
     }
     RegionOptions options = as;

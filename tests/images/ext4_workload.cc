@@ -93,7 +93,7 @@ DeviceRecording PlayOnDevice(std::uint64_t seed, const std::string& slow_disk,
     Lacking("mkfs.ext4");
   }
   const std::string files = scratch + "/files";
-  if (!MountExt4(device, files)) Failed("the new file system can not be mounted");
+  if (!MountExt4(device, files)) Failed("the new file system cannot be mounted");
   options.journal = files + "/journal";
   const std::string region = scratch + "/region";
   auto* notes = static_cast<Notes*>(mmap(nullptr, sizeof(Notes), PROT_READ | PROT_WRITE,

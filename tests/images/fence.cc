@@ -107,7 +107,7 @@ int Round(SlowDisk& disk, const std::string& scratch, const std::string& files, 
   if (still_in_flight) std::printf("the restore did not wait for the write\n");
   if (contradicts) std::printf("what landed late contradicts what was recovered\n");
   std::fflush(stdout);
-  // Without io_uring a process can not be gone before its write is.
+  // Without io_uring a process cannot be gone before its write is.
   if (!in_flight) return kLacking;
   return still_in_flight || contradicts ? 1 : 0;
 }
@@ -121,7 +121,7 @@ int Main(const std::string& slow_disk) {
       Lacking("mkfs.ext4");
     }
     const std::string files = scratch + "/files";
-    if (!MountExt4(device, files)) Failed("the new file system can not be mounted");
+    if (!MountExt4(device, files)) Failed("the new file system cannot be mounted");
     int worst = kLacking;
     for (int round = 0; round < 3; ++round) {
       const int code = Round(disk, scratch, files, round);

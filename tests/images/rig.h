@@ -14,7 +14,7 @@
 
 namespace epoch::images {
 
-// What ends a program that can not do what it is for: this machine lacks something. ctest skips it.
+// What ends a program that cannot do what it is for: this machine lacks something. ctest skips it.
 inline constexpr int kLacking = 2;
 
 // Runs `body` in a child with mount and process namespaces of its own, as their first process; all
@@ -34,7 +34,7 @@ struct LoopDevice {
   int fd = -1;
 };
 LoopDevice AttachLoop(const std::string& file, bool direct);
-// Mounts ext4, and lets go of `device`, which then lives as long as the mount. False: it can not be
+// Mounts ext4, and lets go of `device`, which then lives as long as the mount. False: it cannot be
 // mounted.
 bool MountExt4(LoopDevice& device, const std::string& at);
 void Unmount(const std::string& at);

@@ -200,7 +200,7 @@ TEST_F(BegunTest, AnotherJournalsSpareIsNone) {
   }
 }
 
-// The next segment can not be prepared; then it is made when it is needed.
+// The next segment cannot be prepared; then it is made when it is needed.
 class SpareFault : public JournalTest, public testing::WithParamInterface<const char*> {};
 INSTANTIATE_TEST_SUITE_P(At, SpareFault,
                          testing::Values("spare.allocate", "spare.zeros", "spare.synced"),

@@ -255,7 +255,7 @@ TEST_F(PastTest, DamageIsReportedAndNeverHandedOut) {
   }
   const EpochHistory of_region(std::make_shared<journal::Past>(directory(), HeaderOf(sound).journal,
                                                                [] { return Epoch{3}; }));
-  EXPECT_FAILS(of_region.At(3), kDataLoss, "epochs 3 to 3 are committed, and can not be read");
+  EXPECT_FAILS(of_region.At(3), kDataLoss, "epochs 3 to 3 are committed, and cannot be read");
 }
 
 TEST_F(PastTest, NobodyIsHeldUpByAReader) {

@@ -337,7 +337,7 @@ inline await_outcome() {
 #define PASSED_OVER(j) false
 #endif
 
-// Who is in, and has offered. ok: all of them. Ends the round if it can not succeed any more.
+// Who is in, and has offered. ok: all of them. Ends the round if it cannot succeed any more.
 inline scan() {
   j = 0; in = 1 << me; m = NOBODY; ok = true;
   do

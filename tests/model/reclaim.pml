@@ -13,7 +13,7 @@
 // property no_leak (G10): the pins, guards and drafts of the dead cost nothing
 // property end_states (G8): nobody waits for the dead or the stopped
 //
-// planted APPEND_AHEAD -> order: two transitions ahead of head, which then can not find the first
+// planted APPEND_AHEAD -> order: two transitions ahead of head, which then cannot find the first
 // planted PINS_BEFORE_HEAD -> snapshot: the reclaimer reads head after the pins
 // planted PINS_IGNORED -> snapshot: the reclaimer frees what is pinned
 // planted PIN_WITHOUT_REREAD -> snapshot: pinned after it was recycled

@@ -275,7 +275,7 @@ ROLE(DropsRightsThenForks) {
   if (fork() != 0) {
     for (;;) pause();
   }
-  // The child can not open the region for itself. What it opens next must not be taken for it.
+  // The child cannot open the region for itself. What it opens next must not be taken for it.
   const int before = open("/dev/null", O_RDWR | O_CLOEXEC);
   self.wire.Say(me->Rejoin().ok() ? "joined" : "refused");
   me = absl::UnknownError("gone");

@@ -101,7 +101,7 @@ TEST_F(ExpulsionTest, the_region_goes_on_for_as_long_as_the_expelled_process_sta
   ASSERT_EQ(zombie.Do("pin"), "ok 1");
   zombie.Stop();
   ASSERT_OK(region().Expel(1));
-  // Its own version is quarantined; those committed after its expulsion it can not have pinned.
+  // Its own version is quarantined; those committed after its expulsion it cannot have pinned.
   for (std::uint32_t i = 0; i < 20 * kVersions; ++i) ASSERT_OK(Increment(self));
   zombie.Continue();
   EXPECT_EQ(zombie.Do("read"), "ok 1");

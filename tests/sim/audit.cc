@@ -26,7 +26,7 @@ void AwaitDecisions(Stage& stage, const RegionView& view, Participant& auditor) 
   for (int slices = 0; Undecided(view); ++slices) {
     if (slices == 400) return stage.engine.Violation("G8: a vote stays undecided for ever");
     if (const auto polled = auditor.Poll(); !polled.ok()) {
-      return stage.Fail(polled.status(), "G8: the auditor can not poll");
+      return stage.Fail(polled.status(), "G8: the auditor cannot poll");
     }
     seam::SleepFor(1'000'000);
   }
@@ -102,7 +102,7 @@ void AuditJournal(Stage& stage) {
   for (int i = 0; i < 2 && !stage.engine.violated(); ++i) {
     sys::unlink(kRegion);
     if (!stage.Enter().has_value() && !stage.lost) {
-      return stage.engine.Violation("G8: the journal can not be restored from any more");
+      return stage.engine.Violation("G8: the journal cannot be restored from any more");
     }
     if (stage.lost) return;
   }
@@ -112,7 +112,7 @@ void AuditJournal(Stage& stage) {
     stage.history.Recorded(record.header.epoch, record.payload);
   };
   const auto scan = journal::ScanJournal(kJournal, options);
-  if (!scan.ok()) return stage.Fail(scan.status(), "G7: the journal can not be read");
+  if (!scan.ok()) return stage.Fail(scan.status(), "G7: the journal cannot be read");
   // Cut tails of older segments are no damage of what they hand over.
   for (const std::string& damage : scan->damage) stage.engine.Violation("G7: " + damage);
   AuditKept(stage, *scan);
@@ -148,12 +148,12 @@ void Audit(Stage& stage) {
   std::optional<Region> region = stage.Enter();
   if (stage.lost) return;
   if (!region.has_value()) {
-    return stage.engine.Violation("G8: the region can not be opened any more");
+    return stage.engine.Violation("G8: the region cannot be opened any more");
   }
   const RegionView& view = region->mapping()->view();
   {
     auto last = Participant::Join(*region, {.name = "auditor"});
-    if (!last.ok()) return stage.Fail(last.status(), "G10: the auditor can not join");
+    if (!last.ok()) return stage.Fail(last.status(), "G10: the auditor cannot join");
     AwaitDecisions(stage, view, *last);
     if (stage.engine.violated()) return;
     const StateWord tail = StateWord::Unpack(view.control->tail.Load());

@@ -177,7 +177,7 @@ const char* NameOf(Mode mode) {
 bool Replay(const std::string& path, Totals& totals) {
   std::ifstream file(path);
   if (!file) {
-    std::fprintf(stderr, "sim: can not read %s\n", path.c_str());
+    std::fprintf(stderr, "sim: cannot read %s\n", path.c_str());
     return false;
   }
   for (std::string line; std::getline(file, line);) {

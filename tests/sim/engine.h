@@ -148,7 +148,7 @@ class Engine {
   bool dead(int process) const { return At(process).state == State::kDead; }
 
   // --- threads of the running process
-  // A further thread, which knows what this one does and dies with it. False: there can not be one.
+  // A further thread, which knows what this one does and dies with it. False: there cannot be one.
   bool Spawn(std::function<void()> body);
   // Whether the running process has more than one.
   bool HasThreads() const;

@@ -215,7 +215,7 @@ void FolderProcess::FinishOne() {
     if (latest.ok() && latest->epoch > stage_.before_last) return;
     if (random.OneIn(4)) Leave();
   }
-  stage_.engine.Violation("G8: the ranks can not make a checkpoint any more");
+  stage_.engine.Violation("G8: the ranks cannot make a checkpoint any more");
 }
 
 }  // namespace epoch::sim

@@ -116,7 +116,7 @@ class Memory {
   // it sleeps.
   void BeginRecheck(int self, const void* bell);
   // Nobody rang, though: one of the words it read then was changed by a process that looked at the
-  // bell afterwards, and saw no sleeper. In sequentially consistent order that can not be.
+  // bell afterwards, and saw no sleeper. In sequentially consistent order that cannot be.
   bool SleptThrough(int self, const void* bell);
 
   // --- synchronisation through the kernel (locks, names)

@@ -57,7 +57,7 @@ class Source {
                                                 "->Store(",   ".CompareExchange(", ".FetchOr(",
                                                 ".FetchAdd(", ".Exchange(",        "AcquireFence("};
 
-  // Calls that share a line are one site: they can not be told apart.
+  // Calls that share a line are one site: they cannot be told apart.
   void Add(std::size_t line, std::size_t at, std::string_view call,
            std::optional<Site>& site) const {
     const std::size_t begin = call.find_first_not_of(".->");

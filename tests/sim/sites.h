@@ -20,7 +20,7 @@ struct Site {
   std::string order;
 };
 
-// All that are not relaxed, of the headers and the journal. The process ends if they can not be
+// All that are not relaxed, of the headers and the journal. The process ends if they cannot be
 // read.
 const std::vector<Site>& Sites();
 

@@ -68,7 +68,7 @@ std::optional<Region> Stage::Enter() {
         seam::SleepFor(5'000'000);
         continue;
       default:
-        if (absl::StrContains(region.status().message(), "can not sync") ||
+        if (absl::StrContains(region.status().message(), "cannot sync") ||
             absl::StrContains(region.status().message(), "Input/output error")) {
           continue;  // EIO while making a segment
         }

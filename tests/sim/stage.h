@@ -37,7 +37,7 @@ struct Incarnation {
 struct Stage {
   explicit Stage(const Plan& the_plan);
 
-  // Opens the region, as often as it takes. None: it can not be opened, which may be a violation.
+  // Opens the region, as often as it takes. None: it cannot be opened, which may be a violation.
   std::optional<Region> Enter();
 
   bool IsNewest(const Region& region) const {

@@ -1,6 +1,6 @@
 // epoch_history_check DIR: verifies the history in a directory of logs, from the logs alone. Prints
 // each violation (the first ones of each rule) and one last line of figures. Exit codes: 0, 1
-// violations, 2 usage, 3 the logs can not be read.
+// violations, 2 usage, 3 the logs cannot be read.
 #include <cstdint>
 #include <exception>
 #include <map>

@@ -29,7 +29,7 @@ LogWriter::LogWriter(const std::string& path) {
     mapped = mmap(nullptr, kCapacity * sizeof(Record), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   }
   if (mapped == MAP_FAILED) {
-    std::fprintf(stderr, "can not make the log %s: %s\n", path.c_str(), std::strerror(errno));
+    std::fprintf(stderr, "cannot make the log %s: %s\n", path.c_str(), std::strerror(errno));
     std::_Exit(3);
   }
   close(fd);

@@ -17,7 +17,7 @@ namespace epoch::test {
 
 using Bytes = std::vector<std::byte>;
 
-// False: it can not be read. (A file of /proc, or a pipe, has no size: not for those.)
+// False: it cannot be read. (A file of /proc, or a pipe, has no size: not for those.)
 template <typename Container>
 bool ReadInto(const std::string& path, Container& to) {
   to.clear();

@@ -18,7 +18,7 @@ inline constexpr int kLong_s = 15 * 60;
 inline constexpr int kLong_ms = kLong_s * 1000;
 inline constexpr char kLongText[] = "15m";  // for epochctl
 
-// A deadline that has to pass, since what is waited for can not come. What is asserted is the
+// A deadline that has to pass, since what is waited for cannot come. What is asserted is the
 // error, and nothing that must have happened before.
 inline constexpr absl::Duration kSoon = absl::Milliseconds(5);
 inline constexpr char kSoonText[] = "5ms";

@@ -153,7 +153,7 @@ TEST_F(SlotsTest, a_late_reaper_does_not_touch_words_of_the_next_generation) {
   slot.state.Store(expelled(7));
   detail::ClearOwned(slot, expelled(6), slot.pin);
   EXPECT_EQ(slot.pin.Load(), held);
-  // A generation that only the word's sixteen bits can not tell from this one.
+  // A generation that only the word's sixteen bits cannot tell from this one.
   slot.state.Store(expelled(7 + 0x10000));
   detail::ClearOwned(slot, expelled(7), slot.pin);
   EXPECT_EQ(slot.pin.Load(), held);

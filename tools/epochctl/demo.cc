@@ -52,11 +52,11 @@ class Workplace {
     Workplace made;
     made.directory_ = absl::StrCat(parent, "/", kPrefix, "XXXXXX");
     if (mkdtemp(made.directory_.data()) == nullptr) {
-      return detail::ErrnoStatus(errno, absl::StrCat("can not make a directory in ", parent));
+      return detail::ErrnoStatus(errno, absl::StrCat("cannot make a directory in ", parent));
     }
     made.lock_ = detail::Fd(open(made.directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!made.lock_.ok() || flock(made.lock_.get(), LOCK_EX) != 0) {
-      return detail::ErrnoStatus(errno, absl::StrCat("can not lock ", made.directory_));
+      return detail::ErrnoStatus(errno, absl::StrCat("cannot lock ", made.directory_));
     }
     return made;
   }

@@ -97,10 +97,10 @@ absl::Status FoldNaively(const AgentJob& job, const Input& input) {
     const detail::Fd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
     if (!fd.ok() ||
         write(fd.get(), after.data(), after.size()) != static_cast<ssize_t>(after.size())) {
-      return detail::ErrnoStatus(errno, absl::StrCat("can not write ", temporary));
+      return detail::ErrnoStatus(errno, absl::StrCat("cannot write ", temporary));
     }
     if (rename(temporary.c_str(), job.naive_file.c_str()) != 0) {
-      return detail::ErrnoStatus(errno, absl::StrCat("can not rename ", temporary));
+      return detail::ErrnoStatus(errno, absl::StrCat("cannot rename ", temporary));
     }
     Tell(job, ReportKind::kFolded, chunk, 0, seam::MonotonicNanos() - started_ns);
   }

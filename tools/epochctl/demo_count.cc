@@ -72,14 +72,14 @@ absl::StatusOr<Input> LoadInput(const std::string& directory, std::size_t chunk_
   }
   if (error) {
     return absl::NotFoundError(
-        absl::StrCat("can not read input directory ", directory, ": ", error.message()));
+        absl::StrCat("cannot read input directory ", directory, ": ", error.message()));
   }
   std::sort(files.begin(), files.end());
   Input input;
   for (const auto& path : files) {
     std::ifstream file(path, std::ios::binary);
     if (!file) {
-      return absl::PermissionDeniedError(absl::StrCat("can not read ", path.string()));
+      return absl::PermissionDeniedError(absl::StrCat("cannot read ", path.string()));
     }
     std::ostringstream read;
     read << file.rdbuf();

@@ -58,7 +58,7 @@ absl::Status Crew::Start(std::uint32_t index) {
   argv.push_back(nullptr);
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid < 0) return detail::ErrnoStatus(errno, "can not start an agent");
+  if (pid < 0) return detail::ErrnoStatus(errno, "cannot start an agent");
   if (pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);  // no agent outlives the demo
     if (getppid() != parent) _exit(1);

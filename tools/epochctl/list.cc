@@ -34,7 +34,7 @@ std::string ConditionOf(const absl::Status& status) {
 absl::StatusOr<std::vector<RegionEntry>> FindRegions() {
   const std::string directory(detail::kRegionDirectory);
   DIR* const opened = opendir(directory.c_str());
-  if (opened == nullptr) return detail::ErrnoStatus(errno, "can not list " + directory);
+  if (opened == nullptr) return detail::ErrnoStatus(errno, "cannot list " + directory);
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(opened, closedir);
   std::vector<RegionEntry> entries;
   while (const dirent* file = readdir(dir.get())) {

@@ -105,7 +105,7 @@ absl::Status Serve(Context& context, const ServeArgs& given) {
 
 void AddServe(CLI::App& app, Context& context) {
   auto given = std::make_shared<ServeArgs>();
-  CLI::App* verb = context.AddVerb(app, "serve", "Writes the journal for participants that can not",
+  CLI::App* verb = context.AddVerb(app, "serve", "Writes the journal for participants that cannot",
                                    "epochctl serve config",
                                    [&context, given] { return Serve(context, *given); });
   given->AddTo(verb);

@@ -78,7 +78,7 @@ absl::StatusOr<OwnedJournal> OwnJournal(const std::string& path) {
   if (!superblock.has_value() || superblock->checksum != detail::SuperblockChecksum(*superblock) ||
       superblock->journal_path.back() != '\0') {
     return absl::DataLossError(fmt::format(
-        "{}: the superblock is damaged, so it can not say where its journal is; remove the region "
+        "{}: the superblock is damaged, so it cannot say where its journal is; remove the region "
         "alone, and the journal's directory by hand",
         path));
   }
@@ -118,7 +118,7 @@ absl::Status RemoveJournal(const OwnedJournal& owned) {
   if (!files.ok()) return files.status();
   for (const journal::SegmentFile& file : *files) {  // oldest first: what is left stays whole
     if (unlinkat(directory->get(), detail::NameIn(file.path).c_str(), 0) != 0 && errno != ENOENT) {
-      return detail::ErrnoStatus(errno, "can not remove " + file.path);
+      return detail::ErrnoStatus(errno, "cannot remove " + file.path);
     }
   }
   journal::SweepSpares(directory->get(), owned.journal, journal::kMaxSegment);
@@ -126,7 +126,7 @@ absl::Status RemoveJournal(const OwnedJournal& owned) {
   if (!journal::SameFile(directory->get(), owned.directory)) return absl::OkStatus();
   if (rmdir(owned.directory.c_str()) != 0 && errno != ENOTEMPTY && errno != EEXIST &&
       errno != EBUSY) {
-    return detail::ErrnoStatus(errno, "can not remove " + owned.directory);
+    return detail::ErrnoStatus(errno, "cannot remove " + owned.directory);
   }
   return absl::OkStatus();
 }

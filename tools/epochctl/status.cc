@@ -24,7 +24,7 @@ struct JournalFiles {
   std::uint64_t bytes = 0;
   bool superseded = false;  // restored elsewhere: this region is history
   bool in_memory = false;   // what is committed does not outlive the machine's power
-  std::string error{};      // why the directory can not be read
+  std::string error{};      // why the directory cannot be read
 };
 
 JournalFiles InspectJournal(const RegionStatus& status) {
@@ -45,7 +45,7 @@ JournalFiles InspectJournal(const RegionStatus& status) {
   const std::string& newest = segments->back().path;
   const detail::Fd fd(open(newest.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   const auto header = fd.ok() ? journal::ReadSegmentHeader(fd.get(), newest)
-                              : detail::ErrnoStatus(errno, "can not open " + newest);
+                              : detail::ErrnoStatus(errno, "cannot open " + newest);
   if (header.ok()) {
     files.superseded = detail::HexOf(header->incarnation) != status.incarnation;
   } else {

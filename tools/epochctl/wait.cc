@@ -35,7 +35,7 @@ void SleepFor(std::int64_t nanos) {
   nanosleep(&pause, nullptr);
 }
 
-// The region is only read. A reader can not ask the bell to ring (bell.h: that takes a store), so
+// The region is only read. A reader cannot ask the bell to ring (bell.h: that takes a store), so
 // it looks again and again: at first every 20 us, in the end every 5 ms.
 absl::StatusOr<Epoch> Await(const Region& region, Epoch epoch, bool converged,
                             absl::Duration timeout) {

@@ -276,7 +276,7 @@ class PastCursor final : public detail::HistoryCursor {
       if (past_.committed_) {
         return absl::DataLossError(absl::StrCat(
             file_.path, ": epochs ", epoch_ + 1, " to ", committed,
-            " are committed, and can not be read: ", flaw, " (offset ", at_ * kBlockBytes, ")"));
+            " are committed, and cannot be read: ", flaw, " (offset ", at_ * kBlockBytes, ")"));
       }
       // As recovery judges the end.
       const absl::StatusOr<SegmentScan> end = Preview(past_.directory_);

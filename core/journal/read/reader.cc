@@ -307,7 +307,7 @@ std::string RecordsFlaw(const std::byte* blocks, const SegmentHeader& of, const 
     if (r.length_bytes > limit - offset) return "!a record runs over its batch";
     if (r.epoch != epoch) return "!a record has the wrong epoch";
     const ChainLink link{chain, r.epoch, r.length_bytes, r.digest, r.token, r.kind};
-    // Of skipped versions the chain can not be computed; it is then tied by the header alone.
+    // Of skipped versions the chain cannot be computed; it is then tied by the header alone.
     if ((batch.flags & kBatchLatest) == 0 && ChainDigest(link) != r.chain) {
       return "!a record breaks the chain";
     }

@@ -57,7 +57,7 @@ std::string AbsoluteFrom(const std::string& path) {
 }
 
 // Whether there is a directory of that name. What is there and none is an error: before anything is
-// written, since a name that is taken can not be given.
+// written, since a name that is taken cannot be given.
 absl::StatusOr<bool> DirectoryIsThere(const std::string& directory) {
   struct stat info {};
   if (sys::stat(directory.c_str(), &info) == 0) {
@@ -80,9 +80,9 @@ absl::StatusOr<bool> DirectoryIsThere(const std::string& directory) {
   }
   if (error == ENOTDIR) {
     return absl::InvalidArgumentError(
-        absl::StrCat(directory, " can not be a directory: what it should lie in is none"));
+        absl::StrCat(directory, " cannot be a directory: what it should lie in is none"));
   }
-  return ErrnoStatus(error, absl::StrCat("can not look at journal ", directory));
+  return ErrnoStatus(error, absl::StrCat("cannot look at journal ", directory));
 }
 
 absl::StatusOr<std::uint64_t> CapacityBlocks(const RegionOptions& options) {
@@ -144,7 +144,7 @@ class NewDirectory {
                                            const detail::Access& access) {
     const std::string parent = detail::ParentOf(final_path);
     const std::string prefix = PrefixFor(final_path);
-    const std::string what = absl::StrCat("can not create journal ", final_path);
+    const std::string what = absl::StrCat("cannot create journal ", final_path);
     NewDirectory made;
     made.parent_ = OpenParent(parent);
     if (!made.parent_.ok()) return ErrnoStatus(errno, what);
@@ -191,7 +191,7 @@ class NewDirectory {
     const std::string wanted = detail::NameIn(final_path);
     if (sys::renameat2(parent_.get(), name_.c_str(), parent_.get(), wanted.c_str(),
                        RENAME_NOREPLACE) != 0) {
-      return ErrnoStatus(errno, absl::StrCat("can not create journal ", final_path));
+      return ErrnoStatus(errno, absl::StrCat("cannot create journal ", final_path));
     }
     name_.clear();
     if (detail::IsNamed(parent_.get(), wanted, info_)) return absl::OkStatus();
@@ -258,7 +258,7 @@ struct Occupant {
   ino_t inode = 0;
 };
 
-// A region that can not be used any more, and whose journal this is, may be replaced: poisoned, of
+// A region that cannot be used any more, and whose journal this is, may be replaced: poisoned, of
 // an earlier boot, a copy, or superseded, as its successor's maker may have died before it took its
 // name away. `newest` is the newest segment's header. AlreadyExists for anything else.
 absl::StatusOr<Occupant> CheckReplaceable(const std::string& region_path,
@@ -307,7 +307,7 @@ absl::Status Evict(const std::string& region_path, const Occupant& occupant) {
     return absl::AlreadyExistsError(absl::StrCat("region ", region_path, " exists"));
   }
   if (sys::unlinkat(parent.get(), name.c_str(), 0) != 0 && errno != ENOENT) {
-    return ErrnoStatus(errno, absl::StrCat("can not replace ", region_path));
+    return ErrnoStatus(errno, absl::StrCat("cannot replace ", region_path));
   }
   return absl::OkStatus();
 }
@@ -394,7 +394,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> CreateFrom(const RegionOptions& opt
   if (*there) {
     struct statx info {};
     if (sys::statx(AT_FDCWD, directory.c_str(), 0, STATX_UID, &info) != 0) {
-      return ErrnoStatus(errno, absl::StrCat("can not look at journal ", directory));
+      return ErrnoStatus(errno, absl::StrCat("cannot look at journal ", directory));
     }
     if (absl::Status s = detail::CheckOwner(info.stx_uid, directory, options.trust_other_owners);
         !s.ok()) {
@@ -422,7 +422,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> CreateFrom(const RegionOptions& opt
       // Whoever links segment 1 first wins, but two journals must not meet in one directory.
       const Fd lock(sys::open(self.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
       if (!lock.ok() || sys::flock(lock.get(), LOCK_EX) != 0) {
-        return ErrnoStatus(errno, absl::StrCat("can not lock ", self.directory));
+        return ErrnoStatus(errno, absl::StrCat("cannot lock ", self.directory));
       }
       absl::StatusOr<std::vector<SegmentFile>> again = ListSegments(self.directory);
       if (!again.ok()) return again.status();

@@ -117,7 +117,7 @@ Aftermath::News Aftermath::Named(int error) {
   if (const int fault = EPOCH_FAULT("aftermath.named"); fault != 0) error = fault;
   if (error != 0) {
     End();
-    // Otherwise it is this process that can not: whoever attaches next makes the name durable.
+    // Otherwise it is this process that cannot: whoever attaches next makes the name durable.
     return detail::BlameFor(error, detail::Attempt::kSync) == detail::Blame::kDevices
                ? News::kFailed
                : News::kNone;

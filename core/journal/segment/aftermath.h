@@ -37,12 +37,12 @@ class Aftermath {
   enum class News { kNone, kNamed, kFailed };
   // The first time does nothing: the commit that rolled has waited long enough. Then puts the next
   // step into the queue; does it, and the rest, at once if there is no queue to be had. kNamed: the
-  // own name of segment number() is durable now. kFailed: it can not be known to be.
+  // own name of segment number() is durable now. kFailed: it cannot be known to be.
   News Continue(WriteQueue& queue);
   // A step that was in the queue is done, with that result.
   News Finished(int result);
   std::uint64_t number() const { return number_; }
-  // What is in the queue can not be waited for: its memory must never be used again.
+  // What is in the queue cannot be waited for: its memory must never be used again.
   void Leak() { seal_.Leak(); }
 
   // In a fork child: all of it is the parent's.

@@ -53,7 +53,7 @@ constexpr char kRemoved[] =
 // process's, a name is only not known to be durable: whoever attaches next makes it so. A name that
 // could not be given loses nothing: what is written there does not count before.
 bool SyncFailed(const absl::Status& s) { return detail::IsDevices(s, detail::Attempt::kSync); }
-constexpr char kUnnamed[] = "can not sync its directory, so its name may not be durable";
+constexpr char kUnnamed[] = "cannot sync its directory, so its name may not be durable";
 
 }  // namespace
 
@@ -223,7 +223,7 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
 // Its name is taken, and nobody finds it.
 absl::Status CurrentSegment::NotAttached(std::uint64_t number) const {
   return absl::InternalError(
-      absl::StrCat(directory_, ": segment ", number, " exists, but can not be attached to"));
+      absl::StrCat(directory_, ": segment ", number, " exists, but cannot be attached to"));
 }
 
 absl::StatusOr<bool> CurrentSegment::Name(const BatchBuilder& builder) {
@@ -255,7 +255,7 @@ absl::StatusOr<bool> CurrentSegment::Name(const BatchBuilder& builder) {
 }
 
 void CurrentSegment::BeginAftermath(const BatchBuilder& builder) {
-  // Says in the old segment that there is a newer one, so that this one can not be lost unnoticed.
+  // Says in the old segment that there is a newer one, so that this one cannot be lost unnoticed.
   // Not durably: it narrows what goes undetected, and no more.
   std::uint64_t seal_block = 0;
   if (std::byte* const seal = aftermath_.seal();
@@ -319,7 +319,7 @@ absl::Status CurrentSegment::TendAftermath(Aftermath::News news) {
 
 void CurrentSegment::Finish(WriteQueue& queue) {
   queue.Refuse();
-  // The next recovery, or roll, does what can not be done here.
+  // The next recovery, or roll, does what cannot be done here.
   if (!attached()) return;
   for (int step = 0; step < 2; ++step) {
     TendAftermath(aftermath_.Continue(queue)).IgnoreError();

@@ -93,7 +93,7 @@ class CurrentSegment {
   // This process is the last one to let go: the segment's spare name goes, if it has a durable one
   // of its own.
   void SweepLast();
-  // What is in the queue can not be waited for: its memory must never be used again.
+  // What is in the queue cannot be waited for: its memory must never be used again.
   void Leak();
 
   void AfterForkInChild();

@@ -64,14 +64,14 @@ absl::StatusOr<std::vector<SegmentFile>> ListOnce(int at, const std::string& dir
     if (own.ok()) dir.reset(sys::fdopendir(own.get()));
     if (dir != nullptr) own.Release();
   }
-  if (dir == nullptr) return ErrnoStatus(errno, absl::StrCat("can not read journal ", directory));
+  if (dir == nullptr) return ErrnoStatus(errno, absl::StrCat("cannot read journal ", directory));
   std::vector<SegmentFile> files;
   std::string prefix;
   for (;;) {
     errno = 0;
     const dirent* entry = sys::readdir(dir.get());
     if (entry == nullptr) {
-      if (errno != 0) return ErrnoStatus(errno, absl::StrCat("can not read ", directory));
+      if (errno != 0) return ErrnoStatus(errno, absl::StrCat("cannot read ", directory));
       break;
     }
     const std::string name = entry->d_name;
@@ -212,12 +212,12 @@ absl::Status WriteBeginning(const OpenSegment& segment, const SegmentHeader& hea
   const int fault = EPOCH_FAULT("journal.prepare");
   const int error = fault != 0 ? fault : WriteDurably(segment.fd.get(), head.data(), bytes, 0);
   return error == 0 ? absl::OkStatus()
-                    : ErrnoStatus(error, absl::StrCat("can not write ", segment.path));
+                    : ErrnoStatus(error, absl::StrCat("cannot write ", segment.path));
 }
 
 absl::Status LockShared(const OpenSegment& segment) {
   const int e = seam::SetByteLock(segment.fd.get(), seam::ByteLock::kShared, 0);
-  return e == 0 ? absl::OkStatus() : ErrnoStatus(e, absl::StrCat("can not lock ", segment.path));
+  return e == 0 ? absl::OkStatus() : ErrnoStatus(e, absl::StrCat("cannot lock ", segment.path));
 }
 
 absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, const detail::Access& access,
@@ -250,7 +250,7 @@ absl::StatusOr<OpenSegment> MakeSegment(const std::string& directory, const deta
   }
   if (absl::Status s = WriteBeginning(segment, header, base); !s.ok()) return s;
   if (error = SyncAll(file); error != 0) {
-    return ErrnoStatus(error, absl::StrCat("can not sync ", segment.path));
+    return ErrnoStatus(error, absl::StrCat("cannot sync ", segment.path));
   }
   EPOCH_POINT("segment.synced");
   // Before it has a name: nobody can restore from it until this process lets go of it.
@@ -263,17 +263,17 @@ absl::Status SyncDirectory(const std::string& directory) {
   // Without its errno: whatever is in the way of opening it, nothing was synced that failed.
   if (!fd.ok()) {
     return detail::StatusFor(errno,
-                             absl::StrCat("can not open ", directory, ": ", std::strerror(errno)));
+                             absl::StrCat("cannot open ", directory, ": ", std::strerror(errno)));
   }
   const int error = SyncAll(fd.get());
   if (error == 0) return absl::OkStatus();
-  return ErrnoStatus(error, absl::StrCat("can not sync ", directory));
+  return ErrnoStatus(error, absl::StrCat("cannot sync ", directory));
 }
 
 absl::StatusOr<Fd> OpenDirectoryOf(const OpenSegment& segment) {
   const std::string directory = detail::ParentOf(segment.path);
   Fd fd(sys::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("can not open ", directory));
+  if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("cannot open ", directory));
   const FileId wanted = FileId::Of(segment.fd.get());
   if (wanted == FileId{} || wanted != FileId::In(fd.get(), detail::NameIn(segment.path))) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -307,7 +307,7 @@ absl::Status CheckOwners(const std::string& directory, int fd, const std::string
   const auto check = [trusted](int at, const char* name, int flags, const std::string& shown) {
     struct statx info {};
     if (sys::statx(at, name, flags, STATX_UID, &info) != 0) {
-      return ErrnoStatus(errno, absl::StrCat("can not look at ", shown));
+      return ErrnoStatus(errno, absl::StrCat("cannot look at ", shown));
     }
     return detail::CheckOwner(info.stx_uid, shown, trusted);
   };
@@ -337,7 +337,7 @@ absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id&
     EPOCH_POINT("attach.listed");
     const int error = seam::SetByteLock(segment.fd.get(), seam::ByteLock::kShared, 0);
     if (error != 0 && error != EAGAIN) {
-      return ErrnoStatus(error, absl::StrCat("can not lock ", segment.path));
+      return ErrnoStatus(error, absl::StrCat("cannot lock ", segment.path));
     }
     if (error == EAGAIN) {
       // A restorer holds it: it will either find the region alive and let go, or supersede it.
@@ -412,7 +412,7 @@ absl::StatusOr<OpenSegment> LockNewest(
                           ? 0
                           : seam::SetByteLock(segment.fd.get(), seam::ByteLock::kExclusive, 0);
     if (error != 0 && error != EAGAIN) {
-      return ErrnoStatus(error, absl::StrCat("can not lock ", segment.path));
+      return ErrnoStatus(error, absl::StrCat("cannot lock ", segment.path));
     }
     if (error == 0) {
       EPOCH_POINT("restore.locked");

@@ -55,7 +55,7 @@ class Spare {
   // durable. kFailed: the directory could not be synced.
   News Finished(int result);
   std::uint64_t number() const { return number_; }
-  // What is in the queue can not be waited for: its memory must never be used again.
+  // What is in the queue cannot be waited for: its memory must never be used again.
   void Leak() { zeros_.Leak(); }
   // In a fork child: what was in flight is the parent's.
   void AfterForkInChild();

@@ -351,7 +351,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     return Poison();
   }
 
-  // A participant wrote over what it had accepted: it can not be made durable as it was.
+  // A participant wrote over what it had accepted: it cannot be made durable as it was.
   absl::Status Scribbled(detail::BatchWords& words, std::uint64_t w) {
     Fail(words, w).IgnoreError();
     return absl::DataLossError(absl::StrCat(
@@ -379,7 +379,7 @@ class Port final : public JournalPort, public detail::ForkAware {
 
   // W: all that was accepted since batch s, as far as it fits. `to_send`: only if it can be handed
   // to the disk without waiting, or others would have to wait for this process to come back. False:
-  // it can not.
+  // it cannot.
   bool Freeze(const RingReading& ring, const StateWord& accepted, std::uint32_t slot,
               bool to_send = false) {
     if (!builder_.Collect(accepted.version, accepted.epoch, ring.NewestW().last, pieces_)) {
@@ -649,7 +649,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       // This process's trouble: the batch stays Frozen, for whoever can write it, and is then
       // written whole.
       const absl::Status refused =
-          detail::ErrnoStatus(error, absl::StrCat("can not write ", segment_.path()));
+          detail::ErrnoStatus(error, absl::StrCat("cannot write ", segment_.path()));
       NoteRoom(refused, ring, offset);
       return refused;
     }
@@ -793,7 +793,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     NoteQueue();
     return written;
   }
-  // The same, for one that is waited for. False: it can not be.
+  // The same, for one that is waited for. False: it cannot be.
   bool Wait(bool& moved) {
     const std::optional<WriteQueue::Done> done = queue_.Reap(/*wait=*/true);
     if (!done.has_value()) return false;
@@ -843,7 +843,7 @@ class Port final : public JournalPort, public detail::ForkAware {
       Finish(*done);
     }
     if (queue_.in_flight() == 0) return;
-    // What can not be waited for.
+    // What cannot be waited for.
     for (OwnWrite& write : writes_) write.buffer.Leak();
     segment_.Leak();
   }
@@ -882,7 +882,7 @@ absl::StatusOr<std::unique_ptr<detail::JournalPort>> Attach(const detail::Mappin
   const detail::Superblock& super = mapping.superblock();
   if (super.segment_bytes / kBlockBytes < MinSegmentBlocks(super.state_bytes)) {
     return absl::DataLossError(absl::StrCat(mapping.path(), ": segments of ", super.segment_bytes,
-                                            " bytes can not hold its states"));
+                                            " bytes cannot hold its states"));
   }
   absl::StatusOr<OpenSegment> segment = AttachDurably(mapping);
   if (!segment.ok()) return segment.status();

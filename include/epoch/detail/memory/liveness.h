@@ -116,7 +116,7 @@ class HeldBytes {
  private:
   // The kernel hands out the table page by page; what is locked and unlocked in between may make it
   // skip lines, and never show one that was not there.
-  // A table that can not be read, or that names files by other numbers than fstat (layered file
+  // A table that cannot be read, or that names files by other numbers than fstat (layered file
   // systems do), shows nothing. More than this much of other files' locks is not worth the time.
   static constexpr std::size_t kMostBytes = std::size_t{1} << 20;
 

@@ -69,7 +69,7 @@ class Mapping final : public ForkAware {
     // Real blocks, so that no later store can fail for lack of space (SIGBUS).
     if (const int error = Allocate(fd->get(), geometry->total_bytes, "create.allocate");
         error != 0) {
-      return ErrnoStatus(error, absl::StrCat("can not allocate ", geometry->total_bytes,
+      return ErrnoStatus(error, absl::StrCat("cannot allocate ", geometry->total_bytes,
                                              " bytes for region ", path));
     }
     absl::StatusOr<sys::MappedFile> mapped = Map(fd->get(), path, true);
@@ -109,10 +109,10 @@ class Mapping final : public ForkAware {
       if (!read_only && (error == EACCES || error == EROFS) &&
           sys::access(path.c_str(), R_OK) == 0) {
         return absl::PermissionDeniedError(
-            absl::StrCat("can not open region ", path, " for writing: ", std::strerror(error),
+            absl::StrCat("cannot open region ", path, " for writing: ", std::strerror(error),
                          "; it may be read (RegionOptions::read_only, epochctl get)"));
       }
-      return ErrnoStatus(error, absl::StrCat("can not open region ", path));
+      return ErrnoStatus(error, absl::StrCat("cannot open region ", path));
     }
     if (absl::Status s = RefuseNetworkFilesystem(fd.get(), path); !s.ok()) return s;
     absl::StatusOr<Superblock> superblock = ReadSuperblock(fd.get(), path, false, trusted);
@@ -120,7 +120,7 @@ class Mapping final : public ForkAware {
     absl::StatusOr<sys::MappedFile> mapped = Map(fd.get(), path, !read_only);
     if (!mapped.ok()) return mapped.status();
     Fd probe(ReopenFd(fd.get(), O_RDONLY));
-    if (!probe.ok()) return ErrnoStatus(errno, absl::StrCat("can not reopen ", path));
+    if (!probe.ok()) return ErrnoStatus(errno, absl::StrCat("cannot reopen ", path));
     auto mapping = std::make_shared<Mapping>(Badge{}, path, read_only, *superblock,
                                              *std::move(mapped), std::move(fd), std::move(probe));
     mapping->trusted_ = trusted;
@@ -141,7 +141,7 @@ class Mapping final : public ForkAware {
     }
     Superblock s{};
     const ssize_t got = sys::pread(fd, &s, sizeof s, 0);
-    if (got < 0) return ErrnoStatus(errno, absl::StrCat("can not read ", path));
+    if (got < 0) return ErrnoStatus(errno, absl::StrCat("cannot read ", path));
     const auto bytes = static_cast<std::size_t>(got);
     if (bytes < sizeof s.magic) {
       return absl::DataLossError(absl::StrCat(path, " is not an Epoch region, or is truncated: ",
@@ -227,7 +227,7 @@ class Mapping final : public ForkAware {
   // What was looked at is what goes, as far as the name can say that.
   static absl::Status Remove(const std::string& path) {
     const auto failed = [&path] {
-      return ErrnoStatus(errno, absl::StrCat("can not remove region ", path));
+      return ErrnoStatus(errno, absl::StrCat("cannot remove region ", path));
     };
     struct stat info {
     }, now{};
@@ -396,11 +396,11 @@ class Mapping final : public ForkAware {
     // own: a fork child keeps the mapping, and with it the description, whose locks would outlive
     // the parent.
     const Fd own(ReopenFd(fd, writable ? O_RDWR : O_RDONLY));
-    if (!own.ok()) return ErrnoStatus(errno, absl::StrCat("can not reopen ", path));
+    if (!own.ok()) return ErrnoStatus(errno, absl::StrCat("cannot reopen ", path));
     try {
       return sys::MappedFile(own.get(), writable);
     } catch (const boost::interprocess::interprocess_exception& e) {
-      return absl::ResourceExhaustedError(absl::StrCat("can not map ", path, ": ", e.what()));
+      return absl::ResourceExhaustedError(absl::StrCat("cannot map ", path, ": ", e.what()));
     }
   }
 

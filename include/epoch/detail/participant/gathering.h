@@ -8,7 +8,7 @@
 //   4. committed: the round ends with it. A death, another tag, a time-out: the round ends without.
 //
 // A round ends by one CAS on `gather`. It can end without a commit only through somebody who has
-// not accepted its proposal, and without whom that can not be committed: so never both.
+// not accepted its proposal, and without whom that cannot be committed: so never both.
 //
 // Thread safety: as Participant. Progress: blocking, at most until the time-out.
 // Barriers:
@@ -195,7 +195,7 @@ class Gathering {
     }
   }
 
-  // Who is in, and whether all of them have offered. Ends the round if it can not succeed any more.
+  // Who is in, and whether all of them have offered. Ends the round if it cannot succeed any more.
   bool Scan() noexcept {
     in_.clear();
     missing_.reset();

@@ -138,7 +138,7 @@ class Helping : public Member {
   };
   // Writes a batch of the journal, or sees who does. `nanos`: lowered to when help is due. What is
   // accepted behind `wanted` is left to those who wait for it. Unavailable: nobody writes, or this
-  // process can not.
+  // process cannot.
   Flushing FlushOnce(std::int64_t& nanos, Epoch wanted = kMaxEpoch) {
     Flushing flushing;
     unsent_ = 0;
@@ -163,7 +163,7 @@ class Helping : public Member {
       flushing.stalled = std::string(flushed.status().message());
     } else if (absl::IsResourceExhausted(flushed.status())) {
       flushing.status = absl::UnavailableError(
-          absl::StrCat("this process can not write the journal (",
+          absl::StrCat("this process cannot write the journal (",
                        std::string(flushed.status().message()), "), and others may"));
     } else {
       flushing.status = WhyNotFlushed(flushed.status());

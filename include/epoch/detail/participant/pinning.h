@@ -157,7 +157,7 @@ class Pinning : public Waiting {
   bool holds_tail_ = false;
 
  private:
-  // False if what shared memory says can not be: it is checked before it is used.
+  // False if what shared memory says cannot be: it is checked before it is used.
   bool Fill(std::uint64_t word) noexcept {
     const StateWord head = StateWord::Unpack(word);
     if (!view_.ValidCell(head.version)) return false;

@@ -116,7 +116,7 @@ inline unsigned GiveGroup(int fd, const Access& access, unsigned mode) {
 // Of a file that this process has just made.
 inline absl::Status SetAccess(int fd, const Access& access, const std::string& path) {
   if (sys::fchmod(fd, GiveGroup(fd, access, access.mode & 0777u)) == 0) return absl::OkStatus();
-  return ErrnoStatus(errno, absl::StrCat("can not set the permissions of ", path));
+  return ErrnoStatus(errno, absl::StrCat("cannot set the permissions of ", path));
 }
 
 // Of a folder that this process has just made. What lies in it goes on to get its parent's group
@@ -132,7 +132,7 @@ inline absl::Status SetFolderAccess(int fd, const Access& access, const std::str
     // Not twice: the system takes setgid away from a folder of a group that the caller is not in.
     if ((info.st_mode & 07777u) == wanted || sys::fchmod(fd, wanted) == 0) return absl::OkStatus();
   }
-  return ErrnoStatus(errno, absl::StrCat("can not set the permissions of ", path));
+  return ErrnoStatus(errno, absl::StrCat("cannot set the permissions of ", path));
 }
 
 // Opens a folder that this process has just made, and may enter whatever the umask took from it.
@@ -166,7 +166,7 @@ inline absl::StatusOr<Fd> OpenUnnamed(const std::string& directory, const Access
                        ": this filesystem has no unnamed files (O_TMPFILE); use tmpfs, "
                        "ext4, xfs or btrfs"));
     }
-    return ErrnoStatus(errno, absl::StrCat("can not create a file in ", directory));
+    return ErrnoStatus(errno, absl::StrCat("cannot create a file in ", directory));
   }
   if (absl::Status s = SetAccess(fd.get(), access, absl::StrCat("a file in ", directory));
       !s.ok()) {
@@ -182,7 +182,7 @@ inline absl::Status LinkUnnamed(int fd, const std::string& path) {
     if (error == ENOENT && sys::access("/proc/self/fd", F_OK) != 0) {
       return absl::FailedPreconditionError("/proc is not mounted; Epoch needs it to name files");
     }
-    return ErrnoStatus(error, absl::StrCat("can not create ", path));
+    return ErrnoStatus(error, absl::StrCat("cannot create ", path));
   }
   return absl::OkStatus();
 }
@@ -212,7 +212,7 @@ inline absl::StatusOr<Fd> OpenOrMake(const std::string& path, const Access& acce
   for (int round = 1;; ++round) {
     Fd fd(sys::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (fd.ok()) return fd;
-    if (errno != ENOENT) return ErrnoStatus(errno, absl::StrCat("can not open ", path));
+    if (errno != ENOENT) return ErrnoStatus(errno, absl::StrCat("cannot open ", path));
     absl::StatusOr<Fd> made = OpenUnnamed(ParentOf(path), access);
     if (!made.ok()) return made.status();
     const absl::Status linked = LinkUnnamed(made->get(), path);
@@ -271,7 +271,7 @@ inline bool LiesInMemory(int fd) {
   return sys::fstatfs(fd, &info) == 0 && IsMemoryFilesystem(info);
 }
 
-// Which file that is. What it is made of can not be copied, and does not differ between two looks
+// Which file that is. What it is made of cannot be copied, and does not differ between two looks
 // at the same file within a boot, as long as its device is there:
 //  - the inode's number, and when it was born: numbers are used again, in that order never;
 //  - the filesystem: its device, since a snapshot, or the copy of an image, has all else: inodes,
@@ -287,7 +287,7 @@ inline absl::StatusOr<FileIdentity> IdentityOf(int fd, const std::string& path) 
   struct statfs filesystem {};
   if (sys::statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &file) != 0 ||
       sys::fstatfs(fd, &filesystem) != 0) {
-    return ErrnoStatus(errno, absl::StrCat("can not look at ", path));
+    return ErrnoStatus(errno, absl::StrCat("cannot look at ", path));
   }
   FileIdentity identity{};
   identity.inode = file.stx_ino;

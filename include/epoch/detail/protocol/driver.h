@@ -7,7 +7,7 @@
 //                                    Aborted
 //   3. head has reached e            earlier transitions may be on their way to disk
 //   4. fenced: head -> (Closed, p, e), then nobody pins any more
-//   5. outcome: Undecided -> Committed     the decision: from here on it can not be taken back
+//   5. outcome: Undecided -> Committed     the decision: from here on it cannot be taken back
 //   6. cell -> Published; volatile: head -> (Open, p, e+1); tail -> (Accepted, p, e+1); ring
 //   aborted: cell -> Retired; head (Closed, p, e) -> (Open, v, e); tail -> (Accepted, v, e); ring
 //
@@ -409,7 +409,7 @@ class Driver {
     const Slot& slot = view_.slots[index];
     for (;;) {
       const std::uint64_t state = slot.state.Load();
-      // An expelled owner that lives on is passed over; it can not be made to let go. Who is Active
+      // An expelled owner that lives on is passed over; it cannot be made to let go. Who is Active
       // only later finds head closed.
       if (SlotWord::Unpack(state).state != SlotState::kActive) return {};
       if (!PinReading::Of(slot.pin.Load()).held) return {};

@@ -179,8 +179,7 @@ inline absl::StatusOr<bool> TryTakeSlot(const Mapping& mapping, std::uint32_t in
   if (SlotWord::Unpack(slot.state.Load()).state != SlotState::kFree) return false;
   const int error = seam::SetByteLock(mapping.lock_fd(), seam::ByteLock::kExclusive, index);
   if (error == EAGAIN) return false;
-  if (error != 0)
-    return ErrnoStatus(error, absl::StrCat("can not lock a slot of ", mapping.path()));
+  if (error != 0) return ErrnoStatus(error, absl::StrCat("cannot lock a slot of ", mapping.path()));
   EPOCH_POINT("join.locked");
   // A scan that starts after this sees the slot; an earlier one has nothing to see in it yet.
   std::uint32_t limit = view.control->slot_limit.Load();
@@ -264,7 +263,7 @@ enum class Condition : std::uint8_t {
   kParked,
 };
 
-// Whether the slot's owner is stopped; false if this process can not see it, or if the pid is by
+// Whether the slot's owner is stopped; false if this process cannot see it, or if the pid is by
 // now another's. `pid_namespace`: this process's.
 inline bool OwnerStopped(const Slot& slot, std::uint64_t pid_namespace) {
   if (slot.pid_namespace.Load() != pid_namespace) return false;
