@@ -143,7 +143,7 @@ absl::StatusOr<std::string> ResolveDirectory(const std::string& directory) {
   struct stat info {};
   if (sys::stat(resolved, &info) != 0) return ErrnoStatus(errno, directory);
   if (!S_ISDIR(info.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat(directory, " is no directory"));
+    return absl::InvalidArgumentError(absl::StrCat(directory, " is not a directory"));
   }
   return std::string(resolved);
 }

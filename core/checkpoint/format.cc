@@ -226,7 +226,7 @@ absl::StatusOr<std::string> ListText(const std::vector<Shard>& shards) {
 }
 
 absl::StatusOr<std::vector<Shard>> ParseList(std::string_view text, std::uint32_t rank) {
-  const auto damaged = [] { return absl::DataLossError("it is no list of shards"); };
+  const auto damaged = [] { return absl::DataLossError("it is not a list of shards"); };
   if (!text.starts_with(kListLine)) return damaged();
   text.remove_prefix(kListLine.size());
   std::vector<Shard> shards;

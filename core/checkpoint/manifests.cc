@@ -37,7 +37,7 @@ absl::StatusOr<std::optional<Checkpoint>> ManifestIn(const Folders& folders,
   if (!parts.ok()) {
     return absl::Status(
         parts.status().code(),
-        absl::StrCat(where, " is no manifest: ", std::string(parts.status().message())));
+        absl::StrCat(where, " is not a manifest: ", std::string(parts.status().message())));
   }
   return ToCheckpoint(folders, record.header.epoch, *parts);
 }

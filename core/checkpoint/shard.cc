@@ -242,7 +242,7 @@ absl::StatusOr<Fd> OpenFolder(int at, const std::string& name, const std::string
   if (fd.ok()) return fd;
   const int error = fault != 0 ? fault : errno;
   if (error == ENOTDIR || error == ELOOP) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " is no folder"));
+    return absl::InvalidArgumentError(absl::StrCat(path, " is not a folder"));
   }
   return ErrnoStatus(error, absl::StrCat("cannot open ", path));
 }
@@ -275,12 +275,12 @@ absl::StatusOr<Fd> OpenShard(int folder, const std::string& name, const std::str
         absl::StrCat(path, " is a symbolic link: a shard must be a file in the folder itself"));
   }
   if (!fd.ok() && errno == ENXIO) {  // a socket, or a device that is not there
-    return absl::InvalidArgumentError(absl::StrCat(path, " is no regular file"));
+    return absl::InvalidArgumentError(absl::StrCat(path, " is not a regular file"));
   }
   if (!fd.ok()) return ErrnoStatus(errno, absl::StrCat("cannot open ", path));
   if (sys::fstat(fd.get(), &info) != 0) return ErrnoStatus(errno, path);
   if (!S_ISREG(info.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " is no regular file"));
+    return absl::InvalidArgumentError(absl::StrCat(path, " is not a regular file"));
   }
   return fd;
 }
@@ -418,7 +418,7 @@ absl::StatusOr<std::vector<std::string>> FilesIn(int folder, const std::string& 
       const int error = entry.ok() && sys::fstat(entry.get(), &info) == 0 ? 0 : errno;
       if (error == ELOOP || (error == 0 && !S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode))) {
         return absl::InvalidArgumentError(absl::StrCat(
-            path, "/", full, error == ELOOP ? " is a symbolic link" : " is no regular file",
+            path, "/", full, error == ELOOP ? " is a symbolic link" : " is not a regular file",
             ": a shard must be a file in the folder itself"));
       }
       if (error != 0) return ErrnoStatus(error, absl::StrCat("cannot open ", path, "/", full));

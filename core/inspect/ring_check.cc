@@ -522,7 +522,7 @@ class DurabilityCheck {
       Damage("journal", std::string(journal::CheckNewest(*scan).message()));
     } else if (scan.ok() && at_rest && scan->torn) {
       Note("journal", absl::StrCat(path, ": something stands behind its end, block ", end,
-                                   ", that is no batch"));
+                                   ", which is not a batch"));
     }
     return true;
   }

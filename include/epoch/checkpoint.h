@@ -20,8 +20,7 @@
 //   1. What counts is the manifest, and a manifest is what a collective commit made durable. Files
 //      alone never make a checkpoint; no rename does.
 //   2. All shards of a manifest are of one attempt: an attempt is begun by all ranks together, has
-//   a
-//      folder that no other attempt ever has, and ends with the first of its ranks.
+//      a folder that no other attempt ever has, and ends with the first of its ranks.
 //   3. A manifest is committed only after its shards, and the names that lead to them, were synced.
 //   4. A folder is removed only after a mark that says so is durable. So a folder that is missing
 //      without a mark is damage, and reported.

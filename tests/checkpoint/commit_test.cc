@@ -251,9 +251,9 @@ TEST_F(CheckpointCommit, DirectoriesThatCanNotBeAreNamed) {
   EXPECT_FAILS(Checkpoints(scratch_.path()).List(), kNotFound, "no checkpoint was ever begun");
   EXPECT_FAILS(Checkpoints(scratch_.path()).Latest(), kNotFound, "no checkpoint was ever begun");
   WriteText(scratch_ / "file", "x");
-  EXPECT_FAILS(Checkpoints(scratch_ / "file").Latest(), kInvalidArgument, "is no directory");
+  EXPECT_FAILS(Checkpoints(scratch_ / "file").Latest(), kInvalidArgument, "is not a directory");
   EXPECT_FAILS(CheckpointRank::Join(scratch_ / "file", Options(0, 1)), kInvalidArgument,
-               "is no directory");
+               "is not a directory");
   EXPECT_FAILS(CheckpointRank::Join(scratch_ / "none/deeper", Options(0, 1)), kNotFound, "deeper");
   EXPECT_FAILS(CheckpointRank::Join(directory(), Options(1, 1)), kInvalidArgument, "rank 1");
   EXPECT_FAILS(CheckpointRank::Join(directory(), Options(0, 0)), kInvalidArgument, "world of 0");

@@ -106,7 +106,7 @@ TEST_F(CheckpointDamage, WhatIsNoFileIsNeverReadOrWaitedFor) {
   const std::string text = ReadText(shard_);
   fs::remove(shard_);
   ASSERT_EQ(mkfifo(shard_.c_str(), 0600), 0);
-  ExpectRefused(shard_, "is no regular file");
+  ExpectRefused(shard_, "is not a regular file");
   fs::remove(shard_);
   WriteText(scratch_ / "elsewhere", text);
   fs::create_symlink(scratch_ / "elsewhere", shard_);

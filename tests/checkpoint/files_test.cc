@@ -117,7 +117,7 @@ TEST_F(CheckpointFiles, EachFileOfAListIsVerified) {
   // A folder on the way that is a link: to the very same files.
   fs::rename(folder + "/d", scratch_ / "d");
   fs::create_symlink(scratch_ / "d", folder + "/d");
-  refused(folder + "/d", "is no folder");
+  refused(folder + "/d", "is not a folder");
   fs::remove(folder + "/d");
   fs::rename(scratch_ / "d", folder + "/d");
   ASSERT_OK(checkpoints().OpenLatest());
@@ -150,7 +150,7 @@ TEST_F(CheckpointFiles, WhatIsNoFileInItsFolderIsRefused) {
   Write(*step, Names());
   const std::string odd = step->PathOf("d/odd");
   ASSERT_EQ(mkfifo(odd.c_str(), 0600), 0);
-  EXPECT_FAILS(step->ReadyAll(), kInvalidArgument, odd + " is no regular file");
+  EXPECT_FAILS(step->ReadyAll(), kInvalidArgument, odd + " is not a regular file");
   EXPECT_FAILS(step->Ready("d/odd"), kInvalidArgument, "no regular file");
   fs::remove(odd);
   fs::create_symlink("/etc/passwd", odd);
@@ -158,7 +158,7 @@ TEST_F(CheckpointFiles, WhatIsNoFileInItsFolderIsRefused) {
   fs::remove(odd);
   fs::create_directory_symlink("/etc", odd);
   EXPECT_FAILS(step->ReadyAll(), kInvalidArgument, odd + " is a symbolic link");
-  EXPECT_FAILS(step->Ready("d/odd/passwd"), kInvalidArgument, odd + " is no folder");
+  EXPECT_FAILS(step->Ready("d/odd/passwd"), kInvalidArgument, odd + " is not a folder");
   fs::remove(odd);
   fs::create_directory(odd);
   EXPECT_FAILS(step->ReadyAll(), kFailedPrecondition, "is an empty folder");

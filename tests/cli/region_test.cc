@@ -219,8 +219,8 @@ TEST_F(CliRegion, RemoveTakesTheNameAway) {
 TEST_F(CliRegion, RemoveTouchesNoOtherFiles) {
   const ScratchDirectory directory;
   WriteText(directory / "letter", std::string(10'000, 'x'));
-  EXPECT_REFUSED(Ctl({"rm", directory / "letter"}), 6, "is no Epoch region");
-  EXPECT_REFUSED(Ctl({"rm", directory / "letter", "--force"}), 6, "is no Epoch region");
+  EXPECT_REFUSED(Ctl({"rm", directory / "letter"}), 6, "is not an Epoch region");
+  EXPECT_REFUSED(Ctl({"rm", directory / "letter", "--force"}), 6, "is not an Epoch region");
   EXPECT_EQ(Ctl({"rm", directory.path()}).code, 2);
   EXPECT_EQ(ReadText(directory / "letter").size(), 10'000u);
   EXPECT_REFUSED(Ctl({"rm", name(), "--with-journal", "--yes"}), 2, "has no journal");

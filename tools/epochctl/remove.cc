@@ -63,7 +63,7 @@ absl::Status CheckRemovable(const std::string& path) {
     return absl::OkStatus();
   }
   return absl::FailedPreconditionError(
-      fmt::format("{} is no Epoch region, so it stays (rm, if you mean it)", path));
+      fmt::format("{} is not an Epoch region, so it stays (rm, if you mean it)", path));
 }
 
 // A journal that nobody can write to while this lives.

@@ -1,7 +1,7 @@
 // A segment that goes by its spare's name.
 //
 // Whoever rolls into a spare whose name is durable does not wait for the segment's own name to be
-// so (writer.cc). After a power cut the newest segment may therefore be found under the spare's
+// so (current.h). After a power cut the newest segment may therefore be found under the spare's
 // name alone. It was begun if its header and its base are whole, since they are durable before
 // anything is acknowledged in it. A spare that was not begun may hold parts of either, and nothing
 // else.

@@ -80,7 +80,7 @@ absl::StatusOr<bool> DirectoryIsThere(const std::string& directory) {
   }
   if (error == ENOTDIR) {
     return absl::InvalidArgumentError(
-        absl::StrCat(directory, " cannot be a directory: what it should lie in is none"));
+        absl::StrCat(directory, " cannot be a directory: what it should lie in is not one"));
   }
   return ErrnoStatus(error, absl::StrCat("cannot look at journal ", directory));
 }

@@ -45,7 +45,8 @@ absl::StatusOr<OpenSegment> FromSpare(const std::string& directory, const Segmen
   struct stat info {};
   if (sys::fstat(fd->get(), &info) != 0 || !S_ISREG(info.st_mode) ||
       static_cast<std::uint64_t>(info.st_size) != header.capacity_blocks * kBlockBytes) {
-    return absl::NotFoundError(absl::StrCat(segment.path, ": its spare is none"));
+    return absl::NotFoundError(
+        absl::StrCat(segment.path, ": the file under the spare's name is not usable as a segment"));
   }
   segment.fd = *std::move(fd);
   EPOCH_POINT("spare.opened");

@@ -71,7 +71,7 @@ class Port final : public JournalPort, public detail::ForkAware {
     Unregister();
     Drain();
     segment_.Finish(queue_);
-    // The last one to let go says that what is there is all.
+    // The last process to detach records that nothing is outstanding.
     if (segment_.attached() && seam::TestByteLock(segment_.fd(), 0) == seam::LockState::kFree) {
       WriteHint(kNobody, /*at_once=*/true);
       segment_.SweepLast();

@@ -9,7 +9,7 @@
 //   |   generation:16   | all from:1 |     epoch:47 (all ones: none)     |  pin
 //   |   generation:16   |            epoch (all ones: none)              |  ack
 //   +-------------------+------------------------------------------------+
-//   |   generation:16   |            cell index (all ones: none)         |  own, help (guards)
+//   |   generation:16   |            cell index (all ones: none)         |  own, help, look, listen
 //   +-------------------+------------------------------------------------+
 //   | state |                        generation:61                       |  slot state
 //   +-------+------------------------------------------------------------+
@@ -127,7 +127,7 @@ enum class AbortCause : std::uint8_t {
   kPoisoned = 4,       // the journal failed
   kDied = 5,           // collective only: the culprit died, left or was expelled
   kTag = 6,            // collective only: the culprit brought another tag
-  kWithdrawn = 7,      // collective only: the culprit gave up
+  kWithdrawn = 7,      // the proposer took it back; collective: the culprit gave up
 };
 
 constexpr std::uint64_t kBallotMask = (std::uint64_t{1} << 45) - 1;
@@ -246,7 +246,7 @@ struct BatchH {
 // What a pin word says.
 struct PinReading {
   bool held;
-  bool all_from;  // while a pin is being taken in a hurry of commits: also every later version
+  bool all_from;  // a pin that is taken while commits keep moving head: also every later version
   Epoch epoch;
 
   static constexpr PinReading Of(std::uint64_t word) {

@@ -13,8 +13,7 @@
 // Thread safety: as Participant. Progress: blocking, at most until the time-out.
 // Barriers:
 //   L  the exchange of `offer` publishes the contribution; pairs with the load in Copy. A new one
-//   is
-//      preceded by taking the old one back, so that a copy that met both is noticed.
+//      is preceded by taking the old one back, so that a copy that met both is noticed.
 #ifndef EPOCH_DETAIL_PARTICIPANT_GATHERING_H_
 #define EPOCH_DETAIL_PARTICIPANT_GATHERING_H_
 
@@ -347,7 +346,7 @@ class Gathering {
           }
           return true;
         });
-    if (!whole) return "it is no collective state";
+    if (!whole) return "it is not a collective state";
     if (!mine) return "it does not carry what this participant gave";
     for (const auto& [slot, generation] : unseen) {
       if (!PassedOver(slot, generation)) {

@@ -3,16 +3,14 @@
 // header.
 //
 //   1. tail (Voting, p, e+1)         ends what could be accepted behind e (accept.h)
-//   2. every voter has accepted      any reject, too few voters, or the deadline: Undecided ->
-//                                    Aborted
+//   2. every voter has accepted      a reject, too few voters, the deadline: Undecided -> Aborted
 //   3. head has reached e            earlier transitions may be on their way to disk
 //   4. fenced: head -> (Closed, p, e), then nobody pins any more
 //   5. outcome: Undecided -> Committed     the decision: from here on it cannot be taken back
 //   6. cell -> Published; volatile: head -> (Open, p, e+1); tail -> (Accepted, p, e+1); ring
 //   aborted: cell -> Retired; head (Closed, p, e) -> (Open, v, e); tail -> (Accepted, v, e); ring
 //
-// A durable proposal is written by the journal once it is Committed and accepted; head follows
-// that.
+// A durable proposal is written by the journal once it is Committed and accepted; head follows.
 //
 // Thread safety: any number of drivers, each with a guard of its own. Progress: a step never waits;
 // it says whom it would have to wait for.
@@ -21,8 +19,7 @@
 //     header stands still, and a CAS that names the cell means this proposal.
 //  2. The cell is marked before tail lets go of it. So a driver that dies leaks nothing.
 //  3. Head is closed late only by a driver that holds a guard on what it closes it for: whoever
-//  meets
-//     a closed head can read that proposal's outcome.
+//     meets a closed head can read that proposal's outcome.
 // Barriers:
 //   H  a driver's exchange that announces its guard, before it reads tail (head) again; pairs with
 //      Abandoned (tail, guards, head, guards).

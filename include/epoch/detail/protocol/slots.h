@@ -4,9 +4,10 @@
 // drops the lock when the last process with that open file description is gone, at once, in any
 // pid namespace. A clock never decides who is dead; a stopped process is alive.
 //
-// Life of a slot:  Free(g) -> Joining(g+1) -> Active(g+1) -> Free(g+1)            (leave)
-//                                          -> Expelled(g+1) -> Free(g+1)          (expel, then
-//                                          reap)
+// Life of a slot:
+//   Free(g) -> Joining(g+1) -> Active(g+1) -> Expelled(g+1) -> Free(g+1)
+// Its owner does the last two when it leaves; anybody, when it is dead or expelled.
+//
 // Thread safety: any number of processes; joins and leaves of one mapping are serialised by its
 // mutex. Progress: Reap is lock-free and idempotent: a reaper killed anywhere leaves the rest to
 // the next one.

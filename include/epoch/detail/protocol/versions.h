@@ -107,7 +107,7 @@ inline bool Abandoned(const RegionView& view, std::uint32_t cell) noexcept {
 // many.
 inline std::uint32_t Reclaim(const RegionView& view) noexcept {
   // C: head (seq_cst) before pins and guards; a pin announced after its slot was read here re-reads
-  // head (Participant::Pin, A) and finds an epoch no lower than this; a guard announced after that
+  // head (Pinning::Pin, A) and finds an epoch no lower than this; a guard announced after that
   // re-reads tail (HoldTail, G), which is no lower than head.
   const Epoch head = StateWord::Unpack(view.control->head.Load()).epoch;
   const PinSet pins(view);
