@@ -2,6 +2,7 @@
 #ifndef EPOCH_OPTIONS_H_
 #define EPOCH_OPTIONS_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -140,11 +141,18 @@ struct CollectiveOptions {
 namespace detail {
 
 // Options of which nothing is set: made once, and never destroyed. As a default argument they would
-// be made, and destroyed, at each call.
+// be made, and destroyed, at each call. (A static object would keep a child that is forked while
+// another thread makes it waiting for ever.)
 template <typename Options>
 const Options& Unset() {
-  static const Options* const unset = new Options();
-  return *unset;
+  static constinit std::atomic<const Options*> unset{nullptr};
+  const Options* made = unset.load(std::memory_order_acquire);
+  if (made == nullptr) [[unlikely]] {
+    const Options* const fresh = new Options();
+    if (unset.compare_exchange_strong(made, fresh, std::memory_order_acq_rel)) return *fresh;
+    delete fresh;
+  }
+  return *made;
 }
 
 }  // namespace detail

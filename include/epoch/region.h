@@ -74,7 +74,8 @@ class Region {
   // Makes a new incarnation from the journal in `options.journal`. Errors: AlreadyExists (the
   // region is there, and alive), NotFound (no journal), DataLoss (acknowledged data is damaged),
   // OutOfRange (the state does not fit the geometry), FailedPrecondition (a process is still
-  // attached to the journal: named). Nothing changes on error.
+  // attached to the journal: named). Nothing changes on error, unless it says that the region was
+  // made and cannot be opened (outcome kUnknown); so for Create.
   static absl::StatusOr<Region> Restore(std::string_view name_or_path,
                                         const RegionOptions& options) {
     return Explained(RestoreNamed(name_or_path, options));
@@ -225,7 +226,21 @@ class Region {
     if (absl::Status s = RestorePath(*path, options, journal_is_there); !s.ok()) return s;
     RegionOptions restored = options;
     restored.read_only = false;
-    return OpenPath(*path, restored);
+    return OpenMade(*path, restored);
+  }
+
+  // What this call has made is there, whatever keeps this process from opening it; to repeat the
+  // call is no way to it.
+  static absl::StatusOr<Region> OpenMade(const std::string& path, const RegionOptions& options) {
+    absl::StatusOr<Region> opened = OpenPath(path, options);
+    if (opened.ok()) return opened;
+    ErrorDetails details = Details(detail::Unchanged(opened.status()));
+    details.outcome = Outcome::kUnknown;
+    return detail::With(
+        absl::Status(opened.status().code(),
+                     absl::StrCat(path, " was made, and cannot be opened by this process: ",
+                                  std::string(opened.status().message()), "; open it")),
+        details);
   }
 
   static absl::StatusOr<const detail::JournalEngine*> Engine() {
@@ -241,7 +256,7 @@ class Region {
     absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
     if (!path.ok()) return path.status();
     if (absl::Status s = CreatePath(*path, options, explicitly); !s.ok()) return s;
-    return OpenPath(*path, options);
+    return OpenMade(*path, options);
   }
 
   // `other_journal`: the region is sound, and what is wrong is where its journal is, or is said to

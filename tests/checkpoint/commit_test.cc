@@ -237,7 +237,7 @@ TEST_F(CheckpointCommit, BadNamesAreRefusedAndLoseNothing) {
     EXPECT_FAILS(step->Ready(name), kInvalidArgument, "use letters, digits");
   }
   ASSERT_EQ(mkfifo(step->PathOf("fifo").c_str(), 0600), 0);
-  EXPECT_FAILS(step->Ready("fifo"), kInvalidArgument, "no regular file");
+  EXPECT_FAILS(step->Ready("fifo"), kInvalidArgument, "not a regular file");
   fs::remove(step->PathOf("fifo"));
   fs::create_symlink("/etc/passwd", step->PathOf("link"));
   EXPECT_FAILS(step->Ready("link"), kInvalidArgument, "symbolic link");

@@ -101,7 +101,7 @@ TEST_F(CheckpointFiles, EachFileOfAListIsVerified) {
     fs::remove(path);
     refused(path, "is missing");
     ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
-    refused(path, "no regular file");
+    refused(path, "not a regular file");
     fs::remove(path);
     WriteText(path, text);
   }
@@ -151,7 +151,7 @@ TEST_F(CheckpointFiles, WhatIsNoFileInItsFolderIsRefused) {
   const std::string odd = step->PathOf("d/odd");
   ASSERT_EQ(mkfifo(odd.c_str(), 0600), 0);
   EXPECT_FAILS(step->ReadyAll(), kInvalidArgument, odd + " is not a regular file");
-  EXPECT_FAILS(step->Ready("d/odd"), kInvalidArgument, "no regular file");
+  EXPECT_FAILS(step->Ready("d/odd"), kInvalidArgument, "not a regular file");
   fs::remove(odd);
   fs::create_symlink("/etc/passwd", odd);
   EXPECT_FAILS(step->ReadyAll(), kInvalidArgument, odd + " is a symbolic link");

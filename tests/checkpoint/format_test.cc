@@ -142,7 +142,7 @@ TEST(CheckpointFormat, AListIsReadWordByWord) {
         begin + "ab000000000000000000000000000000 12 \n",
         begin + "ab000000000000000000000000000000 -1 a\n", begin + "\n"}) {
     SCOPED_TRACE(wrong);
-    EXPECT_FAILS(checkpoint::ParseList(wrong, 1), kDataLoss, "no list");
+    EXPECT_FAILS(checkpoint::ParseList(wrong, 1), kDataLoss, "not a list");
   }
 }
 

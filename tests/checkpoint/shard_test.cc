@@ -53,9 +53,9 @@ TEST_F(ShardTest, AnySizeIsReadWhole) {
 TEST_F(ShardTest, WhatIsNoRegularFileIsRefusedWithoutWaiting) {
   EXPECT_FAILS(Ready("none"), kNotFound, "none");
   ASSERT_EQ(mkfifo((scratch_ / "fifo").c_str(), 0600), 0);
-  EXPECT_FAILS(Ready("fifo"), kInvalidArgument, "no regular file");
+  EXPECT_FAILS(Ready("fifo"), kInvalidArgument, "not a regular file");
   fs::create_directory(scratch_ / "folder");
-  EXPECT_FAILS(Ready("folder"), kInvalidArgument, "no regular file");
+  EXPECT_FAILS(Ready("folder"), kInvalidArgument, "not a regular file");
   WriteText(scratch_ / "target", "x");
   fs::create_symlink(scratch_ / "target", scratch_ / "link");
   EXPECT_FAILS(Ready("link"), kInvalidArgument, "symbolic link");

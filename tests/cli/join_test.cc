@@ -263,6 +263,27 @@ TEST_F(CliJoin, ARegionMadeAnewUnderItsNameIsFollowed) {
   EXPECT_THAT(ended.err, HasSubstr("taking part in the new one"));
 }
 
+// It is not in the way of whoever restores the region from its journal, which nobody may be at then.
+TEST_F(CliJoin, ADurableRegionThatIsRecoveredIsFollowed) {
+  const ScratchName durable;
+  const std::string journal = directory_ / "journal";
+  EXPECT_SUCCESS(Ctl({"create", durable.name(), "--journal", journal}));
+  Command web({"join", durable.name(), "--name", "web"});
+  EXPECT_SUCCESS(Ctl({"put", durable.name(), "-"}, {.input = "old"}));
+  EXPECT_EQ(web.Hear(), "1");
+  EXPECT_SUCCESS(Ctl({"rm", durable.name(), "--force"}));
+  EXPECT_SUCCESS(Ctl({"recover", journal, durable.name()}));
+  EXPECT_SUCCESS(Ctl({"put", durable.name(), "-"}, {.input = "new"}));
+  if (HasFailure()) return;
+  std::string heard = web.Hear();
+  if (heard == "1") heard = web.Hear();
+  EXPECT_EQ(heard, "2");
+  web.Signal(SIGTERM);
+  const Result ended = web.Finish();
+  EXPECT_EQ(ended.code, 0);
+  EXPECT_THAT(ended.err, HasSubstr("taking part in the new one"));
+}
+
 TEST_F(CliJoin, AReaderOfItsOutputThatGoesAwayEndsIt) {
   Command web({"join", name(), "--name", "web"}, {.output_closed = true});
   EXPECT_SUCCESS(Put("x"));

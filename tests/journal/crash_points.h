@@ -69,7 +69,8 @@ inline std::vector<CrashPoint> CommitPoints() {
 
 // Proposing without waiting, rolling on the way, and letting go of the region.
 inline std::vector<CrashPoint> ProposePoints() {
-  return {{{"uring.submit", 1}},       {{"uring.submit", 30}},    {{"journal.before_submit", 3}},
+  return {{{"uring.write", 1}},        {{"uring.write", 20}},     {{"uring.sync", 1}},
+          {{"uring.submit", 1}},       {{"uring.submit", 30}},    {{"journal.before_submit", 3}},
           {{"journal.marked", 2}},     {{"spare.allocate", 1}},   {{"spare.zeros", 2}},
           {{"spare.synced", 1}},       {{"spare.linked", 1}},     {{"spare.named", 1}},
           {{"spare.opened", 1}},       {{"aftermath.sealed", 1}}, {{"aftermath.named", 1}},

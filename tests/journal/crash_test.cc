@@ -314,7 +314,9 @@ TEST_F(JournalTest, WhoSleepsThroughARestoreWhileAttachingIsRefused) {
 
 // A point that is added to the journal is crashed at, or this says so.
 TEST(CrashPoints, CoverEveryLabelOfTheJournal) {
-  std::set<std::string> listed = {"past.end_seen"};  // of who only reads, and leaves nothing
+  // Of one that only reads, and leaves nothing; and what is not passed by one that only proposes
+  // (the border lets it fail: completions_test.cc).
+  std::set<std::string> listed = {"past.end_seen", "uring.unlink"};
   for (const auto& points :
        {CommitPoints(), ProposePoints(), CreatePoints(), RestorePoints(), BegunPoints()}) {
     for (const CrashPoint& point : points) listed.insert(point.label);

@@ -230,6 +230,21 @@ TEST_F(SlowFence, IsGivenUpWhenItsProposerDoesNotComeBackForIt) {
   EXPECT_EQ(head_phase(), detail::Phase::kPoisoned);
 }
 
+// Whoever was about to give it up, and slept, finds a head that has moved on.
+TEST_F(SlowFence, OnlyTheVeryHeadThatWasLookedAtIsGivenUp) {
+  ASSERT_OK(Proposed());
+  const Trap trap("vote.before_poison", 1, [this] {
+    EXPECT_OK(self_->Await(Ticket{1}, kLong));
+    EXPECT_OK(Advance(*self_, kCheckedStateBytes));
+    return 0;
+  });
+  ASSERT_NO_FATAL_FAILURE(LookLate());
+  EXPECT_TRUE(trap.sprung());
+  EXPECT_EQ(head_phase(), detail::Phase::kOpen);
+  EXPECT_OK(Advance(*self_, kCheckedStateBytes));
+  EXPECT_EQ(region_->epoch(), 3u);
+}
+
 std::string NameOfLabel(const testing::TestParamInfo<const char*>& suite) {
   return TestName(suite.param);
 }

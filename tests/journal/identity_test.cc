@@ -388,7 +388,7 @@ TEST_F(IdentityTest, WhatIsThereInPlaceOfAJournalIsLookedAtBeforeAnythingIsWritt
   fs::remove(odd);
   WriteText(odd, "text");
   expect_refused(odd, "is a file, not a directory");
-  expect_refused(inner, "is none");
+  expect_refused(inner, "is not one");
   fs::remove(odd);
   ASSERT_EQ(mkfifo(odd.c_str(), 0600), 0);
   expect_refused(odd, "is a FIFO, not a directory");

@@ -133,9 +133,12 @@ TEST_F(LimitsTest, ANameThatOneProcessMayNotSyncIsForAnother) {
   for (const char* label : {"spare.named", "aftermath.named"}) {
     SCOPED_TRACE(label);
     const Trap trap(label, 1, [] { return EPERM; });
+    // One whose sync was refused, or whose maker has left since, never comes: then on to the next
+    // segment, which may have one.
+    int looks = 0;
     while (!trap.sprung()) {
       ASSERT_OK(Advance(*self));
-      ASSERT_OK(AwaitSpare(*region, *self, [&] { return trap.sprung(); }));
+      ASSERT_OK(AwaitSpare(*region, *self, [&] { return trap.sprung() || ++looks % 32 == 0; }));
     }
     for (int i = 0; i < 3; ++i) ASSERT_OK(Advance(*self, kBigStateBytes));
     ASSERT_NO_FATAL_FAILURE(ExpectOthersGoOn(region->epoch()));

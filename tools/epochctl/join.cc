@@ -155,24 +155,37 @@ absl::StatusOr<std::optional<Region>> Successor(const Context& context, const Jo
 }
 
 absl::Status Join(Context& context, const JoinArgs& given) {
-  absl::StatusOr<Region> region = context.Open(given);
-  if (!region.ok()) return region.status();
+  std::optional<Region> region;
+  if (absl::StatusOr<Region> opened = context.Open(given); opened.ok()) {
+    region = *std::move(opened);
+  } else {
+    return opened.status();
+  }
   const absl::StatusOr<detail::Fd> end = EndDescriptor();
   if (!end.ok()) return end.status();
   for (;;) {
     const absl::StatusOr<bool> removed = Member(context, given, *region, end->get()).Run();
     if (!removed.ok() || !*removed) return removed.status();
+    const std::string path = region->path();
+    const detail::Id was = region->mapping()->superblock().incarnation;
+    // Whoever restores it from its journal waits until nobody is at that any more.
+    region.reset();
     absl::StatusOr<std::optional<Region>> next = Successor(context, given, end->get());
     if (absl::IsNotFound(next.status())) {
       return detail::Reworded(next.status(),
-                              fmt::format("{} was removed, and no other has its name: {}",
-                                          region->path(), std::string(next.status().message())));
+                              fmt::format("{} was removed, and no other has its name: {}", path,
+                                          std::string(next.status().message())));
     }
     if (!next.ok()) return next.status();
     if (!next->has_value()) return absl::OkStatus();
     region = **std::move(next);
-    context.Message(
-        fmt::format("{} was removed; taking part in the new one of its name", region->path()));
+    if (region->mapping()->superblock().incarnation == was && region->orphaned()) {
+      return absl::NotFoundError(
+          fmt::format("{} was removed, or is not to be found by its name from here: name it by an "
+                      "absolute path",
+                      path));
+    }
+    context.Message(fmt::format("{} was removed; taking part in the new one of its name", path));
   }
 }
 

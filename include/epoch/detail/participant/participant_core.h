@@ -121,6 +121,7 @@ class ParticipantCore final : public Pinning {
   // `again`: if the region is not at `expected` the caller tries again, and reads no error.
   absl::StatusOr<Epoch> Accept(const DraftedCell& cell, std::size_t size, std::uint64_t token,
                                std::optional<Epoch> expected, Limit& limit, bool again) {
+    refusal_ = Refusal::kAccepted;  // of the call before: says nothing of this one
     if (absl::Status s = Ready(); !s.ok()) return s;
     if (view_.durable) {
       // Before the tail CAS: after it, "accepted, outcome pending" is the only honest answer.
@@ -328,7 +329,7 @@ class ParticipantCore final : public Pinning {
                                : "earlier epochs were not on disk yet" + why_stalled_,
                          known && expels ? absl::StrCat("; without it fewer than ", least_voters,
                                                         " voters (min_voters) would be left, so "
-                                                        "nobody was expelled for it")
+                                                        "it was not expelled")
                                          : "",
                          kUnchanged)));
       case AbortCause::kPoisoned:

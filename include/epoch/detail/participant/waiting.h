@@ -176,7 +176,11 @@ class Waiting : public Helping {
                              " is durable is unknown until recovery; head stays at ", head.epoch)),
             {.cause = Cause::kPoisoned, .outcome = Outcome::kUnchanged, .actual = head.epoch});
       }
-      if (head.phase == Phase::kClosed) WillWrite();
+      if (head.phase == Phase::kClosed) {
+        WillWrite();
+      } else if (!written.before) {
+        WritesNoMore();  // of that fence; the next one is not to hang on this wait
+      }
       std::int64_t nanos = slices.Next();
       const bool interrupted = limit.Interrupted(nanos);
       bool idle = true;

@@ -43,11 +43,16 @@ class OwnProcess {
     // Never destroyed, as the registry is not: who joins last may be a static object.
     static Kept* Newest() { return Made().load(std::memory_order_acquire); }
     static void Keep(std::uint32_t of, std::uint64_t start, std::uint64_t pids) {
-      static Kept* const made = new Kept;
+      // No static that is made when it is first asked for: a fork in another thread meanwhile would
+      // leave a child that waits for the maker, who is not there.
+      Kept* made = Newest();
+      if (made == nullptr) {
+        Kept* const fresh = new Kept;  // registered: one that comes too late stays, unused
+        if (Made().compare_exchange_strong(made, fresh, std::memory_order_acq_rel)) made = fresh;
+      }
       made->start_time_ticks.store(start, std::memory_order_relaxed);
       made->pid_namespace.store(pids, std::memory_order_relaxed);
       made->pid.store(of, std::memory_order_release);  // whoever finds it finds those
-      Made().store(made, std::memory_order_release);
     }
     void AfterForkInChild() noexcept override { pid.store(0, std::memory_order_relaxed); }
 
@@ -57,7 +62,7 @@ class OwnProcess {
    private:
     Kept() { Register(); }
     static std::atomic<Kept*>& Made() {
-      static std::atomic<Kept*> made{nullptr};
+      static constinit std::atomic<Kept*> made{nullptr};
       return made;
     }
   };

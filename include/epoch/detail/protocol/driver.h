@@ -483,8 +483,10 @@ class Driver {
         if (mapping_.port() == nullptr && !SomebodyFlushes(mapping_) &&
             seam::MonotonicNanos() >= cell.deadline_ns.Load(std::memory_order_relaxed) &&
             !SomebodyIsWriting()) {
-          PoisonHead(view_);
-          Ring(*view_.control);
+          EPOCH_POINT("vote.before_poison");
+          // The very head that was looked at. If it has moved since, somebody did write, and whoever
+          // has slept here must not end what goes on.
+          if (PoisonHeadAt(view_, word)) Ring(*view_.control);
         }
         return {Standing::Found::kDisk};
       case Decision::kUndecided: {

@@ -107,6 +107,16 @@ inline void AdvanceDurableHead(const RegionView& view) noexcept {
   }
 }
 
+// Makes head Poisoned if it is still exactly `word`.
+inline bool PoisonHeadAt(const RegionView& view, std::uint64_t word) noexcept {
+  StateWord head = StateWord::Unpack(word);
+  head.version = CommittedCell(view, head);
+  head.phase = Phase::kPoisoned;
+  if (!view.control->head.CompareExchange(word, head.Pack())) return false;
+  RingAllDoors(*view.control);
+  return true;
+}
+
 // A journal that failed a write ends this incarnation: head stays readable and never moves again.
 inline void PoisonHead(const RegionView& view) noexcept {
   std::uint64_t word = view.control->head.Load();
