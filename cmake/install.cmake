@@ -12,8 +12,15 @@ set_target_properties(epoch_journal PROPERTIES
   INTERFACE_INCLUDE_DIRECTORIES
   "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>;$<INSTALL_INTERFACE:${EPOCH_CORE_INCLUDE}>")
 
-install(TARGETS epoch epoch_build epoch_journal EXPORT epoch
-        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+target_include_directories(epoch_c INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+
+install(TARGETS epoch epoch_build epoch_journal epoch_c EXPORT epoch
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+# For programs in C: cc $(pkg-config --cflags --libs epoch). Paths as they were configured;
+# `cmake --install --prefix` elsewhere: pkg-config --define-prefix.
+configure_file(${PROJECT_SOURCE_DIR}/cmake/epoch.pc.in ${PROJECT_BINARY_DIR}/epoch.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/epoch.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/epoch DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES ${PROJECT_SOURCE_DIR}/core/journal/journal.h
         DESTINATION ${EPOCH_CORE_INCLUDE}/core/journal)

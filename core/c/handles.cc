@@ -1,0 +1,160 @@
+#include "core/c/handles.h"
+
+#include <memory>
+#include <mutex>
+
+#include "absl/strings/str_cat.h"
+
+namespace epoch::c {
+namespace {
+
+// One for all pools: it is held for a few instructions, and taken across fork(), so that the child
+// finds the lists whole. Nothing else is taken while it is held.
+class Cells {
+ public:
+  static Cells& Get() {
+    // Never destroyed: handles may outlive static destruction.
+    static Cells* const cells = [] {
+      auto* made = new Cells;
+      pthread_atfork([] { Get().mutex.lock(); }, [] { Get().mutex.unlock(); },
+                     [] {
+                       for (Cell* cell = Get().all; cell != nullptr; cell = cell->next_of_all) {
+                         cell->AfterForkInChild();
+                       }
+                       Get().mutex.unlock();
+                     });
+      return made;
+    }();
+    return *cells;
+  }
+  std::mutex mutex;
+  Cell* all = nullptr;
+};
+
+}  // namespace
+
+Cell* Pool::TakeFree() noexcept {
+  const std::lock_guard lock(Cells::Get().mutex);
+  if (free_ <= kQuarantine) return nullptr;
+  --free_;
+  return std::exchange(oldest_, oldest_->next_free);
+}
+
+void Pool::Add(Cell* cell) noexcept {
+  const std::lock_guard lock(Cells::Get().mutex);
+  cell->next_of_all = std::exchange(Cells::Get().all, cell);
+}
+
+void Pool::Give(Cell* cell) noexcept {
+  const std::lock_guard lock(Cells::Get().mutex);
+  cell->next_free = nullptr;
+  (free_++ == 0 ? oldest_ : newest_->next_free) = cell;
+  newest_ = cell;
+}
+
+absl::Status Invalid(const std::string& what) {
+  return detail::Because(Cause::kInvalid,
+                         absl::InvalidArgumentError(
+                             absl::StrCat(what, " is NULL, or was freed; nothing was changed")));
+}
+absl::Status Busy(const std::string& what) {
+  return detail::Because(
+      Cause::kBusy,
+      absl::FailedPreconditionError(absl::StrCat(
+          what,
+          " is in a call already: of another thread, or the one that has called this callback. One "
+          "thread at a time may use it, and a callback not at all; nothing was changed")));
+}
+
+// --- actors
+// ----------------------------------------------------------------------------------------
+
+absl::Status Actor::Enter(Kind wanted, const char* what) {
+  const std::uint32_t found = gate.fetch_or(kInside, std::memory_order_acquire);
+  if ((found & kForkedInside) != 0) [[unlikely]] {
+    return detail::Because(
+        Cause::kForked,
+        absl::FailedPreconditionError(absl::StrCat(
+            what,
+            " was in a call of another thread when this process was forked, and stays so: "
+            "join anew; nothing was changed")));
+  }
+  if ((found & kInside) != 0) [[unlikely]]
+    return Busy(what);
+  const Kind is = kind.load(std::memory_order_relaxed);
+  const bool open = wanted == Kind::kNone ? is != Kind::kNone : is == wanted;
+  if (!open || InValidator()) [[unlikely]] {
+    Exit();
+    return open ? Busy(what) : Invalid(what);
+  }
+  return absl::OkStatus();
+}
+
+void Actor::CallAttention() noexcept {
+  gate.fetch_or(kAttention, std::memory_order_acq_rel);
+  // A validator must not end the thread that it runs in: the next call does it.
+  if (!InValidator()) Attend();
+}
+
+void Actor::Attend() noexcept {
+  while (TryEnter()) {
+    gate.fetch_and(~kAttention, std::memory_order_acq_rel);
+    const bool gone = Sweep();
+    const bool again = (gate.exchange(0, std::memory_order_acq_rel) & kAttention) != 0;
+    if (gone) {
+      GiveBack();
+      return;
+    }
+    if (!again) return;
+  }
+}
+
+bool Actor::Sweep() noexcept {
+  Child* freed = freed_children.exchange(nullptr, std::memory_order_acq_rel);
+  while (freed != nullptr) {
+    Child* const next = freed->next_freed;
+    freed->DestroyBody();
+    --children;
+    freed->kind.store(Kind::kNone, std::memory_order_release);
+    freed->GiveBack();
+    freed = next;
+  }
+  LetPins(freed_pins.exchange(0, std::memory_order_acq_rel));
+  if (kind.load(std::memory_order_relaxed) != Kind::kClosing || children != 0 || !HoldsNothing()) {
+    return false;
+  }
+  DestroyBody();
+  kind.store(Kind::kNone, std::memory_order_release);
+  return true;
+}
+
+void Actor::Free(Kind open) noexcept {
+  Kind found = open;
+  // Only the first one to free it does.
+  if (!kind.compare_exchange_strong(found, Kind::kClosing, std::memory_order_acq_rel)) return;
+  CallAttention();
+}
+
+void Actor::AfterForkInChild() noexcept {
+  const std::uint32_t found = gate.load(std::memory_order_relaxed);
+  if (kind.load(std::memory_order_relaxed) == Kind::kNone) {
+    gate.store(0, std::memory_order_relaxed);
+  } else if ((found & kInside) != 0) {
+    // If it is the very thread that forks, in a callback, its Exit() takes this away.
+    gate.store(found | kForkedInside, std::memory_order_relaxed);
+  }
+}
+
+void Child::Free(Kind open) noexcept {
+  Kind found = open;
+  if (!kind.compare_exchange_strong(found, Kind::kClosing, std::memory_order_acq_rel)) return;
+  Actor* const owner = actor.load(std::memory_order_relaxed);
+  // Nobody takes from the list but all at once, so there is no ABA.
+  next_freed = owner->freed_children.load(std::memory_order_relaxed);
+  while (!owner->freed_children.compare_exchange_weak(next_freed, this, std::memory_order_release,
+                                                      std::memory_order_relaxed)) {
+  }
+  owner->CallAttention();
+}
+
+}  // namespace epoch::c
