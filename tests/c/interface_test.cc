@@ -423,7 +423,7 @@ TEST_P(CInterfaceTest, tells_of_an_error_what_cpp_tells) {
 std::ostream& operator<<(std::ostream& out, const Situation& is) { return out << is.name; }
 
 INSTANTIATE_TEST_SUITE_P(Situations, CInterfaceTest, testing::ValuesIn(kSituations),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& each) { return std::string(each.param.name); });
 
 // The numbers of C are those of C++: so what is cast there is what is meant.
 TEST(CNumbers, are_those_of_cpp) {

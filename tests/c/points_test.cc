@@ -207,9 +207,9 @@ TEST_P(KilledThroughC, or_stopped_and_resumed_there) {
 
 INSTANTIATE_TEST_SUITE_P(Modes, KilledThroughC,
                          testing::Values(Mode::kVolatile, Mode::kVoted, Mode::kDurable),
-                         [](const auto& info) {
-                           return std::string(info.param == Mode::kVolatile ? "volatile"
-                                              : info.param == Mode::kVoted  ? "voted"
+                         [](const auto& each) {
+                           return std::string(each.param == Mode::kVolatile ? "volatile"
+                                              : each.param == Mode::kVoted  ? "voted"
                                                                             : "durable");
                          });
 
