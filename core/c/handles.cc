@@ -70,8 +70,8 @@ absl::Status Busy(const std::string& what) {
 // ----------------------------------------------------------------------------------------
 
 absl::Status Actor::Enter(Kind wanted, const char* what) {
-  const std::uint32_t found = gate.fetch_or(kInside, std::memory_order_acquire);
-  if ((found & kForkedInside) != 0) [[unlikely]] {
+  if (!TryEnter()) [[unlikely]] {
+    if (!gate.lost()) return Busy(what);
     return detail::Because(
         Cause::kForked,
         absl::FailedPreconditionError(absl::StrCat(
@@ -79,8 +79,6 @@ absl::Status Actor::Enter(Kind wanted, const char* what) {
             " was in a call of another thread when this process was forked, and stays so: "
             "join anew; nothing was changed")));
   }
-  if ((found & kInside) != 0) [[unlikely]]
-    return Busy(what);
   const Kind is = kind.load(std::memory_order_relaxed);
   const bool open = wanted == Kind::kNone ? is != Kind::kNone : is == wanted;
   if (!open || InValidator()) [[unlikely]] {
@@ -91,16 +89,16 @@ absl::Status Actor::Enter(Kind wanted, const char* what) {
 }
 
 void Actor::CallAttention() noexcept {
-  gate.fetch_or(kAttention, std::memory_order_acq_rel);
+  gate.Request();
   // A validator must not end the thread that it runs in: the next call does it.
   if (!InValidator()) Attend();
 }
 
 void Actor::Attend() noexcept {
   while (TryEnter()) {
-    gate.fetch_and(~kAttention, std::memory_order_acq_rel);
+    gate.TakeRequests();
     const bool gone = Sweep();
-    const bool again = (gate.exchange(0, std::memory_order_acq_rel) & kAttention) != 0;
+    const bool again = gate.Exit();
     if (gone) {
       GiveBack();
       return;
@@ -136,13 +134,7 @@ void Actor::Free(Kind open) noexcept {
 }
 
 void Actor::AfterForkInChild() noexcept {
-  const std::uint32_t found = gate.load(std::memory_order_relaxed);
-  if (kind.load(std::memory_order_relaxed) == Kind::kNone) {
-    gate.store(0, std::memory_order_relaxed);
-  } else if ((found & kInside) != 0) {
-    // If it is the very thread that forks, in a callback, its Exit() takes this away.
-    gate.store(found | kForkedInside, std::memory_order_relaxed);
-  }
+  gate.AfterForkInChild(kind.load(std::memory_order_relaxed) != Kind::kNone);
 }
 
 void Child::Free(Kind open) noexcept {

@@ -11,9 +11,8 @@
 //             turned away (kBusy); they, and callbacks of the one who is inside, may still free.
 //   Child     a draft, a listener, a step: belongs to an actor, and is looked at only inside of it.
 //
-// Freeing an actor or a child never waits. Who cannot get inside leaves the work to the one who is:
-// it sets kAttention, and to leave is one exchange, which sees it. (Whoever set it tries to get
-// inside after that; so either finds the actor left, or is seen.)
+// Freeing an actor or a child never waits. Who cannot get inside leaves the work to the one who is
+// (gate.h).
 //
 // Thread safety: all functions. Progress: lock-free, but for the mutex around the free cells.
 #ifndef EPOCH_CORE_C_HANDLES_H_
@@ -32,6 +31,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "core/c/gate.h"
 #include "epoch/details.h"
 
 namespace epoch::c {
@@ -193,11 +193,7 @@ void FreeShared(Handle* handle) noexcept {
 struct Child;
 
 struct Actor : Cell {
-  static constexpr std::uint32_t kInside = 1;
-  static constexpr std::uint32_t kAttention = 2;
-  static constexpr std::uint32_t kForkedInside = 4;  // of another thread, which is not here
-
-  std::atomic<std::uint32_t> gate{0};
+  Gate gate;
   std::atomic<Kind> kind{Kind::kNone};  // written inside only, but by Free
   // The thread that is in a validator of this actor; 0: none. It may not be the one that is inside.
   std::atomic<pthread_t> validating{0};
@@ -206,11 +202,9 @@ struct Actor : Cell {
   std::uint32_t children = 0;  // that are not gone; inside only
 
   // False: somebody is inside. No check whether it is open.
-  bool TryEnter() noexcept {
-    return (gate.fetch_or(kInside, std::memory_order_acquire) & kInside) == 0;
-  }
+  bool TryEnter() noexcept { return gate.TryEnter(); }
   void Exit() noexcept {
-    if ((gate.exchange(0, std::memory_order_acq_rel) & kAttention) != 0) [[unlikely]]
+    if (gate.Exit()) [[unlikely]]
       Attend();
   }
   // Inside, if this is OK: then Exit() follows.

@@ -47,6 +47,38 @@ void Fill(epoch_participant& participant, epoch_pin* pin) {
   });
 }
 
+[[gnu::noinline, gnu::cold]] epoch_code PinForSure(epoch_participant* participant, epoch_pin* pin,
+                                                   epoch_error** error) {
+  if (pin != nullptr) *pin = {};
+  const WaitOptions wait;
+  return PinSlowly(participant, &wait, pin, error);
+}
+// Inside, where it could not be pinned at once.
+[[gnu::noinline, gnu::cold]] epoch_code PinAfterAll(epoch_participant* participant, epoch_pin* pin,
+                                                    epoch_error** error) {
+  participant->Exit();
+  return PinForSure(participant, pin, error);
+}
+
+// What is not the release of the only pin of an open participant that nobody is inside of.
+[[gnu::noinline, gnu::cold]] epoch_code ReleaseSlowly(epoch_participant* participant,
+                                                      epoch_pin* pin, bool inside) {
+  *pin = {};
+  if (!inside && (participant->InValidator() || !participant->TryEnter())) {
+    participant->freed_pins.fetch_add(1, std::memory_order_relaxed);
+    participant->CallAttention();
+    return EPOCH_OK;
+  }
+  const bool held = participant->pins != 0;
+  if (held && --participant->pins == 0) participant->pin.Release();
+  // It was freed while it was pinned, and this was all that kept it.
+  const bool last = held && participant->pins == 0 &&
+                    participant->kind.load(std::memory_order_relaxed) != Kind::kParticipant;
+  participant->Exit();
+  if (last) participant->CallAttention();
+  return held ? EPOCH_OK : EPOCH_FAILED_PRECONDITION;
+}
+
 }  // namespace
 }  // namespace epoch::c
 
@@ -153,24 +185,25 @@ epoch_code epoch_participant_serve(epoch_participant* participant,
 
 epoch_code epoch_participant_pin(epoch_participant* participant, epoch_pin* pin,
                                  epoch_error** error) {
-  if (participant != nullptr && pin != nullptr && participant->TryEnter()) [[likely]] {
-    if (participant->kind.load(std::memory_order_relaxed) == Kind::kParticipant &&
-        participant->validating.load(std::memory_order_relaxed) == 0 && participant->pins == 0)
-        [[likely]] {
-      participant->pin = participant->self->Pin();
-      if (participant->pin.ok()) [[likely]] {
-        participant->pins = 1;
-        epoch::c::Fill(*participant, pin);
-        if (error != nullptr) *error = nullptr;
-        participant->Exit();
-        return EPOCH_OK;
-      }
-    }
-    participant->Exit();
+  // What is rare is elsewhere: each word that is put on the stack here has to be on its way to
+  // memory before the pin is.
+  if (participant == nullptr || pin == nullptr || !participant->TryEnter()) [[unlikely]] {
+    return epoch::c::PinForSure(participant, pin, error);
   }
-  if (pin != nullptr) *pin = {};
-  const epoch::WaitOptions wait;
-  return epoch::c::PinSlowly(participant, &wait, pin, error);
+  if (participant->kind.load(std::memory_order_relaxed) != Kind::kParticipant ||
+      participant->validating.load(std::memory_order_relaxed) != 0 || participant->pins != 0)
+      [[unlikely]] {
+    return epoch::c::PinAfterAll(participant, pin, error);
+  }
+  participant->pin = participant->self->Pin();
+  if (!participant->pin.ok()) [[unlikely]] {
+    return epoch::c::PinAfterAll(participant, pin, error);
+  }
+  participant->pins = 1;
+  epoch::c::Fill(*participant, pin);
+  if (error != nullptr) *error = nullptr;
+  participant->Exit();
+  return EPOCH_OK;
 }
 
 epoch_code epoch_participant_try_pin(epoch_participant* participant, const epoch_wait_options* wait,
@@ -187,22 +220,21 @@ epoch_code epoch_participant_try_pin(epoch_participant* participant, const epoch
 }
 
 epoch_code epoch_pin_release(epoch_pin* pin) {
-  if (pin == nullptr) return EPOCH_INVALID_ARGUMENT;
-  epoch_participant* const participant = pin->participant;
-  if (participant == nullptr) return EPOCH_FAILED_PRECONDITION;
-  *pin = {};
-  if (participant->InValidator() || !participant->TryEnter()) [[unlikely]] {
-    participant->freed_pins.fetch_add(1, std::memory_order_relaxed);
-    participant->CallAttention();
-    return EPOCH_OK;
+  if (pin == nullptr || pin->participant == nullptr) [[unlikely]] {
+    return pin == nullptr ? EPOCH_INVALID_ARGUMENT : EPOCH_FAILED_PRECONDITION;
   }
-  const bool held = participant->pins != 0;
-  if (held && --participant->pins == 0) participant->pin.Release();
-  // It was freed while it was pinned, and this was all that kept it.
-  const bool last = held && participant->pins == 0 &&
-                    participant->kind.load(std::memory_order_relaxed) != Kind::kParticipant;
+  epoch_participant* const participant = pin->participant;
+  if (participant->validating.load(std::memory_order_relaxed) != 0 || !participant->TryEnter())
+      [[unlikely]] {
+    return epoch::c::ReleaseSlowly(participant, pin, /*inside=*/false);
+  }
+  if (participant->pins != 1 ||
+      participant->kind.load(std::memory_order_relaxed) != Kind::kParticipant) [[unlikely]] {
+    return epoch::c::ReleaseSlowly(participant, pin, /*inside=*/true);
+  }
+  participant->pins = 0;
+  participant->pin.Release();
   participant->Exit();
-  if (last) [[unlikely]]
-    participant->CallAttention();
-  return held ? EPOCH_OK : EPOCH_FAILED_PRECONDITION;
+  *pin = {};
+  return EPOCH_OK;
 }
