@@ -34,6 +34,8 @@ epoch_error& NoMemory(Outcome outcome) {
   }();
   return errors[outcome == Outcome::kUnchanged ? 0 : 1];
 }
+[[maybe_unused]] const epoch_error& no_memory_at_load = NoMemory(Outcome::kUnchanged);
+
 bool IsStatic(const epoch_error* error) {
   return error == &NoMemory(Outcome::kUnchanged) || error == &NoMemory(Outcome::kUnknown);
 }

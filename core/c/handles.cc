@@ -31,6 +31,9 @@ class Cells {
   Cell* all = nullptr;
 };
 
+// When the library is loaded: a fork while this is made would leave it half made in the child.
+[[maybe_unused]] const Cells& cells_at_load = Cells::Get();
+
 }  // namespace
 
 Cell* Pool::TakeFree() noexcept {

@@ -16,6 +16,15 @@ using epoch::c::Transition;
 namespace epoch::c {
 namespace {
 
+// In a fork child the draft is the parent's, and what is written to it would be what the parent
+// commits.
+absl::Status NotOfTheParent(const epoch_draft& draft) {
+  const auto* const participant =
+      static_cast<const epoch_participant*>(draft.actor.load(std::memory_order_relaxed));
+  absl::Status status = participant->self->status();
+  return Details(status).cause == Cause::kForked ? status : absl::OkStatus();
+}
+
 // Runs `body` with the C++ draft: of an update's function in its thread, else inside.
 template <typename Body>
 epoch_code InDraft(epoch_draft* draft, epoch_error** error, Body&& body) {
@@ -24,10 +33,12 @@ epoch_code InDraft(epoch_draft* draft, epoch_error** error, Body&& body) {
       if (pthread_equal(draft->lent_to.load(std::memory_order_relaxed), pthread_self()) == 0) {
         return Busy(epoch_draft::kWhat);
       }
+      if (absl::Status s = NotOfTheParent(*draft); !s.ok()) return s;
       return body(*draft->lent);
     }
     const Inside inside(draft, Kind::kDraft, epoch_draft::kWhat);
     if (!inside.ok()) return inside.status();
+    if (absl::Status s = NotOfTheParent(*draft); !s.ok()) return s;
     return body(*draft->own);
   });
 }
@@ -35,7 +46,9 @@ epoch_code InDraft(epoch_draft* draft, epoch_error** error, Body&& body) {
 // A draft that an update's function may write to; of no use before and afterwards.
 class LentDraft {
  public:
-  LentDraft() : cell_(TakeCell<epoch_draft>()) {}
+  explicit LentDraft(epoch_participant& participant) : cell_(TakeCell<epoch_draft>()) {
+    cell_->actor.store(&participant, std::memory_order_relaxed);
+  }
   LentDraft(const LentDraft&) = delete;
   LentDraft& operator=(const LentDraft&) = delete;
   ~LentDraft() { cell_->GiveBack(); }
@@ -98,7 +111,7 @@ epoch_code Updated(epoch_participant* participant, epoch_update_function functio
     return InParticipant(participant, [&](Participant& self) -> absl::Status {
       if (function == nullptr) return Refused("the function of the update is NULL");
       EPOCH_C_TRY(is, CommitOptionsOf(options));
-      LentDraft lent;
+      LentDraft lent(*participant);
       const auto run = [&](const Current& current, Draft& next) -> absl::Status {
         const int code = lent.Run(function, user, current, next);
         if (code == EPOCH_OK) return absl::OkStatus();

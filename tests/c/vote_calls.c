@@ -178,7 +178,7 @@ static int meddles(void* user, const epoch_proposal* proposal, char* reason, siz
     epoch_listener_free(is->listener); /* of the very thread that it would wait for */
   }
   forget_error();
-  ++is->calls;
+  __atomic_add_fetch(&is->calls, 1, __ATOMIC_SEQ_CST); /* of two threads */
   return EPOCH_ANSWER_ACCEPT;
 }
 
@@ -191,7 +191,8 @@ TEST(a_validator_that_calls_its_participant_is_turned_away) {
   pthread_t thread;
   OK(epoch_participant_set_validator(meddling.self, meddles, &meddling, &err));
   CHECK(pthread_create(&thread, NULL, proposes, &proposing) == 0);
-  while (meddling.calls == 0) OK(epoch_participant_poll(meddling.self, NULL, &err));
+  while (__atomic_load_n(&meddling.calls, __ATOMIC_SEQ_CST) == 0)
+    OK(epoch_participant_poll(meddling.self, NULL, &err));
   CHECK(pthread_join(thread, NULL) == 0);
   CHECK(proposing.code == EPOCH_OK);
 
@@ -200,7 +201,7 @@ TEST(a_validator_that_calls_its_participant_is_turned_away) {
         epoch_participant_listen(meddling.self, &again, &err));
   CHECK(again == NULL);
   OK(epoch_participant_commit(proposing.self, "y", 1, &agreed, NULL, &err));
-  CHECK(meddling.calls == 2);
+  CHECK(__atomic_load_n(&meddling.calls, __ATOMIC_SEQ_CST) == 2);
   /* It is freed when its participant is called next, and is gone then. */
   OK(epoch_participant_status(meddling.self, &err));
   OK(epoch_participant_leave(meddling.self, &err));
