@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -14,6 +15,8 @@
 #include "core/journal/journal.h"
 #include "epoch/c.h"
 #include "epoch/epoch.h"
+#include "support/child.h"
+#include "support/refuse_calls.h"
 #include "support/region_test.h"
 #include "support/scratch.h"
 #include "support/time_limits.h"
@@ -438,6 +441,51 @@ TEST(CNumbers, are_those_of_cpp) {
     EXPECT_EQ(epoch_code_name(static_cast<epoch_code>(code)),
               absl::StatusCodeToString(static_cast<absl::StatusCode>(code)));
   }
+}
+
+// Whoever frees a participant may meet another thread that is just leaving it: the slot is free all
+// the same, each time. There is one slot.
+std::string FreeWhileOthersLeave(const std::string& name) {
+  auto options = Options<epoch_region_options>();
+  options.participants = 1;
+  epoch_region* region = nullptr;
+  epoch_error* error = nullptr;
+  if (epoch_region_create(name.c_str(), &options, &region, &error) != EPOCH_OK) return "no region";
+  for (int round = 0; round < 300; ++round) {
+    epoch_participant* self = nullptr;
+    if (epoch_participant_join(region, nullptr, &self, &error) != EPOCH_OK) {
+      return "round " + std::to_string(round) + ": " + Of(error).message;
+    }
+    std::atomic<bool> is_in{false};
+    std::thread other([&] {
+      epoch_pin pin;
+      while (epoch_participant_pin(self, &pin, nullptr) == EPOCH_OK) {
+        is_in.store(true);
+        epoch_pin_release(&pin);
+      }
+    });
+    while (!is_in.load()) std::this_thread::yield();
+    epoch_participant_free(self);
+    other.join();
+  }
+  epoch_region_free(region);
+  return {};
+}
+ROLE(CFreesWithoutBarrier) {
+  ROLE_CHECK(RefuseCalls({{SYS_membarrier, EPERM}}));
+  const std::string wrong = FreeWhileOthersLeave(self.args.at(0));
+  ROLE_CHECK(wrong.empty(), wrong);
+  return 0;
+}
+
+TEST(CFree, takes_effect_whoever_is_inside) {
+  const ScratchName name;
+  EXPECT_EQ(FreeWhileOthersLeave(name.name()), "");
+}
+TEST(CFree, takes_effect_where_the_system_has_no_barrier) {
+  const ScratchName name;
+  Child child("CFreesWithoutBarrier", {name.name()});
+  EXPECT_EQ(child.Wait(), 0);
 }
 
 // An exception of the language that the library is written in never gets out.
