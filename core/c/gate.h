@@ -34,6 +34,8 @@ class Gate {
   // What was prepared before this is seen by who takes the request: whoever is inside when it
   // leaves, or the caller itself, if it gets inside afterwards.
   void Request() noexcept;
+  // For who has left something undone: a later one finds it when it leaves.
+  void Remind() noexcept { requested_.store(true, std::memory_order_release); }
   // Inside, before the work is done that was requested: a later request is another one.
   void TakeRequests() noexcept { requested_.exchange(false, std::memory_order_acq_rel); }
 

@@ -85,39 +85,47 @@ absl::Status Actor::Enter(Kind wanted, const char* what) {
   const Kind is = kind.load(std::memory_order_relaxed);
   const bool open = wanted == Kind::kNone ? is != Kind::kNone : is == wanted;
   if (!open || InValidator()) [[unlikely]] {
-    Exit();
+    Exit(Pace::kBrief);
     return open ? Busy(what) : Invalid(what);
   }
   return absl::OkStatus();
 }
 
-void Actor::CallAttention() noexcept {
+void Actor::CallAttention(Pace pace) noexcept {
   gate.Request();
   // A validator must not end the thread that it runs in: the next call does it.
-  if (!InValidator()) Attend();
+  if (!InValidator()) Attend(pace);
 }
 
-void Actor::Attend() noexcept {
+void Actor::Attend(Pace pace) noexcept {
+  bool left = false;
   while (TryEnter()) {
     gate.TakeRequests();
-    const bool gone = Sweep();
+    left = false;
+    const bool gone = Sweep(pace, left);
     const bool again = gate.Exit();
     if (gone) {
       GiveBack();
       return;
     }
-    if (!again) return;
+    if (!again) break;
   }
+  if (left) gate.Remind();
 }
 
-bool Actor::Sweep() noexcept {
+bool Actor::Sweep(Pace pace, bool& left) noexcept {
   Child* freed = freed_children.exchange(nullptr, std::memory_order_acq_rel);
   while (freed != nullptr) {
     Child* const next = freed->next_freed;
-    freed->DestroyBody();
-    --children;
-    freed->kind.store(Kind::kNone, std::memory_order_release);
-    freed->GiveBack();
+    if (pace == Pace::kBrief && freed->destroying_waits()) {
+      freed->Push();
+      left = true;
+    } else {
+      freed->DestroyBody();
+      --children;
+      freed->kind.store(Kind::kNone, std::memory_order_release);
+      freed->GiveBack();
+    }
     freed = next;
   }
   LetPins(freed_pins.exchange(0, std::memory_order_acq_rel));
@@ -133,23 +141,29 @@ void Actor::Free(Kind open) noexcept {
   Kind found = open;
   // Only the first one to free it does.
   if (!kind.compare_exchange_strong(found, Kind::kClosing, std::memory_order_acq_rel)) return;
-  CallAttention();
+  CallAttention(Pace::kMayWait);
 }
 
 void Actor::AfterForkInChild() noexcept {
   gate.AfterForkInChild(kind.load(std::memory_order_relaxed) != Kind::kNone);
 }
 
-void Child::Free(Kind open) noexcept {
-  Kind found = open;
-  if (!kind.compare_exchange_strong(found, Kind::kClosing, std::memory_order_acq_rel)) return;
+void Child::Push() noexcept {
   Actor* const owner = actor.load(std::memory_order_relaxed);
   // Nobody takes from the list but all at once, so there is no ABA.
   next_freed = owner->freed_children.load(std::memory_order_relaxed);
   while (!owner->freed_children.compare_exchange_weak(next_freed, this, std::memory_order_release,
                                                       std::memory_order_relaxed)) {
   }
-  owner->CallAttention();
+}
+
+void Child::Free(Kind open) noexcept {
+  Kind found = open;
+  if (!kind.compare_exchange_strong(found, Kind::kClosing, std::memory_order_acq_rel)) return;
+  Actor* const owner = actor.load(std::memory_order_relaxed);
+  const Pace pace = destroying_waits() ? Pace::kMayWait : Pace::kBrief;
+  Push();
+  owner->CallAttention(pace);
 }
 
 }  // namespace epoch::c

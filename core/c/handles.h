@@ -54,8 +54,7 @@ enum class Kind : std::uint32_t {
   kClosing,  // freed, and something of it is still there
 };
 
-// --- cells
-// -----------------------------------------------------------------------------------------
+// --- cells ---------------------------------------------------------------------------------------
 
 struct Cell {
   Cell() = default;
@@ -99,15 +98,13 @@ Handle* TakeCell() {
   return made;
 }
 
-// --- errors of misuse
-// ------------------------------------------------------------------------------
+// --- errors of misuse ----------------------------------------------------------------------------
 
 // `what` is NULL, freed, or otherwise none.
 absl::Status Invalid(const std::string& what);
 absl::Status Busy(const std::string& what);
 
-// --- shared handles
-// --------------------------------------------------------------------------------
+// --- shared handles ------------------------------------------------------------------------------
 
 template <typename BodyType, Kind kKindOf>
 struct Shared : Cell {
@@ -187,10 +184,13 @@ void FreeShared(Handle* handle) noexcept {
   handle->Let();
 }
 
-// --- actors and their children
-// ---------------------------------------------------------------------
+// --- actors and their children -------------------------------------------------------------------
 
 struct Child;
+
+// Whether a call may wait, for a validator that runs, say. One that may not leaves undone what has
+// to.
+enum class Pace { kBrief, kMayWait };
 
 struct Actor : Cell {
   Gate gate;
@@ -203,9 +203,9 @@ struct Actor : Cell {
 
   // False: somebody is inside. No check whether it is open.
   bool TryEnter() noexcept { return gate.TryEnter(); }
-  void Exit() noexcept {
+  void Exit(Pace pace) noexcept {
     if (gate.Exit()) [[unlikely]]
-      Attend();
+      Attend(pace);
   }
   // Inside, if this is OK: then Exit() follows.
   absl::Status Enter(Kind wanted, const char* what);
@@ -214,7 +214,7 @@ struct Actor : Cell {
     return thread != 0 && pthread_equal(thread, pthread_self()) != 0;
   }
   // Something was freed: it is done here, or by whoever is inside, when it leaves.
-  void CallAttention() noexcept;
+  void CallAttention(Pace pace) noexcept;
   void Free(Kind open) noexcept;
 
   // For what is open already when others see it.
@@ -231,8 +231,9 @@ struct Actor : Cell {
   virtual void GiveBack() noexcept = 0;
 
  private:
-  void Attend() noexcept;
-  bool Sweep() noexcept;
+  void Attend(Pace pace) noexcept;
+  // True: nothing is left of what was freed. `left`: something is, for a call that may wait.
+  bool Sweep(Pace pace, bool& left) noexcept;
 };
 
 struct Child : Cell {
@@ -243,7 +244,9 @@ struct Child : Cell {
   void Free(Kind open) noexcept;
   // Inside of the actor.
   virtual void DestroyBody() noexcept = 0;
+  virtual bool destroying_waits() const noexcept { return false; }
   virtual void GiveBack() noexcept = 0;
+  void Push() noexcept;  // to what was freed
 };
 
 // A cell for a new child of `actor`, which the caller is inside of. What is never opened goes back.
@@ -272,7 +275,7 @@ class NewChild {
 // Inside of an actor while it lives.
 class Inside {
  public:
-  Inside(Actor* actor, Kind wanted, const char* what) {
+  Inside(Actor* actor, Kind wanted, const char* what, Pace pace = Pace::kMayWait) : pace_(pace) {
     if (actor == nullptr) {
       status_ = Invalid(what);
       return;
@@ -281,7 +284,7 @@ class Inside {
     if (status_.ok()) actor_ = actor;
   }
   // Of the actor of a child that is open.
-  Inside(Child* child, Kind wanted, const char* what) {
+  Inside(Child* child, Kind wanted, const char* what, Pace pace = Pace::kMayWait) : pace_(pace) {
     Actor* const actor = child == nullptr ? nullptr : child->actor.load(std::memory_order_acquire);
     if (actor == nullptr || child->kind.load(std::memory_order_acquire) != wanted) {
       status_ = Invalid(what);
@@ -299,12 +302,13 @@ class Inside {
   Inside(const Inside&) = delete;
   Inside& operator=(const Inside&) = delete;
   ~Inside() {
-    if (actor_ != nullptr) actor_->Exit();
+    if (actor_ != nullptr) actor_->Exit(pace_);
   }
   bool ok() const { return status_.ok(); }
   const absl::Status& status() const { return status_; }
 
  private:
+  const Pace pace_;
   Actor* actor_ = nullptr;
   absl::Status status_;
 };

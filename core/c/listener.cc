@@ -26,6 +26,7 @@ struct epoch_listener final : epoch::c::Child {
     Hide();
     listener.reset();
   }
+  bool destroying_waits() const noexcept override { return true; }
   void GiveBack() noexcept override { epoch::c::PoolOf<epoch_listener>().Give(this); }
 };
 

@@ -6,10 +6,12 @@
 #include "core/c/options.h"
 #include "core/c/region.h"
 
+using epoch::c::Briefly;
 using epoch::c::Call;
 using epoch::c::InParticipant;
 using epoch::c::Inside;
 using epoch::c::Kind;
+using epoch::c::Pace;
 using epoch::c::Refused;
 using epoch::c::Use;
 
@@ -34,7 +36,7 @@ void Fill(epoch_participant& participant, epoch_pin* pin) {
 [[gnu::noinline]] epoch_code PinSlowly(epoch_participant* participant, const WaitOptions* wait,
                                        epoch_pin* pin, epoch_error** error) {
   return Call(error, [&] {
-    return InParticipant(participant, [&](Participant& self) -> absl::Status {
+    return Briefly(participant, [&](Participant& self) -> absl::Status {
       if (pin == nullptr) return Refused("the place for the pin is NULL");
       if (participant->pins == UINT32_MAX) return Refused("too many pins");
       absl::StatusOr<Pin> pinned = wait == nullptr ? self.TryPin() : self.TryPin(*wait);
@@ -56,7 +58,7 @@ void Fill(epoch_participant& participant, epoch_pin* pin) {
 // Inside, where it could not be pinned at once.
 [[gnu::noinline, gnu::cold]] epoch_code PinAfterAll(epoch_participant* participant, epoch_pin* pin,
                                                     epoch_error** error) {
-  participant->Exit();
+  participant->Exit(Pace::kBrief);
   return PinForSure(participant, pin, error);
 }
 
@@ -66,7 +68,7 @@ void Fill(epoch_participant& participant, epoch_pin* pin) {
   *pin = {};
   if (!inside && (participant->InValidator() || !participant->TryEnter())) {
     participant->freed_pins.fetch_add(1, std::memory_order_relaxed);
-    participant->CallAttention();
+    participant->CallAttention(Pace::kBrief);
     return EPOCH_OK;
   }
   const bool held = participant->pins != 0;
@@ -74,8 +76,8 @@ void Fill(epoch_participant& participant, epoch_pin* pin) {
   // It was freed while it was pinned, and this was all that kept it.
   const bool last = held && participant->pins == 0 &&
                     participant->kind.load(std::memory_order_relaxed) != Kind::kParticipant;
-  participant->Exit();
-  if (last) participant->CallAttention();
+  participant->Exit(Pace::kBrief);
+  if (last) participant->CallAttention(Pace::kBrief);
   return held ? EPOCH_OK : EPOCH_FAILED_PRECONDITION;
 }
 
@@ -100,7 +102,7 @@ epoch_code epoch_participant_join(epoch_region* region, const epoch_join_options
     cell->self.emplace(*std::move(joined));
     cell->name = std::move(name);
     cell->kind.store(Kind::kParticipant, std::memory_order_release);
-    cell->Exit();
+    cell->Exit(Pace::kBrief);
     *participant = cell;
     return absl::OkStatus();
   });
@@ -127,14 +129,14 @@ epoch_code epoch_participant_rejoin(epoch_participant* participant, epoch_error*
 
 epoch_code epoch_participant_status(epoch_participant* participant, epoch_error** error) {
   return Call(error, [&] {
-    return InParticipant(participant, [](epoch::Participant& self) { return self.status(); });
+    return Briefly(participant, [](epoch::Participant& self) { return self.status(); });
   });
 }
 
 epoch_code epoch_participant_get_info(epoch_participant* participant, epoch_participant_info* info,
                                       epoch_error** error) {
   return Call(error, [&] {
-    return InParticipant(participant, [&](epoch::Participant& self) {
+    return Briefly(participant, [&](epoch::Participant& self) {
       return epoch::c::WriteInfo(info, {.struct_size = 0,
                                         .generation = self.generation(),
                                         .name = participant->name.c_str(),
@@ -158,14 +160,13 @@ epoch_code epoch_participant_poll(epoch_participant* participant, uint64_t* epoc
 epoch_code epoch_participant_acknowledge(epoch_participant* participant, uint64_t epoch,
                                          epoch_error** error) {
   return Call(error, [&] {
-    return InParticipant(participant,
-                         [&](epoch::Participant& self) { return self.Acknowledge(epoch); });
+    return Briefly(participant, [&](epoch::Participant& self) { return self.Acknowledge(epoch); });
   });
 }
 
 epoch_code epoch_participant_park(epoch_participant* participant, epoch_error** error) {
   return Call(error, [&] {
-    return InParticipant(participant, [](epoch::Participant& self) { return self.Park(); });
+    return Briefly(participant, [](epoch::Participant& self) { return self.Park(); });
   });
 }
 
@@ -202,7 +203,7 @@ epoch_code epoch_participant_pin(epoch_participant* participant, epoch_pin* pin,
   participant->pins = 1;
   epoch::c::Fill(*participant, pin);
   if (error != nullptr) *error = nullptr;
-  participant->Exit();
+  participant->Exit(Pace::kBrief);
   return EPOCH_OK;
 }
 
@@ -234,7 +235,7 @@ epoch_code epoch_pin_release(epoch_pin* pin) {
   }
   participant->pins = 0;
   participant->pin.Release();
-  participant->Exit();
+  participant->Exit(Pace::kBrief);
   *pin = {};
   return EPOCH_OK;
 }

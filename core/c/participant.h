@@ -64,10 +64,16 @@ namespace epoch::c {
 
 // Runs `body` with the C++ participant, inside.
 template <typename Body>
-absl::Status InParticipant(epoch_participant* participant, Body&& body) {
-  const Inside inside(participant, Kind::kParticipant, epoch_participant::kWhat);
+absl::Status InParticipant(epoch_participant* participant, Body&& body,
+                           Pace pace = Pace::kMayWait) {
+  const Inside inside(participant, Kind::kParticipant, epoch_participant::kWhat, pace);
   if (!inside.ok()) return inside.status();
   return body(*participant->self);
+}
+// The same in a call that waits for nobody.
+template <typename Body>
+absl::Status Briefly(epoch_participant* participant, Body&& body) {
+  return InParticipant(participant, std::forward<Body>(body), Pace::kBrief);
 }
 
 }  // namespace epoch::c

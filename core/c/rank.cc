@@ -68,7 +68,7 @@ epoch_code epoch_rank_join(const char* directory, const epoch_rank_options* opti
     cell->AwaitEntry();
     cell->rank.emplace(*std::move(joined));
     cell->kind.store(Kind::kRank, std::memory_order_release);
-    cell->Exit();
+    cell->Exit(epoch::c::Pace::kBrief);
     *rank = cell;
     return absl::OkStatus();
   });

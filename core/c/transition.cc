@@ -36,7 +36,7 @@ epoch_code InDraft(epoch_draft* draft, epoch_error** error, Body&& body) {
       if (absl::Status s = NotOfTheParent(*draft); !s.ok()) return s;
       return body(*draft->lent);
     }
-    const Inside inside(draft, Kind::kDraft, epoch_draft::kWhat);
+    const Inside inside(draft, Kind::kDraft, epoch_draft::kWhat, Pace::kBrief);
     if (!inside.ok()) return inside.status();
     if (absl::Status s = NotOfTheParent(*draft); !s.ok()) return s;
     return body(*draft->own);

@@ -617,7 +617,9 @@ EPOCH_API int epoch_listener_fd(epoch_listener* listener);
 EPOCH_API epoch_code epoch_listener_drain(epoch_listener* listener, epoch_error** error);
 /* Ends the thread; waits for a validator that runs. Idempotent. */
 EPOCH_API epoch_code epoch_listener_stop(epoch_listener* listener, epoch_error** error);
-EPOCH_API void epoch_listener_free(epoch_listener* listener); /* stops it, too */
+/* Stops it, too, and waits as that does; called by its own validator, it is done by the
+ * participant's next call that may wait. */
+EPOCH_API void epoch_listener_free(epoch_listener* listener);
 
 /* ---- checkpoints (docs/checkpoints.md) --------------------------------------------------------
  */

@@ -202,10 +202,64 @@ TEST(a_validator_that_calls_its_participant_is_turned_away) {
   CHECK(again == NULL);
   OK(epoch_participant_commit(proposing.self, "y", 1, &agreed, NULL, &err));
   CHECK(__atomic_load_n(&meddling.calls, __ATOMIC_SEQ_CST) == 2);
-  /* It is freed when its participant is called next, and is gone then. */
+  /* It is freed by the participant's next call that may wait, and is gone then. */
   OK(epoch_participant_status(meddling.self, &err));
+  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_BUSY, epoch_participant_leave(meddling.self, &err));
   OK(epoch_participant_leave(meddling.self, &err));
   epoch_participant_free(meddling.self);
+  epoch_participant_free(proposing.self);
+  epoch_region_free(region);
+}
+
+/* A validator that waits for the thread that has called it off, as one does that wants an
+ * interpreter's lock: no call waits for it that need not. */
+struct waiting {
+  epoch_participant* self;
+  epoch_listener* listener;
+  int asked[2], go_on[2];
+};
+static int waits(void* user, const epoch_proposal* proposal, char* reason, size_t reason_size) {
+  struct waiting* const is = (struct waiting*)user;
+  (void)proposal, (void)reason, (void)reason_size;
+  epoch_listener_free(is->listener);
+  say(is->asked[1]);
+  hear(is->go_on[0]);
+  return EPOCH_ANSWER_ACCEPT;
+}
+
+TEST(brief_calls_do_not_wait_for_a_validator_that_runs) {
+  const char* name = NULL;
+  epoch_region* region = small_region(&name);
+  struct waiting waiting = {join(region, "voter", 1), NULL, {-1, -1}, {-1, -1}};
+  struct proposing proposing = {join(region, "proposer", 0), "x", EPOCH_OK, EPOCH_CAUSE_NONE, ""};
+  epoch_participant_info info = {.struct_size = sizeof info};
+  epoch_draft* draft = NULL;
+  epoch_pin pin;
+  size_t size = 0;
+  pthread_t thread;
+  CHECK(pipe(waiting.asked) == 0 && pipe(waiting.go_on) == 0);
+  OK(epoch_participant_draft(waiting.self, 1, NULL, &draft, &err));
+  OK(epoch_participant_set_validator(waiting.self, waits, &waiting, &err));
+  OK(epoch_participant_listen(waiting.self, &waiting.listener, &err));
+  CHECK(pthread_create(&thread, NULL, proposes, &proposing) == 0);
+  hear(waiting.asked[0]);
+  for (int i = 0; i < 3; ++i) {
+    OK(epoch_participant_pin(waiting.self, &pin, &err));
+    CHECK(epoch_pin_release(&pin) == EPOCH_OK);
+    OK(epoch_participant_status(waiting.self, &err));
+    OK(epoch_participant_get_info(waiting.self, &info, &err));
+    OK(epoch_participant_acknowledge(waiting.self, 0, &err));
+    if (i == 0) OK(epoch_draft_capacity(draft, &size, &err));
+    if (i == 1) epoch_draft_free(draft);
+  }
+  say(waiting.go_on[1]);
+  CHECK(pthread_join(thread, NULL) == 0);
+  CHECK(proposing.code == EPOCH_OK);
+  epoch_participant_free(waiting.self); /* this one may wait */
+  epoch_participant* const again = join(region, "again", 0);
+  OK(epoch_participant_get_info(again, &info, &err));
+  CHECK(info.slot == 0);
+  epoch_participant_free(again);
   epoch_participant_free(proposing.self);
   epoch_region_free(region);
 }
