@@ -14,10 +14,9 @@
  *
  * Calls. Each that can fail returns a code, EPOCH_OK or why not. The last parameter, `epoch_error
  * **error`, may be NULL; otherwise it is always written: NULL, or an error that the caller frees.
- * What stood there before is not freed. Results are written only when the call succeeds; where a
- * result is a handle or a pin, NULL, or a pin of nothing, is written when it fails. No C++
- * exception comes out of a call, and none aborts the process, whatever it is given of the list
- * below.
+ * What stood there before is not freed. A number or a struct is written only when the call
+ * succeeds; a handle or a pin always: NULL, or a pin of nothing, when it fails. No C++ exception
+ * comes out of a call, and no misuse that is named here ends the process.
  *
  * Misuse. NULL where something is needed, a handle that was freed (as long as no later one has
  * taken its place: some 16 of its kind), a draft of another participant, a value that is no
