@@ -38,6 +38,10 @@ fi
 grep -v '^ \*\|^/\*' "$header" | grep -oE '\bepoch_[a-z_]+\(' | tr -d '(' | LC_ALL=C sort -u >"$there/declared"
 sed -nE 's/^T (epoch_[a-z_]+)@@EPOCH_0$/\1/p' "$there/abi.txt" >"$there/defined"
 diff "$there/declared" "$there/defined" || { echo "c.h declares (<) and the library defines (>) others" && status=1; }
+# And each is called with NULL by the test that says so.
+while read -r call; do
+  grep -q "\b$call(" "$tests/misuse_calls.c" || { echo "misuse_calls.c does not call $call" && status=1; }
+done <"$there/declared"
 diff "$tests/golden/abi.txt" "$there/abi.txt" || {
   echo "golden/abi.txt (<) and this build (>) differ. What is gone or has moved breaks programs that exist:"
   echo "a new SONAME. What was only added: $0 ... --write"
