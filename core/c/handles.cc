@@ -1,9 +1,11 @@
 #include "core/c/handles.h"
 
+#include <exception>
 #include <memory>
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
+#include "epoch/detail/seam.h"
 
 namespace epoch::c {
 namespace {
@@ -93,8 +95,21 @@ absl::Status Actor::Enter(Kind wanted, const char* what) {
 
 void Actor::CallAttention(Pace pace) noexcept {
   gate.Request();
-  // A validator must not end the thread that it runs in: the next call does it.
-  if (!InValidator()) Attend(pace);
+  if (!InValidator()) {
+    Attend(pace);
+  } else if (kind.load(std::memory_order_relaxed) == Kind::kClosing) {
+    // A validator must not end the thread that it runs in, and a next call, which else would do it,
+    // does not come any more.
+    Delegate();
+  }
+}
+
+// To a thread of its own, which may wait. If there is none to be had, what was freed stays.
+void Actor::Delegate() noexcept {
+  try {
+    seam::Thread([this] { Attend(Pace::kMayWait); }).detach();
+  } catch (const std::exception&) {
+  }
 }
 
 void Actor::Attend(Pace pace) noexcept {
@@ -110,7 +125,9 @@ void Actor::Attend(Pace pace) noexcept {
     }
     if (!again) break;
   }
-  if (left) gate.Remind();
+  if (!left) return;
+  gate.Remind();
+  if (kind.load(std::memory_order_relaxed) == Kind::kClosing) Delegate();
 }
 
 bool Actor::Sweep(Pace pace, bool& left) noexcept {

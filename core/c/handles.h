@@ -232,6 +232,7 @@ struct Actor : Cell {
 
  private:
   void Attend(Pace pace) noexcept;
+  void Delegate() noexcept;
   // True: nothing is left of what was freed. `left`: something is, for a call that may wait.
   bool Sweep(Pace pace, bool& left) noexcept;
 };

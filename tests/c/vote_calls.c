@@ -1,6 +1,7 @@
 /* Votes, collective commits, listeners, across processes. */
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -261,6 +262,39 @@ TEST(brief_calls_do_not_wait_for_a_validator_that_runs) {
   CHECK(info.slot == 0);
   epoch_participant_free(again);
   epoch_participant_free(proposing.self);
+  epoch_region_free(region);
+}
+
+/* The last handles of a participant go in a callback of its own listener's thread, as a collector
+ * may have it. */
+static int frees_all(void* user, const epoch_proposal* proposal, char* reason, size_t reason_size) {
+  struct waiting* const is = (struct waiting*)user;
+  (void)proposal, (void)reason, (void)reason_size;
+  epoch_participant_free(is->self);
+  epoch_listener_free(is->listener);
+  return EPOCH_ANSWER_ACCEPT;
+}
+
+TEST(a_validator_may_free_its_participant_and_the_slot_is_free_soon) {
+  const char* name = NULL;
+  epoch_region* region = small_region(&name);
+  struct waiting waiting = {join(region, "voter", 1), NULL, {-1, -1}, {-1, -1}};
+  epoch_participant *proposer = join(region, "proposer", 0), *others[8] = {NULL};
+  int joined = 0;
+  OK(epoch_participant_set_validator(waiting.self, frees_all, &waiting, &err));
+  OK(epoch_participant_listen(waiting.self, &waiting.listener, &err));
+  OK(epoch_participant_commit(proposer, "x", 1, &agreed, NULL, &err));
+  /* Its slot is the eighth. */
+  while (joined < 7) {
+    if (epoch_participant_join(region, NULL, &others[joined], NULL) == EPOCH_OK) {
+      ++joined;
+    } else {
+      sched_yield();
+    }
+  }
+  FAILS(EPOCH_INVALID_ARGUMENT, EPOCH_CAUSE_INVALID, epoch_participant_status(waiting.self, &err));
+  for (int i = 0; i < joined; ++i) epoch_participant_free(others[i]);
+  epoch_participant_free(proposer);
   epoch_region_free(region);
 }
 
