@@ -74,7 +74,7 @@ class Region {
   // Makes a new incarnation from the journal in `options.journal`. Errors: AlreadyExists (the
   // region is there, and alive), NotFound (no journal), DataLoss (acknowledged data is damaged),
   // OutOfRange (the state does not fit the geometry), FailedPrecondition (a process is still
-  // attached to the journal: named). Nothing changes on error, unless it says that the region was
+  // attached to the journal: named), InvalidArgument (no journal is named). Nothing changes on error, unless it says that the region was
   // made and cannot be opened (outcome kUnknown); so for Create.
   static absl::StatusOr<Region> Restore(std::string_view name_or_path,
                                         const RegionOptions& options) {
@@ -222,6 +222,10 @@ class Region {
                                              const RegionOptions& options) {
     absl::StatusOr<std::string> path = detail::RegionPath(name_or_path);
     if (!path.ok()) return path.status();
+    if (options.journal.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(*path, ": RegionOptions::journal says what to restore it from"));
+    }
     bool journal_is_there = true;
     if (absl::Status s = RestorePath(*path, options, journal_is_there); !s.ok()) return s;
     RegionOptions restored = options;
