@@ -242,13 +242,13 @@ epoch_code epoch_history_at(epoch_history* history, uint64_t epoch, epoch_snapsh
 epoch_code epoch_history_read(epoch_history* history, uint64_t from, uint64_t to,
                               epoch_history_reader** reader, epoch_error** error) {
   if (reader != nullptr) *reader = nullptr;
-  return epoch::c::With(
-      history, epoch::c::kHistory, error, [&](const epoch::EpochHistory& body) -> absl::Status {
-        if (reader == nullptr) return Refused("the place for it is NULL");
-        EPOCH_C_TRY(made, body.Read(from, to == 0 ? epoch::kMaxEpoch : to));
-        *reader = OpenShared<epoch_history_reader>(*std::move(made));
-        return absl::OkStatus();
-      });
+  return epoch::c::With(history, epoch::c::kHistory, error,
+                        [&](const epoch::EpochHistory& body) -> absl::Status {
+                          if (reader == nullptr) return Refused("the place for it is NULL");
+                          EPOCH_C_TRY(made, body.Read(from, to == 0 ? epoch::kMaxEpoch : to));
+                          *reader = OpenShared<epoch_history_reader>(*std::move(made));
+                          return absl::OkStatus();
+                        });
 }
 
 epoch_code epoch_history_reader_next(epoch_history_reader* reader, epoch_snapshot** snapshot,

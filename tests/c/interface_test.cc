@@ -392,13 +392,13 @@ const Situation kSituations[] = {
        epoch_region* none = nullptr;
        epoch_region_create(side.path().c_str(), nullptr, &none, error);
      },
-     Cause::kNone},
+     Cause::kOther},
     {"not_found", false, [](Side& side) { return Region::Open(side.path() + "-not").status(); },
      [](Side& side, epoch_error** error) {
        epoch_region* none = nullptr;
        epoch_region_open((side.path() + "-not").c_str(), nullptr, &none, error);
      },
-     Cause::kNone},
+     Cause::kOther},
 };
 
 class CInterfaceTest : public testing::TestWithParam<Situation> {};

@@ -9,7 +9,7 @@ TEST(a_region_is_created_once_and_opened_by_its_name) {
   epoch_region_info info = {.struct_size = sizeof info};
   uint64_t epoch = 9;
   int orphaned = -1;
-  FAILS(EPOCH_ALREADY_EXISTS, EPOCH_CAUSE_NONE, epoch_region_create(name, NULL, &other, &err));
+  FAILS(EPOCH_ALREADY_EXISTS, EPOCH_CAUSE_OTHER, epoch_region_create(name, NULL, &other, &err));
   CHECK(other == NULL);
   OK(epoch_region_open(name, NULL, &other, &err));
   OK(epoch_region_get_info(other, &info, &err));
