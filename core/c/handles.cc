@@ -114,6 +114,7 @@ void Actor::Delegate() noexcept {
 
 void Actor::Attend(Pace pace) noexcept {
   bool left = false;
+  if (InAnyValidator()) pace = Pace::kBrief;
   while (TryEnter()) {
     gate.TakeRequests();
     left = false;
@@ -147,6 +148,10 @@ bool Actor::Sweep(Pace pace, bool& left) noexcept {
   }
   LetPins(freed_pins.exchange(0, std::memory_order_acq_rel));
   if (kind.load(std::memory_order_relaxed) != Kind::kClosing || children != 0 || !HoldsNothing()) {
+    return false;
+  }
+  if (InAnyValidator()) {
+    left = true;
     return false;
   }
   DestroyBody();

@@ -213,6 +213,12 @@ struct Actor : Cell {
     const pthread_t thread = validating.load(std::memory_order_relaxed);
     return thread != 0 && pthread_equal(thread, pthread_self()) != 0;
   }
+  // Whether this thread runs a validator, of whichever participant: then it holds a lock of that one's
+  // voter, so what takes locks of another's, or waits, is left to a thread that holds none. (Two
+  // validators that free each other's participants would wait for each other.)
+  static bool InAnyValidator() noexcept { return validators_inside != 0; }
+  static inline thread_local int validators_inside = 0;
+
   // Something was freed: it is done here, or by whoever is inside, when it leaves.
   void CallAttention(Pace pace) noexcept;
   void Free(Kind open) noexcept;

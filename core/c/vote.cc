@@ -29,8 +29,12 @@ Answer Ask(Actor& participant, epoch_validator validator, void* user, const Prop
   {
     struct Validating {
       std::atomic<pthread_t>& thread;
-      ~Validating() { thread.store(0, std::memory_order_relaxed); }
+      ~Validating() {
+        thread.store(0, std::memory_order_relaxed);
+        --Actor::validators_inside;
+      }
     } validating{participant.validating};
+    ++Actor::validators_inside;
     // Only this thread looks for itself there; one validator of a participant runs at a time.
     participant.validating.store(pthread_self(), std::memory_order_relaxed);
     answer = validator(user, &is, reason, sizeof reason);
