@@ -1,4 +1,4 @@
-// The epoch word, and all that moves it, but for the fence of a vote (driver.h).
+// The epoch word, and all that moves it but votes and fences (driver.h).
 //
 //   (Open, v, e) -> (Open, w, e+1)      volatile: HelpHead, once w is accepted
 //   (Open, v, e) -> (Open, w, e+n)      durable: AdvanceDurableHead, once a batch is Written
