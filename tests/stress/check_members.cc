@@ -43,9 +43,11 @@ bool MayEndWith(const Operated& operated, std::uint16_t code) {
   if (code == Code(absl::StatusCode::kDeadlineExceeded)) {
     return operation == Operation::kAwaitCommitted || operation == Operation::kAwaitConverged;
   }
-  // Kept changing under the copy; restoring, while another restores.
+  // Kept changing under the copy; restoring, while another restores. Expelled while it waited for an
+  // epoch that was accepted.
   if (code == Code(absl::StatusCode::kUnavailable)) {
-    return operation == Operation::kRead || operation == Operation::kOpen;
+    return operation == Operation::kRead || operation == Operation::kOpen ||
+           operation == Operation::kAwaitCommitted || operation == Operation::kAwaitConverged;
   }
   return false;
 }
