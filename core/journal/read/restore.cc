@@ -70,6 +70,10 @@ absl::StatusOr<bool> DirectoryIsThere(const std::string& directory) {
   const bool there =
       sys::statx(AT_FDCWD, directory.c_str(), AT_SYMLINK_NOFOLLOW, STATX_TYPE, &link) == 0;
   if (error == ENOENT && !there) return false;
+  // Made by another between the two looks.
+  if (error == ENOENT && !S_ISLNK(link.stx_mode)) {
+    return sys::stat(directory.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+  }
   if (error == ENOENT) {
     return absl::InvalidArgumentError(absl::StrCat(
         directory, " is a link to what is not there: make that directory, or remove the link"));
