@@ -90,11 +90,11 @@ inline std::vector<CrashPoint> CreatePoints() {
 
 // Restoring one from its journal.
 inline std::vector<CrashPoint> RestorePoints() {
-  return {{{"restore.locked", 1}},    {{"journal.read", 1}},        {{"journal.read", 2}},
-          {{"restore.scanned", 1}},   {{"journal.allocate", 1}},    {{"journal.prepare", 2}},
-          {{"segment.synced", 1}},    {{"segment.before_link", 1}}, {{"segment.linked", 1}},
-          {{"restore.published", 1}}, {{"create.allocate", 1}},     {{"create.before_link", 1}},
-          {{"create.linked", 1}},     {{"attach.locked", 1}}};
+  return {{{"restore.locked", 1}},       {{"journal.read", 1}},      {{"journal.read", 2}},
+          {{"restore.written_anew", 1}}, {{"restore.scanned", 1}},   {{"journal.allocate", 1}},
+          {{"journal.prepare", 2}},      {{"segment.synced", 1}},    {{"segment.before_link", 1}},
+          {{"segment.linked", 1}},       {{"restore.published", 1}}, {{"create.allocate", 1}},
+          {{"create.before_link", 1}},   {{"create.linked", 1}},     {{"attach.locked", 1}}};
 }
 
 // Restoring from one whose newest segment goes by its spare's name.

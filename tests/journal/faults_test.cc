@@ -318,6 +318,24 @@ TEST_F(FaultTest, AReadErrorIsNotTheEndOfTheLog) {
   ExpectRestores(Options(), 2);
 }
 
+TEST_F(FaultTest, WhatCannotBeMadeDurableIsNotTakenOverFrom) {
+  ASSERT_NO_FATAL_FAILURE(WriteJournal({500, 500}));
+  const Bytes before = ReadBytes(SegmentsIn(directory())[0]);
+  for (const auto& [error, code] : {std::pair{EIO, absl::StatusCode::kInternal},
+                                    {ENOSPC, absl::StatusCode::kResourceExhausted}}) {
+    const Fault fault("journal.write", error, 1);
+    const absl::Status status = Region::Restore(name(), Options()).status();
+    EXPECT_EQ(status.code(), code) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("holds cannot be made durable"));
+  }
+  ASSERT_EQ(SegmentsIn(directory()).size(), 1u);
+  EXPECT_EQ(ReadBytes(SegmentsIn(directory())[0]), before);
+  EXPECT_FALSE(std::filesystem::exists(name_.path()));
+  ExpectRestores(Options(), 2);
+  // The same bytes were written, at the same place.
+  EXPECT_EQ(ReadBytes(SegmentsIn(directory())[0]), before);
+}
+
 TEST_F(FaultTest, NoRoomForTheNextIncarnationLeavesTheOldOne) {
   ASSERT_NO_FATAL_FAILURE(WriteJournal({500, 500}));
   for (const char* label : {"journal.allocate", "journal.prepare", "create.allocate"}) {

@@ -72,6 +72,32 @@ TEST_F(ReaderTest, WhoeverIsTheLastToLetGoLeavesEvidenceOfTheLastCommit) {
   }
 }
 
+TEST_F(ReaderTest, TellsWhichBatchesNothingBehindThemProves) {
+  ASSERT_NO_FATAL_FAILURE(Write({100, kLargeBytes, 300, kLargeBytes}));
+  const auto expect_from = [this](const Bytes& segment, std::uint64_t from, std::uint64_t to) {
+    const absl::StatusOr<SegmentScan> scan = RecoveredFrom(segment);
+    ASSERT_OK(scan);
+    ASSERT_EQ(scan->end_block * kBlockBytes, to);
+    ASSERT_EQ(scan->unproven.size(), to - from);
+    EXPECT_EQ(std::memcmp(scan->unproven.data(), segment.data() + from, to - from), 0);
+  };
+  // Each commit was waited for, so each batch hints at the one before it.
+  expect_from(original_, last().offset_bytes, last().offset_bytes + BytesOf(last()));
+  // A hint-only batch proves all before it, and nothing proves that one.
+  const std::uint64_t hint = last().offset_bytes + BytesOf(last());
+  expect_from(with_hint_, hint, hint + kBlockBytes);
+  // As if all had been under way at a time.
+  Bytes hintless = original_;
+  for (const BatchInfo& batch : batches_) {
+    journal::BatchHeader header = batch.header;
+    header.durable_hint = 1;
+    header.crc = journal::BatchHeaderCrc(header);
+    std::memcpy(hintless.data() + batch.offset_bytes, &header, sizeof header);
+    Reseal(hintless, HeaderOf(original_), batch.offset_bytes / kBlockBytes);
+  }
+  expect_from(hintless, batches_[1].offset_bytes, last().offset_bytes + BytesOf(last()));
+}
+
 TEST_F(ReaderTest, ASegmentThatWasRolledFromKnowsItsSuccessor) {
   // Enough for three segments.
   ASSERT_NO_FATAL_FAILURE(WriteJournal(std::vector<std::size_t>(200, kLargeBytes)));

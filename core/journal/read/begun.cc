@@ -1,9 +1,9 @@
 #include "core/journal/read/begun.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -69,14 +69,15 @@ absl::StatusOr<bool> NameBegun(const std::string& directory, const OpenSegment& 
   OpenSegment segment;
   segment.number = found.number;
   segment.path = SegmentOfSpare(found.path);
-  absl::StatusOr<Fd> fd = OpenToRead(found.path);
+  absl::StatusOr<Fd> fd = OpenDirect(found.path, O_RDWR | O_NONBLOCK, segment.direct);
   if (!fd.ok()) return fd.status();
   segment.fd = *std::move(fd);
   // What was found in it may not have reached the disk yet; a segment that has its name is whole.
-  if (const int error = SyncData(segment.fd.get()); error != 0) {
-    return absl::InternalError(absl::StrCat(found.path, ": sync failed before recovery: ",
-                                            std::strerror(error), "; nothing was changed"));
+  AlignedBuffer beginning;
+  if (absl::Status s = ReadBeginning(segment.fd.get(), found.path, &beginning).status(); !s.ok()) {
+    return s;
   }
+  if (absl::Status s = WriteAnew(segment, beginning, 0); !s.ok()) return s;
   const absl::Status named = PublishSegment(directory, segment);
   if (!named.ok() && !absl::IsAlreadyExists(named)) return named;
   EPOCH_POINT("restore.named");

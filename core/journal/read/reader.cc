@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -33,9 +34,7 @@ class Scanner {
     scan_.header = *header;
     blocks_ = scan_.header.capacity_blocks;
     bytes_ = AlignedBuffer(blocks_ * kBlockBytes);
-    if (bytes_.data() == nullptr) {
-      return detail::ErrnoStatus(ENOMEM, absl::StrCat("no memory to read ", scan_.path));
-    }
+    if (bytes_.data() == nullptr) return NoMemory();
     constexpr std::uint64_t kPieceBytes = std::uint64_t{4} << 20;
     for (std::uint64_t at = 0; at < bytes_.size(); at += kPieceBytes) {
       const auto part = static_cast<std::size_t>(std::min(kPieceBytes, bytes_.size() - at));
@@ -46,13 +45,17 @@ class Scanner {
     return ReadBase();
   }
   const SegmentHeader& header() const { return scan_.header; }
+  AlignedBuffer Beginning() const { return CopyOf(0, scan_.end_block); }
+  absl::Status NoMemory() const {
+    return detail::ErrnoStatus(ENOMEM, absl::StrCat("no memory to read ", scan_.path));
+  }
 
   absl::StatusOr<SegmentScan> Run() {
     if (absl::Status s = Begin(); !s.ok()) return s;
     if (const std::optional<BatchHeader> last = HeaderAt(blocks_ - 1); last.has_value()) {
       scan_.sealed = (last->flags & kBatchSeal) != 0;
     }
-    std::uint64_t at = scan_.end_block;
+    std::uint64_t at = proven_end_ = scan_.end_block;
     while (at < blocks_ - (scan_.sealed ? 1 : 0)) {
       BatchHeader batch;
       std::string flaw = CheckBatch(at, batch);
@@ -79,11 +82,21 @@ class Scanner {
       options_.on_damage(
           absl::StrCat(scan_.path, ": ", findings_ - kMostFindings, " more places are damaged"));
     }
+    if (proven_end_ != scan_.end_block) {
+      scan_.unproven = CopyOf(proven_end_, scan_.end_block);
+      if (scan_.unproven.data() == nullptr) return NoMemory();
+    }
     return std::move(scan_);
   }
 
  private:
   const std::byte* Block(std::uint64_t block) const { return bytes_.data() + block * kBlockBytes; }
+
+  AlignedBuffer CopyOf(std::uint64_t from, std::uint64_t to) const {
+    AlignedBuffer copy((to - from) * kBlockBytes);
+    if (copy.data() != nullptr) std::memcpy(copy.data(), Block(from), copy.size());
+    return copy;
+  }
 
   bool BlockOk(std::uint64_t block) {
     ++scan_.looks;
@@ -174,6 +187,13 @@ class Scanner {
     }
     scan_.epoch = batch.last_epoch;
     scan_.chain = batch.chain;
+    // What it hints at was visible when it was frozen, so all up to there was durable. Nothing shows
+    // that of a batch without records: its epoch is that of the one before it.
+    for (; !unproven_.empty() && unproven_.front().epoch <= batch.durable_hint;
+         unproven_.pop_front()) {
+      proven_end_ = unproven_.front().end_block;
+    }
+    if (batch.records != 0) unproven_.push_back({batch.last_epoch, block + batch.blocks});
   }
 
   // A block that no write that was torn leaves: not a good one, and with no sector of zeros.
@@ -233,6 +253,14 @@ class Scanner {
   AlignedBuffer bytes_;
   std::vector<LocatedRecord> records_;
   std::vector<std::byte> newest_;
+  // The versions that no batch behind them proves, at most as many as may be in flight at a time,
+  // and where what is proven ends.
+  struct Unproven {
+    Epoch epoch;
+    std::uint64_t end_block;
+  };
+  std::deque<Unproven> unproven_;
+  std::uint64_t proven_end_ = 0;
   bool resyncing_ = false;
   std::uint64_t findings_ = 0;
   // How far JudgeEnd has looked: what is written ends here; the first proof of loss, and the first
@@ -332,10 +360,14 @@ absl::StatusOr<SegmentScan> ScanSegment(int fd, const std::string& path,
   return Scanner(fd, path, options).Run();
 }
 
-absl::StatusOr<SegmentHeader> ReadBeginning(int fd, const std::string& path) {
+absl::StatusOr<SegmentHeader> ReadBeginning(int fd, const std::string& path, AlignedBuffer* bytes) {
   const ScanOptions options;
   Scanner scanner(fd, path, options);
   if (absl::Status s = scanner.Begin(); !s.ok()) return s;
+  if (bytes != nullptr) {
+    *bytes = scanner.Beginning();
+    if (bytes->data() == nullptr) return scanner.NoMemory();
+  }
   return scanner.header();
 }
 

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/files/disk.h"
 #include "core/journal/format/format.h"
 #include "core/journal/segment/segment.h"
 
@@ -59,6 +60,9 @@ struct SegmentScan {
   std::uint64_t token = 0;
   std::vector<std::byte> state;
   std::uint64_t end_block = 0;  // first block behind the last good batch
+  // The bytes of the last batches, in front of `end_block`: those that no later one proves to have
+  // been durable. Empty if there is no batch.
+  AlignedBuffer unproven;
   std::uint64_t batches = 0;
   std::uint64_t records = 0;
   bool torn = false;     // an unacknowledged, incomplete batch stands behind the end
@@ -114,8 +118,10 @@ absl::StatusOr<SegmentScan> ScanSegment(int fd, const std::string& path,
 absl::StatusOr<SegmentScan> ScanSegmentFile(const std::string& path,
                                             const ScanOptions& options = {});
 
-// The header of a segment whose header and base are whole. Errors as ScanSegment's.
-absl::StatusOr<SegmentHeader> ReadBeginning(int fd, const std::string& path);
+// The header of a segment whose header and base are whole. Errors as ScanSegment's. `bytes`: if
+// given, receives both as they stand in the file.
+absl::StatusOr<SegmentHeader> ReadBeginning(int fd, const std::string& path,
+                                            AlignedBuffer* bytes = nullptr);
 
 // Whether any block of the file holds the header of a batch that belongs there: into segment
 // `number`, of the journal and incarnation of `like`. Internal: a read error.

@@ -475,13 +475,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
     newest = OpenSegment{};  // others may have it, as it is the newest no more
   }
   if (!newest.ok()) return newest.status();
-  // What a dead process wrote may sit in the page cache or the disk's: first it must be stable,
-  // then what is read is what a second recovery would read.
-  if (const int error = SyncData(newest->fd.get()); error != 0) {
-    return absl::InternalError(absl::StrCat(newest->path, ": sync failed before recovery: ",
-                                            std::strerror(error), "; nothing was changed"));
-  }
-  // So must its name be, and the directory's own: their maker may have died, or failed, before.
+  // Its name must be stable, and the directory's own: their maker may have died, or failed, before.
   for (const std::string& names : {directory, detail::ParentOf(directory)}) {
     if (absl::Status s = SyncDirectory(names); !s.ok()) return s;
   }
@@ -518,6 +512,15 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
     header.previous_end_block = scan->header.previous_end_block;
     header.previous_last_epoch = scan->header.previous_last_epoch;
     header.previous_chain = scan->header.previous_chain;
+  }
+  // Nothing says that the last batches are on the disk: whoever wrote them may have died, or failed,
+  // before they were. What is taken over from must be what a second restore would read.
+  if (scan->unproven.size() != 0) {
+    const std::uint64_t to = scan->end_block * kBlockBytes;
+    if (absl::Status s = WriteAnew(*newest, scan->unproven, to - scan->unproven.size()); !s.ok()) {
+      return s;
+    }
+    EPOCH_POINT("restore.written_anew");
   }
   header.recovered = 1;
   header.retain_segments = scan->header.retain_segments;

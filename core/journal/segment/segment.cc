@@ -215,6 +215,14 @@ absl::Status WriteBeginning(const OpenSegment& segment, const SegmentHeader& hea
                     : ErrnoStatus(error, absl::StrCat("cannot write ", segment.path));
 }
 
+absl::Status WriteAnew(const OpenSegment& segment, const AlignedBuffer& bytes,
+                       std::uint64_t offset) {
+  const int error = WriteDurably(segment.fd.get(), bytes.data(), bytes.size(), offset);
+  if (error == 0) return absl::OkStatus();
+  return ErrnoStatus(error, absl::StrCat("nothing was changed, as what ", segment.path,
+                                         " holds cannot be made durable"));
+}
+
 absl::Status LockShared(const OpenSegment& segment) {
   const int e = seam::SetByteLock(segment.fd.get(), seam::ByteLock::kShared, 0);
   return e == 0 ? absl::OkStatus() : ErrnoStatus(e, absl::StrCat("cannot lock ", segment.path));

@@ -92,6 +92,13 @@ absl::Status WriteBeginning(const OpenSegment& segment, const SegmentHeader& hea
                             std::span<const std::byte> base);
 absl::Status LockShared(const OpenSegment& segment);
 
+// Makes durable what was read at `offset` of a segment that others wrote, by writing the same bytes
+// once more. A sync would not do: after one that failed, in a process that is gone, what was never
+// written is in the page cache all the same, and the next sync reports success. Internal, or what
+// is in the way of this process (no room, a limit): that failed, nothing is known of those bytes.
+absl::Status WriteAnew(const OpenSegment& segment, const AlignedBuffer& bytes,
+                       std::uint64_t offset);
+
 // Gives it its name. AlreadyExists if the number is taken.
 absl::Status NameSegment(const OpenSegment& segment);
 // And makes the name durable. Internal: that failed.
