@@ -76,6 +76,11 @@ absl::Status Busy(const std::string& what) {
 
 absl::Status Actor::Enter(Kind wanted, const char* what) {
   if (!TryEnter()) [[unlikely]] {
+    // Freed, and whoever is inside has not cleared it away yet: its caller must not try again.
+    // Acquire: what this says of it is no older than what its freeing was seen by.
+    if (wanted != Kind::kNone && kind.load(std::memory_order_acquire) != wanted) {
+      return Invalid(what);
+    }
     if (!gate.lost()) return Busy(what);
     return detail::Because(
         Cause::kForked,

@@ -288,6 +288,25 @@ TEST(what_was_freed_is_refused) {
   MISUSE(epoch_draft_resize(draft, 1, &err));
 }
 
+/* Also while a call with it is under way, which clears it away only when it ends. */
+static int frees_and_asks(void* user, const epoch_current* current, epoch_draft* next) {
+  epoch_participant* const self = (epoch_participant*)user;
+  (void)current, (void)next;
+  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_BUSY, epoch_participant_status(self, &err));
+  epoch_participant_free(self);
+  MISUSE(epoch_participant_status(self, &err));
+  return 1;
+}
+
+TEST(what_was_freed_within_its_own_call_is_refused_at_once) {
+  const char* name = NULL;
+  epoch_region* region = small_region(&name);
+  epoch_participant* self = join(region, "x", 0);
+  CHECK(epoch_participant_update(self, frees_and_asks, self, NULL, NULL, NULL) != EPOCH_OK);
+  MISUSE(epoch_participant_status(self, &err));
+  epoch_region_free(region);
+}
+
 /* Handles are used again, behind others; whatever is done with them the accounts stay right. */
 TEST(many_handles_come_and_go) {
   const char* name = NULL;
