@@ -12,6 +12,7 @@
 #include "core/checkpoint/step.h"
 #include "core/journal/segment/segment.h"
 #include "epoch/detail/platform/check.h"
+#include "epoch/detail/platform/deadline.h"
 #include "epoch/detail/platform/digest.h"
 #include "epoch/detail/platform/seam.h"
 #include "epoch/journal.h"
@@ -51,7 +52,7 @@ absl::StatusOr<std::shared_ptr<RankState>> RankState::Join(const std::string& di
     name = absl::StrCat("checkpoints-",
                         absl::Hex(detail::Xxh64::Of(both.data(), both.size()), absl::kZeroPad16));
   }
-  const std::int64_t deadline_ns = detail::DeadlineAfter(options.restore_timeout);
+  const auto deadline = detail::Deadline::After(options.restore_timeout);
   for (;;) {
     absl::StatusOr<Region> region = OpenRegion(name, GeometryFor(folders, options));
     if (!region.ok()) return region.status();
@@ -69,7 +70,7 @@ absl::StatusOr<std::shared_ptr<RankState>> RankState::Join(const std::string& di
     const bool again =
         may_go && (self.ok() ? region->orphaned()
                              : locked_out && (region->orphaned() || FreeSlotIsLocked(*region)));
-    if (again && seam::MonotonicNanos() < deadline_ns) {
+    if (again && !deadline.Passed()) {
       seam::SleepFor(1'000'000);
       continue;
     }
@@ -142,7 +143,7 @@ absl::StatusOr<Epoch> RankState::Meet(std::uint64_t step, const WaitOptions& wai
       // look.
       return met;
     }
-    std::int64_t left_ns = limit.deadline_ns - seam::MonotonicNanos();
+    std::int64_t left_ns = limit.deadline.Left_ns();
     if (left_ns <= 0) return met;
     left.timeout = absl::Nanoseconds(left_ns);
     // Turns that are over at once, one after the other, ask nobody by themselves.

@@ -143,6 +143,14 @@ inline std::uint32_t BlockCrc(const Id& journal, std::uint64_t segment, std::uin
   return Crc32c(content, kContentBytes, seed);
 }
 
+// Whether what stands in a block is what was written there, whole.
+inline bool BlockIsSound(const Id& journal, std::uint64_t segment, std::uint64_t block,
+                         const std::byte* bytes) {
+  std::uint32_t crc;
+  std::memcpy(&crc, bytes + kContentBytes, sizeof crc);
+  return crc == BlockCrc(journal, segment, block, bytes);
+}
+
 // No byte of it is zero, so zeros under it are not zeros on disk: a sector that is all zero was
 // never written. It differs from block to block, so no payload passes for a header by design.
 inline std::uint64_t BlockMask(const Id& journal, std::uint64_t segment, std::uint64_t block) {

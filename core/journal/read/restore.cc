@@ -20,6 +20,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/journal/read/begun.h"
+#include "core/journal/segment/newest.h"
 #include "core/journal/segment/retention.h"
 #include "core/journal/segment/segment.h"
 #include "core/journal/segment/spare.h"

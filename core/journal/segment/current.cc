@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/journal/segment/newest.h"
 #include "epoch/detail/memory/bell.h"
 #include "epoch/detail/platform/blame.h"
 #include "epoch/detail/platform/digest.h"
