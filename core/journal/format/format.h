@@ -40,6 +40,8 @@ inline constexpr std::uint64_t kBatchMagic = 0x5441424843'4f5045ull;
 inline constexpr std::uint32_t kFormatMajor = 3;
 inline constexpr std::uint32_t kFormatMinor = 1;
 inline constexpr std::uint32_t kOldestFormatMajor = 1;  // that is read
+// At the end of a segment, for the word that the next one is there.
+inline constexpr std::uint64_t kSealBlocks = 1;
 inline constexpr std::uint64_t kMaxSegment = (std::uint64_t{1} << 24) - 1;
 #ifdef EPOCH_BATCH_BYTES_GOAL  // a test build: small batches split and roll at once
 inline constexpr std::uint64_t kBatchBytesGoal = EPOCH_BATCH_BYTES_GOAL;
