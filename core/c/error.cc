@@ -177,16 +177,9 @@ const char* epoch_code_name(epoch_code is) {
 }
 const char* epoch_cause_name(epoch_cause is) {
   const int cause = epoch::c::NumberOf(is);
-  static constexpr const char* kNames[] = {
-      "NONE",        "OTHER",      "EXPECTED_DIFFERS", "REJECTED",
-      "OTHER_BYTES", "TIMED_OUT",  "INTERRUPTED",      "TOO_FEW_VOTERS",
-      "GONE",        "OTHER_TAG",  "GAVE_UP",          "EXPELLED",
-      "LEFT",        "FORKED",     "PIN_HELD",         "BUSY",
-      "NO_SLOT",     "NO_VERSION", "NO_SPACE",         "TOO_LARGE",
-      "NO_WRITER",   "POISONED",   "SUPERSEDED",       "DAMAGED",
-      "DRAINING",    "REPEATED",   "READ_ONLY",        "INVALID",
-      "NOT_WRITTEN", "NO_CHANGE",  "JOURNAL_AWAY"};
-  return cause >= 0 && cause <= EPOCH_CAUSE_JOURNAL_AWAY ? kNames[cause] : "?";
+  const char* const name =
+      cause < 0 ? nullptr : epoch::detail::NameOfCause(static_cast<std::size_t>(cause));
+  return name == nullptr ? "?" : name;
 }
 const char* epoch_version(void) { return EPOCH_VERSION; }
 void epoch_string_free(char* text) { std::free(text); }

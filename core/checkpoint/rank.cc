@@ -1,202 +1,26 @@
 #include "core/checkpoint/rank.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/manifests.h"
-#include "core/files/disk.h"
-#include "core/inspect/region_status.h"
+#include "core/checkpoint/rank_region.h"
+#include "core/checkpoint/step.h"
 #include "core/journal/segment/segment.h"
-#include "epoch/detail/platform/blame.h"
 #include "epoch/detail/platform/check.h"
+#include "epoch/detail/platform/deadline.h"
 #include "epoch/detail/platform/digest.h"
 #include "epoch/detail/platform/seam.h"
 #include "epoch/journal.h"
 
 namespace epoch::checkpoint {
-namespace {
 
 using detail::ErrnoStatus;
 using detail::Fd;
-using seam::ByteLock;
-
-#ifdef EPOCH_CHECKPOINT_SEGMENT_BYTES  // a test build, whose disk is small
-constexpr std::uint64_t kLeastStateBytes = 4096;
-constexpr std::uint64_t kSegmentBytes = EPOCH_CHECKPOINT_SEGMENT_BYTES;
-#else
-constexpr std::uint64_t kLeastStateBytes = 64 * 1024;
-constexpr std::uint64_t kSegmentBytes = std::uint64_t{4} << 20;
-#endif
-
-// What `world` contributions need, with room for each one's place in the state.
-std::uint64_t StateBytes(std::uint32_t world) {
-  return std::max(kLeastStateBytes, std::uint64_t{world} * (kMaxContributionBytes + 64) + 4096);
-}
-
-RegionOptions GeometryFor(const Folders& folders, const CheckpointOptions& options) {
-  RegionOptions region;
-  region.state_bytes = StateBytes(options.world);
-  // Twice: those that were just killed keep their slots until somebody looks.
-  region.participants = std::min(kMaxWorld, std::max(64u, 2 * options.world));
-  region.versions = 16 + 2 * options.world;
-  region.mode = options.mode;
-  region.journal = folders.ManifestsPath();
-  region.segment_bytes = std::max(kSegmentBytes, 2 * region.state_bytes + kSegmentBytes);
-  region.restore_timeout = options.restore_timeout;
-  region.interrupted = options.interrupted;
-  return region;
-}
-
-// What a rank is called in the region. Its world is part of it: the others have to be told of
-// another one before that rank has contributed anything.
-std::string RankName(std::uint32_t rank, std::uint32_t world) {
-  return absl::StrCat("rank-", rank, " of ", world);
-}
-struct RankIdentity {
-  std::uint32_t rank = 0;
-  std::uint32_t world = 0;  // 0: it does not say
-};
-std::optional<RankIdentity> ParseRankName(std::string_view name) {
-  constexpr std::string_view kPrefix = "rank-", kOf = " of ";
-  if (!name.starts_with(kPrefix)) return std::nullopt;
-  name.remove_prefix(kPrefix.size());
-  RankIdentity identity;
-  const auto number = [&](std::uint32_t& to) {
-    const auto [stop, error] = std::from_chars(name.data(), name.data() + name.size(), to);
-    name.remove_prefix(static_cast<std::size_t>(stop - name.data()));
-    return error == std::errc{};
-  };
-  if (!number(identity.rank)) return std::nullopt;
-  if (name.starts_with(kOf)) {
-    name.remove_prefix(kOf.size());
-    if (!number(identity.world)) return std::nullopt;
-  }
-  return name.empty() ? std::optional(identity) : std::nullopt;
-}
-
-// Whether the region's name stands for it, for sure.
-bool HasItsName(const Region& region) {
-  struct stat mine {
-  }, named{};
-  return sys::fstat(region.mapping()->probe_fd(), &mine) == 0 &&
-         sys::stat(region.path().c_str(), &named) == 0 && mine.st_ino == named.st_ino &&
-         mine.st_dev == named.st_dev;
-}
-
-// Whether a slot that nobody has is locked all the same: by one who is about to take it, or by the
-// last one out, who is about to remove the region.
-bool FreeSlotIsLocked(const Region& region) {
-  const detail::RegionView& view = region.mapping()->view();
-  for (std::uint32_t i = 0; i < view.geometry.participants; ++i) {
-    if (detail::SlotWord::Unpack(view.slots[i].state.Load()).state == detail::SlotState::kFree &&
-        detail::OwnerAlive(region.mapping()->probe_fd(), i)) {
-      return true;
-    }
-  }
-  return false;
-}
-
-// Removes a region that nobody is in. Proof of that are the locks on all slots, held here: whoever
-// joins takes one of them first, and whoever is in holds one. A joiner that has opened the file
-// before finds after its join that it has lost its name (Join), and opens it anew. What has to be
-// made again from the journal waits for this process to let go of it; so the name cannot stand for
-// a successor yet. A death in between leaves the region, or no region, and no lock.
-void RemoveIfNobodyIsIn(const Region& region) {
-  constexpr int kTries = 50;
-  const detail::RegionView& view = region.mapping()->view();
-  // What is accepted and not yet durable is in the region alone.
-  const auto quiet = [&] {
-    const auto head = detail::StateWord::Unpack(view.control->head.Load());
-    const auto tail = detail::StateWord::Unpack(view.control->tail.Load());
-    return head.phase == detail::Phase::kOpen && tail.phase == detail::Phase::kAccepted &&
-           head.epoch == tail.epoch;
-  };
-  if (!quiet()) return;
-  EPOCH_POINT("checkpoint.region_quiet");
-  for (int attempt = 0; attempt < kTries; ++attempt) {
-    const Fd locks(detail::ReopenFd(region.mapping()->probe_fd(), O_RDWR));
-    if (!locks.ok()) return;
-    bool alone = true;
-    for (std::uint32_t i = 0; alone && i < view.geometry.participants; ++i) {
-      const int error = seam::SetByteLock(locks.get(), ByteLock::kExclusive, i);
-      if (error != 0 && error != EAGAIN) return;
-      alone = error == 0;
-      // Not a slot that is merely locked: another one on its way out tries the same just now.
-      if (!alone &&
-          detail::SlotWord::Unpack(view.slots[i].state.Load()).state != detail::SlotState::kFree) {
-        return;
-      }
-    }
-    if (alone) {
-      EPOCH_POINT("checkpoint.region_locked");
-      // Once more: somebody may have come, had something accepted, and died. From here on nobody
-      // can: each lock was taken after its last holder's words, which are seen with it.
-      if (quiet() && HasItsName(region)) sys::unlink(region.path().c_str());
-      EPOCH_POINT("checkpoint.region_removed");
-      return;
-    }
-    seam::SleepFor(1'000'000);
-  }
-}
-
-bool Poisoned(const Region& region) {
-  const std::uint64_t head = region.mapping()->view().control->head.Load();
-  return detail::StateWord::Unpack(head).phase == detail::Phase::kPoisoned;
-}
-
-absl::StatusOr<Region> OpenRegion(const std::string& name, const RegionOptions& options) {
-  absl::StatusOr<Region> region = Region::OpenOrCreate(name, options);
-  if (!region.ok() || !Poisoned(*region)) return region;
-  // Its journal failed a write. Nobody can go on in it; the ranks that come back restore from what
-  // the journal holds, once the last of those before has let go.
-  region = absl::UnknownError("released");
-  region = Region::Restore(name, options);
-  if (absl::IsAlreadyExists(region.status())) region = Region::OpenOrCreate(name, options);
-  return region;
-}
-
-absl::Status CheckRegion(const Region& region, const Folders& folders,
-                         const CheckpointOptions& options) {
-  if (!region.durable() || folders.ManifestsPath() != region.journal()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "region ", region.path(), " keeps its journal in \"", region.journal(), "\", not in ",
-        folders.ManifestsPath(), ": name another region for these checkpoints"));
-  }
-  if (region.state_bytes() < StateBytes(options.world)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "region ", region.path(), " was made for fewer ranks than ", options.world,
-        ": end all ranks, remove it (epochctl rm), and join again; its journal keeps everything"));
-  }
-  return absl::OkStatus();
-}
-
-// A living process may have this rank: expelled, or an error that names it.
-absl::Status FreeRank(const Region& region, const CheckpointOptions& options) {
-  if (absl::StatusOr<std::uint32_t> reaped = region.Reap(); !reaped.ok()) return reaped.status();
-  const inspect::RegionStatus status = inspect::InspectRegion(*region.mapping());
-  for (const inspect::ParticipantStatus& p : status.participants) {
-    const std::optional<RankIdentity> known = ParseRankName(p.name);
-    if (p.state != detail::SlotState::kActive || !known.has_value() ||
-        known->rank != options.rank) {
-      continue;
-    }
-    if (!options.take_over) {
-      return absl::AlreadyExistsError(absl::StrCat("a living process, pid ", p.pid, ", has rank ",
-                                                   options.rank, " in ", region.path(),
-                                                   ": end it, or join with take_over to expel it"));
-    }
-    if (absl::Status s = region.Expel(p.slot); !s.ok()) return s;
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
 
 absl::StatusOr<std::shared_ptr<RankState>> RankState::Join(const std::string& directory,
                                                            const CheckpointOptions& options) {
@@ -228,7 +52,7 @@ absl::StatusOr<std::shared_ptr<RankState>> RankState::Join(const std::string& di
     name = absl::StrCat("checkpoints-",
                         absl::Hex(detail::Xxh64::Of(both.data(), both.size()), absl::kZeroPad16));
   }
-  const std::int64_t deadline_ns = detail::DeadlineAfter(options.restore_timeout);
+  const auto deadline = detail::Deadline::After(options.restore_timeout);
   for (;;) {
     absl::StatusOr<Region> region = OpenRegion(name, GeometryFor(folders, options));
     if (!region.ok()) return region.status();
@@ -246,7 +70,7 @@ absl::StatusOr<std::shared_ptr<RankState>> RankState::Join(const std::string& di
     const bool again =
         may_go && (self.ok() ? region->orphaned()
                              : locked_out && (region->orphaned() || FreeSlotIsLocked(*region)));
-    if (again && seam::MonotonicNanos() < deadline_ns) {
+    if (again && !deadline.Passed()) {
       seam::SleepFor(1'000'000);
       continue;
     }
@@ -319,7 +143,7 @@ absl::StatusOr<Epoch> RankState::Meet(std::uint64_t step, const WaitOptions& wai
       // look.
       return met;
     }
-    std::int64_t left_ns = limit.deadline_ns - seam::MonotonicNanos();
+    std::int64_t left_ns = limit.deadline.Left_ns();
     if (left_ns <= 0) return met;
     left.timeout = absl::Nanoseconds(left_ns);
     // Turns that are over at once, one after the other, ask nobody by themselves.
@@ -330,7 +154,8 @@ absl::StatusOr<Epoch> RankState::Meet(std::uint64_t step, const WaitOptions& wai
   }
 }
 
-// What becomes of that epoch is no outcome of the call that waits for it, which has changed nothing.
+// What becomes of that epoch is no outcome of the call that waits for it, which has changed
+// nothing.
 absl::Status RankState::AwaitOthers(Epoch epoch, const WaitOptions& wait) {
   const absl::Status there = self_->Await(epoch, Stage::kCommitted, wait).status();
   if (there.ok()) return there;
@@ -477,211 +302,9 @@ absl::StatusOr<Epoch> RankState::Commit(const Part& part, const WaitOptions& wai
   return made;
 }
 
-absl::StatusOr<std::unique_ptr<StepState>> StepState::Begin(std::shared_ptr<RankState> rank,
-                                                            const FolderName& folder) {
-  std::unique_ptr<StepState> state(new StepState);
-  const Folders& folders = rank->folders();
-  const unsigned mode = rank->options().mode;
-  absl::StatusOr<FolderLock> lock = folders.Use(folder, mode);
-  if (!lock.ok()) return lock.status();
-  state->lock_ = *std::move(lock);
-  EPOCH_POINT("checkpoint.folder_locked");
-  const std::string path = folders.PathOf(folder);
-  state->directory_ = absl::StrCat(path, "/", RankFolder(rank->options().rank));
-  if (absl::Status s = MakeFolder(state->directory_, {.mode = mode, .group = {}}); !s.ok())
-    return s;
-  // Whoever made the folders may have died before it synced their names.
-  for (const std::string& names : {path, detail::ParentOf(path)}) {
-    if (absl::Status s = journal::SyncDirectory(names); !s.ok()) return s;
-  }
-  absl::StatusOr<Fd> opened = OpenFolder(AT_FDCWD, state->directory_, state->directory_);
-  if (!opened.ok()) return opened.status();
-  state->opened_ = *std::move(opened);
-  state->rank_ = std::move(rank);
-  state->folder_ = folder;
-  EPOCH_POINT("checkpoint.begun");
-  return state;
-}
-
-absl::Status StepState::PartOrOver() const {
-  if (!committed_.has_value()) return over_;
-  return absl::FailedPreconditionError(
-      absl::StrCat(directory_, " is part of a checkpoint already: begin another step"));
-}
-
-absl::Status StepState::Synced(absl::Status status) {
-  if (absl::IsInternal(status) && detail::IsDevices(status, detail::Attempt::kSync)) {
-    over_ = absl::FailedPreconditionError(absl::StrCat(
-        directory_, ": this attempt is over, since a sync failed: begin the step again; it was: ",
-        std::string(status.message())));
-  }
-  return status;
-}
-
-absl::Status StepState::Ready(std::string_view name) {
-  if (absl::Status s = CheckShardName(name); !s.ok()) return s;
-  if (absl::Status s = PartOrOver(); !s.ok()) return s;
-  const std::string file(name), path = absl::StrCat(directory_, "/", file);
-  ready_.erase(file);
-  absl::StatusOr<ReadyShard> ready =
-      MakeReady(opened_.get(), file, path, rank_->options().mode, &failed_);
-  if (!ready.ok()) return ready.status();
-  EPOCH_POINT("checkpoint.shard_synced");
-  if (absl::Status s = Synced(SyncFolder(opened_.get(), directory_)); !s.ok()) return s;
-  // The names on the way to it, if it lies deeper.
-  if (absl::Status s = Synced(SyncFoldersTo(opened_.get(), file, path)); !s.ok()) return s;
-  EPOCH_POINT("checkpoint.ready");
-  ready->shard.rank = rank_->options().rank;
-  ready_.insert_or_assign(file, Entry{next_order_++, *std::move(ready)});
-  return absl::OkStatus();
-}
-
-absl::Status StepState::ReadyAll() {
-  if (absl::Status s = PartOrOver(); !s.ok()) return s;
-  const absl::StatusOr<std::vector<std::string>> files = FilesIn(opened_.get(), directory_);
-  if (!files.ok()) return files.status();
-  if (files->empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(directory_, " is empty"));
-  }
-  // What was ready, and is gone by now, is no part of it.
-  std::erase_if(ready_, [&](const auto& known) {
-    return !std::binary_search(files->begin(), files->end(), known.first);
-  });
-  // As Ready, but each folder is synced once.
-  std::vector<ReadyShard> made;
-  std::map<std::string, std::string> one_in;  // of each folder, a file
-  for (const std::string& file : *files) {
-    ready_.erase(file);
-    absl::StatusOr<ReadyShard> ready = MakeReady(
-        opened_.get(), file, absl::StrCat(directory_, "/", file), rank_->options().mode, &failed_);
-    if (!ready.ok()) return ready.status();
-    ready->shard.rank = rank_->options().rank;
-    made.push_back(*std::move(ready));
-    if (const std::size_t slash = file.rfind('/'); slash != std::string::npos) {
-      one_in.emplace(file.substr(0, slash), file);
-    }
-  }
-  EPOCH_POINT("checkpoint.shards_synced");
-  if (absl::Status s = Synced(SyncFolder(opened_.get(), directory_)); !s.ok()) return s;
-  for (const auto& [folder, file] : one_in) {
-    const std::string path = absl::StrCat(directory_, "/", file);
-    if (absl::Status s = Synced(SyncFoldersTo(opened_.get(), file, path)); !s.ok()) return s;
-  }
-  for (ReadyShard& ready : made) {
-    const std::string name = ready.shard.name;
-    ready_.insert_or_assign(name, Entry{next_order_++, std::move(ready)});
-  }
-  return absl::OkStatus();
-}
-
-absl::Status StepState::CheckFolder() const {
-  if (ready_.empty()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(directory_, ": no shard is ready: call Ready for each, then Commit"));
-  }
-  std::vector<std::string_view> known;
-  for (const auto& [name, entry] : ready_) {
-    const std::string path = absl::StrCat(directory_, "/", name);
-    struct stat info {};
-    const absl::StatusOr<Fd> fd = OpenShard(opened_.get(), name, path, info);
-    if (!fd.ok() || FingerprintOf(info) != entry.ready.fingerprint) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          path, " was changed, or removed, after it was ready: call Ready for it again"));
-    }
-    known.push_back(name);
-  }
-  std::string stranger;
-  const absl::Status looked =
-      FindUnknown(opened_.get(), directory_, std::move(known), [&](const std::string& path) {
-        if (stranger.empty()) stranger = path;
-      });
-  if (!looked.ok()) return looked;
-  if (stranger.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(stranger, " is not ready: call Ready for it, or remove it, then Commit"));
-}
-
-absl::StatusOr<Part> StepState::PartOf(const WaitOptions& wait) {
-  Part part{.kind = Kind::kManifest,
-            .rank = rank_->options().rank,
-            .world = rank_->options().world,
-            .step = folder_.step,
-            .attempt = folder_.attempt,
-            .shards = {},
-            .metadata = metadata_};
-  std::vector<const Entry*> entries;
-  for (const auto& [name, entry] : ready_) entries.push_back(&entry);
-  std::sort(entries.begin(), entries.end(),
-            [](const Entry* a, const Entry* b) { return a->order < b->order; });
-  for (const Entry* entry : entries) part.shards.push_back(entry->ready.shard);
-  if (NamesArePlain(part.shards) && Encode(part).ok()) return part;
-  Part listed = part;
-  listed.shards.clear();
-  listed.list = ShardList{};
-  // Metadata that is too long is no reason to write anything.
-  if (absl::Status s = Encode(listed).status(); !s.ok()) return s;
-  // A list that is there is of an earlier call, whose manifest others may have made by now.
-  absl::StatusOr<ShardList> list =
-      WriteList(detail::ParentOf(directory_), listed.rank, rank_->options().mode, part.shards,
-                [&] { return rank_->CheckNotCommitted(folder_, wait); });
-  if (!list.ok()) return Synced(list.status());
-  listed.list = *list;
-  return listed;
-}
-
-absl::StatusOr<Epoch> StepState::Commit(const WaitOptions& wait) {
-  if (committed_.has_value()) return *committed_;
-  if (!over_.ok()) return over_;
-  if (absl::Status s = CheckFolder(); !s.ok()) return s;
-  const absl::StatusOr<Part> part = PartOf(wait);
-  if (!part.ok()) return part.status();
-  const absl::StatusOr<Epoch> made = rank_->Commit(*part, wait);
-  if (made.ok()) committed_ = *made;
-  return made;
-}
-
 }  // namespace epoch::checkpoint
 
 namespace epoch {
-
-CheckpointStep::CheckpointStep(std::unique_ptr<checkpoint::StepState> state)
-    : state_(std::move(state)) {}
-CheckpointStep::CheckpointStep(CheckpointStep&&) noexcept = default;
-CheckpointStep& CheckpointStep::operator=(CheckpointStep&&) noexcept = default;
-CheckpointStep::~CheckpointStep() = default;
-
-namespace {
-
-const std::string& NoPath() {
-  static const std::string none;
-  return none;
-}
-
-}  // namespace
-
-std::uint64_t CheckpointStep::step() const { return state_ == nullptr ? 0 : state_->step(); }
-const std::string& CheckpointStep::directory() const {
-  return state_ == nullptr ? NoPath() : state_->directory();
-}
-std::string CheckpointStep::PathOf(std::string_view name) const {
-  if (state_ == nullptr) return {};
-  return absl::StrCat(state_->directory(), "/", std::string(name));
-}
-absl::Status CheckpointStep::Ready(std::string_view name) {
-  return state_ == nullptr ? detail::MovedFrom("step") : detail::Unchanged(state_->Ready(name));
-}
-absl::Status CheckpointStep::ReadyAll() {
-  return state_ == nullptr ? detail::MovedFrom("step") : detail::Unchanged(state_->ReadyAll());
-}
-void CheckpointStep::SetMetadata(std::string metadata) {
-  if (state_ != nullptr) state_->set_metadata(std::move(metadata));
-}
-absl::StatusOr<Epoch> CheckpointStep::Commit(const WaitOptions& wait) {
-  if (state_ == nullptr) return detail::MovedFrom("step");
-  absl::StatusOr<Epoch> made = state_->Commit(wait);
-  if (!made.ok()) return detail::Unchanged(made.status());
-  return made;
-}
 
 CheckpointRank::CheckpointRank(std::shared_ptr<checkpoint::RankState> state)
     : state_(std::move(state)) {}
@@ -706,7 +329,8 @@ absl::StatusOr<CheckpointStep> CheckpointRank::Begin(std::uint64_t step, const W
 }
 
 const std::string& CheckpointRank::region_path() const {
-  return state_ == nullptr ? NoPath() : state_->region_path();
+  static const std::string none;
+  return state_ == nullptr ? none : state_->region_path();
 }
 
 }  // namespace epoch

@@ -1,4 +1,4 @@
-// A rank's side: meeting the others, an attempt's folder, the collective commit.
+// A rank's side: meeting the others, and the collective commit. An attempt's folder: step.h.
 //
 // Session. Each collective commit that this process took part in is an agreement of all ranks, and
 // its epoch a number that only they know. It names their next attempt: so the usual checkpoint
@@ -11,11 +11,9 @@
 #ifndef EPOCH_CORE_CHECKPOINT_RANK_H_
 #define EPOCH_CORE_CHECKPOINT_RANK_H_
 
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -23,7 +21,6 @@
 #include "absl/status/statusor.h"
 #include "core/checkpoint/folder.h"
 #include "core/checkpoint/format.h"
-#include "core/checkpoint/shard.h"
 #include "epoch/checkpoint.h"
 #include "epoch/epoch.h"
 
@@ -81,47 +78,6 @@ class RankState {
   Region region_;
   std::optional<Participant> self_;  // as long as this lives
   std::optional<Epoch> session_;
-};
-
-class StepState {
- public:
-  static absl::StatusOr<std::unique_ptr<StepState>> Begin(std::shared_ptr<RankState> rank,
-                                                          const FolderName& folder);
-
-  absl::Status Ready(std::string_view name);
-  absl::Status ReadyAll();
-  void set_metadata(std::string metadata) { metadata_ = std::move(metadata); }
-  absl::StatusOr<Epoch> Commit(const WaitOptions& wait);
-
-  std::uint64_t step() const { return folder_.step; }
-  const std::string& directory() const { return directory_; }
-
- private:
-  StepState() = default;
-  // Nothing was changed since it was ready, and nothing else is in the folder.
-  absl::Status CheckFolder() const;
-  // What this rank contributes. Where its shards do not fit, their list is made durable first.
-  absl::StatusOr<Part> PartOf(const WaitOptions& wait);
-  // Hands on what came of a sync. One that failed with an error of the device's ends the step: what
-  // it was to make durable may be lost, though another sync succeeds.
-  absl::Status Synced(absl::Status status);
-  absl::Status PartOrOver() const;  // why nothing more can be made ready, or committed
-
-  std::shared_ptr<RankState> rank_;
-  FolderName folder_;
-  FolderLock lock_;  // while this lives, nobody removes the folder
-  detail::Fd opened_;
-  std::string directory_;  // this rank's own, within the attempt's
-  struct Entry {
-    std::uint64_t order;  // in which it became ready
-    ReadyShard ready;
-  };
-  std::map<std::string, Entry> ready_;
-  std::uint64_t next_order_ = 0;
-  std::string metadata_;
-  std::optional<Epoch> committed_;
-  FailedSyncs failed_;  // files of this step
-  absl::Status over_;   // not OK: a folder could not be made durable
 };
 
 }  // namespace epoch::checkpoint

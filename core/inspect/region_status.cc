@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "epoch/detail/platform/deadline.h"
 #include "epoch/detail/protocol/versions.h"
 
 namespace epoch::inspect {
@@ -122,7 +123,7 @@ std::optional<VoteStatus> InspectVote(const RegionView& view, std::uint64_t word
   const detail::VersionCell& cell = view.cells[tail.version];
   const auto outcome = detail::OutcomeWord::Unpack(cell.outcome.Load());
   const std::uint64_t shape = cell.shape.Load();
-  const std::int64_t deadline_ns = cell.deadline_ns.Load();
+  const auto deadline = detail::Deadline::OfWord(cell.deadline_ns.Load());
   VoteStatus vote;
   vote.epoch = tail.epoch;
   vote.ballot = cell.ballot.Load();
@@ -135,8 +136,8 @@ std::optional<VoteStatus> InspectVote(const RegionView& view, std::uint64_t word
   vote.forced = outcome.forced;
   const StateWord head = StateWord::Unpack(view.control->head.Load());
   vote.draining = head.phase == Phase::kClosed && head.version == tail.version;
-  if (deadline_ns != INT64_MAX) {
-    vote.left_ns = std::max<std::int64_t>(0, deadline_ns - seam::MonotonicNanos() - shift_ns);
+  if (!deadline.never()) {
+    vote.left_ns = std::max<std::int64_t>(0, deadline.Left_ns() - shift_ns);
   }
   const bool undecided = outcome.decision == detail::Decision::kUndecided &&
                          outcome.ballot == (vote.ballot & detail::kBallotMask);

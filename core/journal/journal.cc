@@ -2,7 +2,7 @@
 
 #include "core/journal/read/past.h"
 #include "core/journal/read/restore.h"
-#include "core/journal/write/writer.h"
+#include "core/journal/write/port.h"
 #include "epoch/detail/memory/journal_port.h"
 
 namespace epoch::journal {

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -103,6 +104,22 @@ namespace detail {
 inline constexpr char kDetailsUrl[] = "epoch/details";
 inline constexpr std::uint8_t kDetailsVersion = 1;
 inline constexpr std::size_t kMostCulprits = 8;
+
+// The cause of that number, as it is called in capitals: "EXPECTED_DIFFERS". Null: a later library
+// has added it.
+constexpr const char* NameOfCause(std::size_t number) {
+  constexpr const char* kNames[] = {
+      "NONE",        "OTHER",      "EXPECTED_DIFFERS", "REJECTED",
+      "OTHER_BYTES", "TIMED_OUT",  "INTERRUPTED",      "TOO_FEW_VOTERS",
+      "GONE",        "OTHER_TAG",  "GAVE_UP",          "EXPELLED",
+      "LEFT",        "FORKED",     "PIN_HELD",         "BUSY",
+      "NO_SLOT",     "NO_VERSION", "NO_SPACE",         "TOO_LARGE",
+      "NO_WRITER",   "POISONED",   "SUPERSEDED",       "DAMAGED",
+      "DRAINING",    "REPEATED",   "READ_ONLY",        "INVALID",
+      "NOT_WRITTEN", "NO_CHANGE",  "JOURNAL_AWAY"};
+  static_assert(std::size(kNames) == static_cast<std::size_t>(Cause::kJournalAway) + 1);
+  return number < std::size(kNames) ? kNames[number] : nullptr;
+}
 
 // version:8 cause:8 outcome:8 which:8, those of expected, actual and accepted that there are,
 // count:8, then each culprit: slot:32 generation:64 pid:32 has epoch:8 [epoch:64] length:8 name

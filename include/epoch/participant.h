@@ -32,6 +32,7 @@
 #include "absl/time/time.h"
 #include "epoch/detail/participant/gathering.h"
 #include "epoch/detail/participant/participant_core.h"
+#include "epoch/detail/platform/deadline.h"
 #include "epoch/details.h"
 #include "epoch/listener.h"
 #include "epoch/options.h"
@@ -192,7 +193,7 @@ class Participant {
   // As Pin, but never waits, and says why there is none. Unavailable while a fence drains; DataLoss
   // (the region is damaged); FailedPrecondition as status().
   absl::StatusOr<epoch::Pin> TryPin() {
-    detail::Limit not_at_all(INT64_MIN);
+    detail::Limit not_at_all(detail::Deadline::AtOnce());
     return PinWithin(not_at_all);
   }
   // The same, waiting for a fence as long as `wait` allows. DeadlineExceeded, Cancelled: a fence
@@ -277,7 +278,7 @@ class Participant {
     return Await(ticket, WaitOptions{.timeout = timeout});
   }
   absl::StatusOr<Epoch> Await(const Ticket& ticket, const WaitOptions& wait) {
-    detail::Limit limit(INT64_MAX, &wait.interrupted);
+    detail::Limit limit(detail::Deadline::Never(), &wait.interrupted);
     return Settled(ticket, wait.timeout, limit);
   }
 
@@ -512,7 +513,7 @@ class Participant {
                                                 bool again) {
     const bool voters = options.agreement == Agreement::kAllVoters;
     return core_->Agree(cell, size, options.token, expected,
-                        {.deadline_ns = limit.deadline_ns,
+                        {.deadline = limit.deadline,
                          .voters = voters,
                          .least_voters = voters ? LeastOf(options) : 0,
                          .fence = options.fence,
@@ -613,7 +614,7 @@ class Participant {
   }
   [[gnu::noinline]] absl::StatusOr<Epoch> AwaitSettled(const Ticket& ticket, absl::Duration timeout,
                                                        detail::Limit& limit) {
-    limit.deadline_ns = detail::DeadlineAfter(timeout);
+    limit.deadline = detail::Deadline::After(timeout);
     const absl::Status s = ticket.unchanged ? core_->AwaitRead(ticket.epoch, limit)
                                             : core_->AwaitAccepted(ticket.epoch, limit);
     core_->WritesNoMore();

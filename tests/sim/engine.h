@@ -49,14 +49,14 @@ inline constexpr std::size_t kStackBytes = 256 * 1024;
 //
 //   30 s     a commit of a durable region    process.cc, Patience
 //   10 s     a draft, before it, for space   participant_core.h, kJournalPatience
-//   10 s     an attach, for a restorer       segment.cc, AttachNewest
+//   10 s     an attach, for a restorer       newest.cc, AttachNewest
 //   1 s      a folder, for its remover       folder.cc, kPatienceMs
-//   1 s      a batch of another              writer.cc, HelpIsDueIn: 3 * 300 ms + 100 ms
+//   1 s      a batch of another              patience.h, Left_ns: 3 * 300 ms + 100 ms
 //   1 s      a superseded region             region.h, 10 rounds of at most 100 ms
 //   0.8 s    a listener                      process_listener.cc, kSlices
 //   0.5 s    a vote, a fence, a collective   process_votes.cc, folder_process.cc; 20 ms of grace
 //   0.4 s    a write                         disk.cc, Latency
-//   64 ms    a slice                         bell.h, listener.h
+//   64 ms    a slice                         deadline.h, listener.h
 //
 // An operation without a deadline waits for others, each of which has one, or ends.
 inline constexpr std::int64_t kIdle_ns = 60'000'000'000;

@@ -210,7 +210,7 @@ const std::vector<BarrierSite>& BarrierSites() {
       {"other", "accept.h:Accept:owner.CompareExchange", 1537, Mode::kVolatile},
       {"other", "head.h:AdvanceDurableHead:head.CompareExchange", 753, Mode::kDurable},
       {"other", "mapping.h:CheckControl:head.Load", 5548, Mode::kDurable},
-      {"other", "writer.cc:FreezeW:w.CompareExchange", 25883, Mode::kDurable},
+      {"other", "freezer.cc:FreezeW:w.CompareExchange", 25883, Mode::kDurable},
       {"other", "region.h:Read:AcquireFence", 7467, Mode::kReaders},
       {"other", "writer.cc:Prepare:AcquireFence", 1, Mode::kWriters},
       {"other", "ring.h:Of:w.Load+e.Load+h.Load", 11, Mode::kWriters},
@@ -225,7 +225,7 @@ const std::vector<BarrierSite>& BarrierSites() {
       {"other", "region.h:Read:owner.Load", 2193, Mode::kReaders},
       {"other", "region.h:Read:head.Load#2", 16262, Mode::kReaders},
       {"other", "member.h:SetFlags:flags.Exchange", 19523, Mode::kVolatile},
-      {"other", "writer.cc:MarkWritten:w.CompareExchange", 37, Mode::kWriters},
+      {"other", "freezer.cc:MarkWritten:w.CompareExchange", 37, Mode::kWriters},
       {"other", "region.h:Read:owner.Load#2", 92028, Mode::kReaders},
   };
   return sites;

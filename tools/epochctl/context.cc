@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/ascii.h"
 #include "epoch/detail/platform/check.h"
 #include "epoch/detail/platform/printable.h"
 #include "epoch/details.h"
@@ -115,19 +116,13 @@ const char* NameOf(Outcome outcome) {
   }
 }
 
-// By number, as the numbers are for good. One that a later library has added has none.
-const char* NameOf(Cause cause) {
-  static constexpr const char* kNames[] = {
-      "none",        "other",      "expected differs", "rejected",
-      "other bytes", "timed out",  "interrupted",      "too few voters",
-      "gone",        "other tag",  "gave up",          "expelled",
-      "left",        "forked",     "pin held",         "busy",
-      "no slot",     "no version", "no space",         "too large",
-      "no writer",   "poisoned",   "superseded",       "damaged",
-      "draining",    "repeated",   "read only",        "invalid",
-      "not written", "no change",  "journal away"};
-  const auto number = static_cast<std::size_t>(cause);
-  return number < std::size(kNames) ? kNames[number] : "other";
+// In words: "expected differs".
+std::string NameOf(Cause cause) {
+  const char* const known = detail::NameOfCause(static_cast<std::size_t>(cause));
+  std::string name = known == nullptr ? "OTHER" : known;
+  std::replace(name.begin(), name.end(), '_', ' ');
+  absl::AsciiStrToLower(&name);
+  return name;
 }
 
 // What a program can use of an error, beside its code. Details (epoch/details.h) where the library

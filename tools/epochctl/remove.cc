@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/inspect/region_status.h"
-#include "core/journal/segment/segment.h"
+#include "core/journal/segment/newest.h"
 #include "core/journal/segment/spare.h"
 #include "tools/epochctl/verbs.h"
 

@@ -13,8 +13,9 @@
 #include <cerrno>
 #include <optional>
 
+#include "absl/time/time.h"
+#include "epoch/detail/platform/deadline.h"
 #include "epoch/detail/platform/files.h"
-#include "epoch/detail/platform/seam.h"
 
 namespace epoch::ctl {
 namespace {
@@ -127,7 +128,7 @@ void ReadReady(int fd, std::size_t most, std::string& to) {
 absl::StatusOr<ShellResult> RunShell(const ShellCommand& command, std::span<const std::byte> input,
                                      int stop_fd, absl::FunctionRef<bool()> give_up) {
   constexpr int kAsk_ms = 50;
-  constexpr std::int64_t kGrace_ns = 2'000'000'000;
+  constexpr absl::Duration kGrace = absl::Seconds(2);
   const absl::StatusOr<Fd> in = InputFile(input);
   if (!in.ok()) return in.status();
   Fd said, say;
@@ -160,7 +161,7 @@ absl::StatusOr<ShellResult> RunShell(const ShellCommand& command, std::span<cons
 
   ShellResult result;
   std::optional<int> status;
-  std::int64_t kill_ns = INT64_MAX;
+  auto kill_at = detail::Deadline::Never();
   for (;;) {
     pollfd fds[3] = {{.fd = reported.get(), .events = POLLIN, .revents = 0},
                      {.fd = said.get(), .events = POLLIN, .revents = 0},
@@ -186,9 +187,9 @@ absl::StatusOr<ShellResult> RunShell(const ShellCommand& command, std::span<cons
     if (!result.given_up && (fds[2].revents != 0 || give_up())) {
       result.given_up = true;
       kill(-minder, SIGTERM);
-      kill_ns = seam::MonotonicNanos() + kGrace_ns;
+      kill_at = detail::Deadline::After(kGrace);
     }
-    if (seam::MonotonicNanos() >= kill_ns) kill(-minder, SIGKILL);
+    if (kill_at.Passed()) kill(-minder, SIGKILL);
   }
   if (said.ok()) ReadReady(said.get(), command.keep_stderr, result.said);
   // While its leader is not reaped, the group's number is not another's. Whoever killed the minder

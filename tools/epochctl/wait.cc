@@ -6,6 +6,7 @@
 
 #include "core/inspect/region_status.h"
 #include "epoch/detail/participant/participant_core.h"
+#include "epoch/detail/platform/deadline.h"
 #include "tools/epochctl/process.h"
 #include "tools/epochctl/verbs.h"
 
@@ -40,8 +41,7 @@ void SleepFor(std::int64_t nanos) {
 absl::StatusOr<Epoch> Await(const Region& region, Epoch epoch, bool converged,
                             absl::Duration timeout) {
   const detail::RegionView& view = region.mapping()->view();
-  const std::int64_t deadline_ns = detail::DeadlineAfter(timeout);
-  detail::Slices slices(deadline_ns, 20'000, 5'000'000);
+  detail::Slices slices(detail::Deadline::After(timeout), 20'000, 5'000'000);
   for (;;) {
     const auto head = detail::StateWord::Unpack(view.control->head.Load());
     std::vector<StragglerStatus> stragglers;

@@ -61,6 +61,10 @@ struct RingReading {
     return control.ring[Slot(newest + offset)];
   }
   BatchW NewestW() const { return BatchW::Unpack(At(0).w); }
+  // Whether that batch is the first of its segment.
+  bool Opens(int offset) const {
+    return BatchE::Unpack(At(offset).e).segment != BatchE::Unpack(At(offset - 1).e).segment;
+  }
 
   // How many batches end beyond `head`. They are the newest ones.
   int InFlight(Epoch head) const {

@@ -40,6 +40,8 @@ inline constexpr std::uint64_t kBatchMagic = 0x5441424843'4f5045ull;
 inline constexpr std::uint32_t kFormatMajor = 3;
 inline constexpr std::uint32_t kFormatMinor = 1;
 inline constexpr std::uint32_t kOldestFormatMajor = 1;  // that is read
+// At the end of a segment, for the word that the next one is there.
+inline constexpr std::uint64_t kSealBlocks = 1;
 inline constexpr std::uint64_t kMaxSegment = (std::uint64_t{1} << 24) - 1;
 #ifdef EPOCH_BATCH_BYTES_GOAL  // a test build: small batches split and roll at once
 inline constexpr std::uint64_t kBatchBytesGoal = EPOCH_BATCH_BYTES_GOAL;
@@ -141,6 +143,14 @@ inline std::uint32_t BlockCrc(const Id& journal, std::uint64_t segment, std::uin
   const std::uint64_t place[2] = {segment, block};
   const std::uint32_t seed = Crc32c(place, sizeof place, Crc32c(journal.data(), journal.size()));
   return Crc32c(content, kContentBytes, seed);
+}
+
+// Whether what stands in a block is what was written there, whole.
+inline bool BlockIsSound(const Id& journal, std::uint64_t segment, std::uint64_t block,
+                         const std::byte* bytes) {
+  std::uint32_t crc;
+  std::memcpy(&crc, bytes + kContentBytes, sizeof crc);
+  return crc == BlockCrc(journal, segment, block, bytes);
 }
 
 // No byte of it is zero, so zeros under it are not zeros on disk: a sector that is all zero was

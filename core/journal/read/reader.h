@@ -1,13 +1,11 @@
 // Reading a segment: what it holds, where it ends, and whether what is missing was ever
 // acknowledged. Reads only; never changes a file.
 //
-// The end of the log (docs/journal.md): at the first invalid batch after epoch h the rest of the
-// segment is searched. It is DataLoss, not a torn tail, if there is
-//   a. a later batch header, valid and at its own place, whose durable hint is above h;
-//   b. a valid batch at the expected place with the wrong chain or epochs;
-//   c. a block that is not zero, fails its CRC, and has no all-zero sector: a write that was torn
-//      over zeros always leaves one (unless `ignore_block_damage` says to go on regardless).
-// Otherwise what is there was never acknowledged, and is cut.
+// At the first batch that does not count the rest of the segment is searched, and judged by the
+// table of verdict.h: a torn tail, which is cut, or DataLoss.
+//
+// Thread safety: any; each scan is one thread's.
+// Progress: linear in the segment's size, whatever it holds.
 #ifndef EPOCH_CORE_JOURNAL_READ_READER_H_
 #define EPOCH_CORE_JOURNAL_READ_READER_H_
 
@@ -21,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "core/files/disk.h"
 #include "core/journal/format/format.h"
+#include "core/journal/read/batches.h"
 #include "core/journal/segment/segment.h"
 
 namespace epoch::journal {
@@ -48,7 +47,7 @@ struct ScanOptions {
   std::function<void(const BatchInfo&)> on_batch;     // every good batch
   std::function<void(const Record&)> on_record;       // every record of a good batch
   std::function<void(const std::string&)> on_damage;  // findings after the first; implies going on
-  bool ignore_block_damage = false;                   // rule c is reported, but does not stop
+  bool ignore_block_damage = false;                   // row c is reported, but does not stop
 };
 
 struct SegmentScan {
@@ -75,35 +74,6 @@ struct SegmentScan {
 // Whether nothing stands behind the base: then what comes next may take over from the segment
 // before it.
 bool IsIdle(const SegmentScan& segment);
-
-// The header of a batch if a valid one stands in `block`: of that journal and incarnation, in
-// segment `segment`, and at its own place, block number `number`.
-std::optional<BatchHeader> BatchHeaderIn(const std::byte* block, const SegmentHeader& of,
-                                         std::uint64_t segment, std::uint64_t number);
-
-// What a batch continues.
-struct LogEnd {
-  Epoch epoch;
-  std::uint64_t chain;
-};
-// Whether segment `next` begins where the log of `before` ends; or where that began, if nothing is
-// in it (`idle`).
-bool TakesOver(const SegmentHeader& next, const SegmentHeader& before, std::uint64_t end_block,
-               const LogEnd& end, bool idle);
-// Empty if that header may stand in `block` of a segment of `capacity_blocks`, behind `end` (null:
-// behind what could not be read); else what is wrong, beginning with '!': only damage explains it.
-std::string HeaderFlaw(const BatchHeader& batch, std::uint64_t block, std::uint64_t capacity_blocks,
-                       const LogEnd* end);
-
-struct LocatedRecord {
-  RecordHeader header;
-  std::uint64_t offset;  // of its payload, in the content of its batch
-};
-// The records of a batch whose blocks have passed their CRC; `blocks` is its first one. Empty if
-// they fit together and continue the chain; else what is wrong, as above. The payloads are not
-// looked at.
-std::string RecordsFlaw(const std::byte* blocks, const SegmentHeader& of, const BatchHeader& batch,
-                        std::vector<LocatedRecord>& records);
 
 // DataLoss if what is the newest segment says that there is one behind it.
 absl::Status CheckNewest(const SegmentScan& newest);

@@ -1,6 +1,5 @@
 #include "core/journal/read/restore.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -8,18 +7,17 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
-#include <cstddef>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/journal/read/begun.h"
+#include "core/journal/read/new_directory.h"
+#include "core/journal/read/occupant.h"
+#include "core/journal/segment/header.h"
+#include "core/journal/segment/newest.h"
 #include "core/journal/segment/retention.h"
 #include "core/journal/segment/segment.h"
 #include "core/journal/segment/spare.h"
@@ -109,17 +107,10 @@ absl::StatusOr<SegmentHeader> HeaderFor(const RegionOptions& options,
                                         std::uint64_t capacity_blocks) {
   const absl::StatusOr<Id> incarnation = detail::RandomId();
   if (!incarnation.ok()) return incarnation.status();
-  SegmentHeader h{};
-  h.magic = kSegmentMagic;
-  h.format_major = kFormatMajor;
-  h.format_minor = kFormatMinor;
-  h.incarnation = *incarnation;
-  h.block_bytes = kBlockBytes;
-  h.capacity_blocks = capacity_blocks;
-  h.state_bytes = options.state_bytes;
-  h.participants = options.participants;
-  h.versions = options.versions;
-  return h;
+  SegmentHeader header =
+      PlainHeader(capacity_blocks, options.state_bytes, options.participants, options.versions);
+  header.incarnation = *incarnation;
+  return header;
 }
 
 void FillSeed(Seed& seed, const std::string& directory, const SegmentHeader& header) {
@@ -135,185 +126,6 @@ void FillSeed(Seed& seed, const std::string& directory, const SegmentHeader& hea
   seed.epoch = header.base_epoch;
   seed.chain = header.base_chain;
   seed.token = header.base_token;
-}
-
-// A directory under construction. Its flock says that its maker lives; what the dead left behind
-// under the same prefix is removed by the next maker, or restorer, of the same user.
-//
-// Others may write to the parent and put something else under any name in it. So what is looked at
-// is opened, following no link, and what is done is done through that.
-class NewDirectory {
- public:
-  static absl::StatusOr<NewDirectory> Make(const std::string& final_path,
-                                           const detail::Access& access) {
-    const std::string parent = detail::ParentOf(final_path);
-    const std::string prefix = PrefixFor(final_path);
-    const std::string what = absl::StrCat("cannot create journal ", final_path);
-    NewDirectory made;
-    made.parent_ = OpenParent(parent);
-    if (!made.parent_.ok()) return ErrnoStatus(errno, what);
-    Sweep(made.parent_.get(), prefix);
-    for (int attempt = 0; attempt < 100; ++attempt) {
-      std::string path = absl::StrCat(parent, "/", prefix, "XXXXXX");
-      if (absl::Status s = detail::MakeTemporaryFolder(path, what); !s.ok()) return s;
-      const std::string name = detail::NameIn(path);
-      made.folder_ = detail::OpenMadeFolder(made.parent_.get(), name);
-      if (!made.folder_.ok() || sys::flock(made.folder_.get(), LOCK_EX | LOCK_NB) != 0 ||
-          sys::fstat(made.folder_.get(), &made.info_) != 0) {
-        // Another maker's sweep has come between. Any other trouble would come again.
-        if (errno == ENOENT || errno == EWOULDBLOCK) continue;
-        const int error = errno;
-        sys::unlinkat(made.parent_.get(), name.c_str(), AT_REMOVEDIR);
-        return ErrnoStatus(error, what);
-      }
-      if (made.info_.st_nlink == 0) continue;  // nothing is left to link into
-      made.name_ = name;
-      made.path_ = path;
-      if (absl::Status s = detail::SetFolderAccess(made.folder_.get(), access, path); !s.ok()) {
-        return s;
-      }
-      return made;
-    }
-    return absl::UnavailableError(absl::StrCat(parent, ": directories made here disappear"));
-  }
-
-  NewDirectory(NewDirectory&&) = default;
-  NewDirectory& operator=(NewDirectory&&) = delete;
-  ~NewDirectory() {
-    if (!name_.empty() && folder_.ok()) Remove(parent_.get(), name_, folder_.get(), info_);
-  }
-
-  const std::string& path() const { return path_; }
-
-  // Removes what dead makers of that directory have left.
-  static void SweepFor(const std::string& final_path) {
-    const Fd parent = OpenParent(detail::ParentOf(final_path));
-    if (parent.ok()) Sweep(parent.get(), PrefixFor(final_path));
-  }
-
-  absl::Status RenameTo(const std::string& final_path) {
-    const std::string wanted = detail::NameIn(final_path);
-    if (sys::renameat2(parent_.get(), name_.c_str(), parent_.get(), wanted.c_str(),
-                       RENAME_NOREPLACE) != 0) {
-      return ErrnoStatus(errno, absl::StrCat("cannot create journal ", final_path));
-    }
-    name_.clear();
-    if (detail::IsNamed(parent_.get(), wanted, info_)) return absl::OkStatus();
-    return absl::FailedPreconditionError(
-        absl::StrCat(final_path,
-                     ": somebody else put another directory in its place while it was made: "
-                     "choose a parent that only you may write to"));
-  }
-
- private:
-  static constexpr int kToLookAt = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW;
-
-  NewDirectory() = default;
-
-  static Fd OpenParent(const std::string& parent) {
-    return Fd(sys::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  }
-
-  // Calls `act(name)` for each name in an open directory.
-  template <typename Act>
-  static void ForEachName(int directory, Act&& act) {
-    Fd own(sys::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    sys::DIR* const dir = own.ok() ? sys::fdopendir(own.get()) : nullptr;
-    if (dir == nullptr) return;
-    own.Release();
-    while (const dirent* entry = sys::readdir(dir)) act(std::string(entry->d_name));
-    sys::closedir(dir);
-  }
-
-  static void Remove(int parent, const std::string& name, int folder, const struct stat& info) {
-    ForEachName(folder, [folder](const std::string& file) {
-      if (absl::EndsWith(file, ".segment")) sys::unlinkat(folder, file.c_str(), 0);
-    });
-    if (detail::IsNamed(parent, name, info)) sys::unlinkat(parent, name.c_str(), AT_REMOVEDIR);
-  }
-
-  static std::string PrefixFor(const std::string& final_path) {
-    return absl::StrCat(".", detail::NameIn(final_path), ".new-");
-  }
-
-  static void Sweep(int parent, const std::string& prefix) {
-    ForEachName(parent, [&](const std::string& name) {
-      if (!absl::StartsWith(name, prefix)) return;
-      const Fd folder(sys::openat(parent, name.c_str(), kToLookAt));
-      struct stat info {};
-      if (!folder.ok() || sys::fstat(folder.get(), &info) != 0 || !detail::IsOurs(info)) return;
-      // With the lock: by now its maker may have given it its name, and gone; then it is a journal.
-      if (sys::flock(folder.get(), LOCK_EX | LOCK_NB) == 0 && detail::IsNamed(parent, name, info)) {
-        EPOCH_POINT("sweep.checked");
-        Remove(parent, name, folder.get(), info);
-      }
-    });
-  }
-
-  Fd parent_, folder_;
-  struct stat info_ {};
-  std::string name_, path_;
-};
-
-// What stands under the region's name: nothing, or a file that may be replaced.
-struct Occupant {
-  bool there = false;
-  dev_t device = 0;
-  ino_t inode = 0;
-};
-
-// A region that cannot be used any more, and whose journal this is, may be replaced: poisoned, of
-// an earlier boot, a copy, or superseded, as its successor's maker may have died before it took its
-// name away. `newest` is the newest segment's header. AlreadyExists for anything else.
-absl::StatusOr<Occupant> CheckReplaceable(const std::string& region_path,
-                                          const SegmentHeader& newest,
-                                          std::optional<Epoch> recovered, bool trusted) {
-  // O_NONBLOCK: a FIFO there must not hang whoever holds the journal.
-  const Fd fd(sys::open(region_path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (!fd.ok() && errno == ENOENT) return Occupant{};
-  const absl::Status exists = absl::AlreadyExistsError(absl::StrCat(
-      "region ", region_path, " exists: open it, or remove it (epochctl rm) to restore anew"));
-  struct stat info {};
-  if (!fd.ok() || sys::fstat(fd.get(), &info) != 0) return exists;
-  absl::StatusOr<detail::Superblock> super =
-      detail::Mapping::ReadSuperblock(fd.get(), region_path, /*unusable_too=*/true, trusted);
-  if (!super.ok() || super->journal != newest.journal) return exists;
-  std::uint64_t word = 0;
-  static_assert(offsetof(detail::Control, head) == 0);
-  if (sys::pread(fd.get(), &word, sizeof word, sizeof(detail::Superblock)) != sizeof word)
-    return exists;
-  const auto head = detail::StateWord::Unpack(word);
-  if (head.phase != detail::Phase::kPoisoned) {
-    const absl::Status usable = detail::Mapping::CheckUsable(fd.get(), *super, region_path);
-    if (!usable.ok() && (!absl::IsFailedPrecondition(usable) || detail::AnybodyIn(fd.get()))) {
-      return exists;
-    }
-    if (usable.ok() && super->incarnation == newest.incarnation) return exists;
-  }
-  // Everything that was visible must be there.
-  if (recovered.has_value() && head.epoch > *recovered) {
-    return absl::DataLossError(absl::StrCat(region_path, ": epoch ", head.epoch,
-                                            " was visible, but the journal ends at ", *recovered));
-  }
-  return Occupant{true, info.st_dev, info.st_ino};
-}
-
-// Makes room for the new region: only if the file under its name is still the one that was judged.
-// Restorers exclude each other by the journal's lock; somebody else may have put another there.
-absl::Status Evict(const std::string& region_path, const Occupant& occupant) {
-  if (!occupant.there) return absl::OkStatus();
-  const std::string name = detail::NameIn(region_path);
-  const Fd parent(
-      sys::open(detail::ParentOf(region_path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  const FileId now = parent.ok() ? FileId::In(parent.get(), name) : FileId{};
-  if (now == FileId{}) return absl::OkStatus();  // gone; or its name will turn out to be taken
-  if (now != FileId{occupant.device, occupant.inode}) {
-    return absl::AlreadyExistsError(absl::StrCat("region ", region_path, " exists"));
-  }
-  if (sys::unlinkat(parent.get(), name.c_str(), 0) != 0 && errno != ENOENT) {
-    return ErrnoStatus(errno, absl::StrCat("cannot replace ", region_path));
-  }
-  return absl::OkStatus();
 }
 
 absl::Status CheckFits(Epoch epoch, std::size_t bytes, const RegionOptions& options) {
@@ -375,18 +187,12 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> CreateFrom(const RegionOptions& opt
   SegmentHeader header = *first;
   header.journal = *journal;
   header.segment = 1;
-  header.history = options.history;
-  header.base_epoch = beginning.epoch;
-  header.base_length_bytes = beginning.state.size();
-  header.base_digest = detail::Digest(beginning.state);
-  header.base_chain = beginning.chain;
-  header.base_token = beginning.token;
-  header.retain_segments = options.retain_segments;
-  header.retain_epochs = options.retain_epochs;
-  if (options.history == History::kLatest && options.retain_segments == 0 &&
-      options.retain_epochs == 0) {
-    header.retain_segments = 1;
-  }
+  const bool newest_only = options.history == History::kLatest && options.retain_segments == 0 &&
+                           options.retain_epochs == 0;
+  SetRules(header, options.history, newest_only ? 1 : options.retain_segments,
+           options.retain_epochs);
+  SetBase(header, {beginning.epoch, beginning.state.size(), detail::Digest(beginning.state),
+                   beginning.chain, beginning.token});
   auto seed = std::make_unique<Seed>();
   FillSeed(*seed, directory, header);
   seed->state = std::move(beginning.state);
@@ -493,28 +299,17 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   SegmentHeader header = *next;
   header.journal = scan->header.journal;
   header.segment = newest->number + 1;
-  header.history = scan->header.history;
-  header.base_epoch = scan->epoch;
-  header.base_length_bytes = scan->state.size();
-  header.base_digest = detail::Digest(scan->state);
-  header.base_chain = scan->chain;
-  header.base_token = scan->token;
-  header.previous_segment = newest->number;
-  header.previous_end_block = scan->end_block;
-  header.previous_last_epoch = scan->epoch;
-  header.previous_chain = scan->chain;
+  SetRules(header, scan->header.history, scan->header.retain_segments, scan->header.retain_epochs);
+  SetBase(header,
+          {scan->epoch, scan->state.size(), detail::Digest(scan->state), scan->chain, scan->token});
   // One that nothing was written to holds what this one begins with, and no more: this one takes
   // over from its predecessor, and it may go. Otherwise each start of a container with a region of
   // its own would leave a file.
   const bool idle = IsIdle(*scan);
-  if (idle) {
-    header.previous_segment = scan->header.previous_segment;
-    header.previous_end_block = scan->header.previous_end_block;
-    header.previous_last_epoch = scan->header.previous_last_epoch;
-    header.previous_chain = scan->header.previous_chain;
-  }
-  // Nothing says that the last batches are on the disk: whoever wrote them may have died, or failed,
-  // before they were. What is taken over from must be what a second restore would read.
+  SetPrevious(header, idle ? PreviousOf(scan->header)
+                           : SegmentEnd{newest->number, scan->end_block, scan->epoch, scan->chain});
+  // Nothing says that the last batches are on the disk: whoever wrote them may have died, or
+  // failed, before they were. What is taken over from must be what a second restore would read.
   if (scan->unproven.size() != 0) {
     const std::uint64_t to = scan->end_block * kBlockBytes;
     if (absl::Status s = WriteAnew(*newest, scan->unproven, to - scan->unproven.size()); !s.ok()) {
@@ -523,8 +318,6 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
     EPOCH_POINT("restore.written_anew");
   }
   header.recovered = 1;
-  header.retain_segments = scan->header.retain_segments;
-  header.retain_epochs = scan->header.retain_epochs;
   const detail::Access access = detail::Access::Of(newest->fd.get());
   EPOCH_POINT("restore.scanned");
   absl::StatusOr<OpenSegment> made = MakeSegment(directory, access, header, scan->state);

@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/journal/segment/header.h"
+#include "core/journal/segment/newest.h"
 #include "epoch/detail/memory/bell.h"
 #include "epoch/detail/platform/blame.h"
 #include "epoch/detail/platform/digest.h"
@@ -60,30 +62,16 @@ constexpr char kUnnamed[] = "cannot sync its directory, so its name may not be d
 SegmentHeader NextSegment(const detail::RegionView& view, const detail::Superblock& super,
                           const BatchW& last, const BatchE& end, std::vector<std::byte>& base) {
   const detail::VersionCell& cell = view.cells[last.version];
-  SegmentHeader header{};
-  header.magic = kSegmentMagic;
-  header.format_major = kFormatMajor;
-  header.format_minor = kFormatMinor;
+  const detail::Geometry& geometry = view.geometry;
+  SegmentHeader header = PlainHeader(super.segment_bytes / kBlockBytes, geometry.state_bytes,
+                                     geometry.participants, geometry.versions);
   header.journal = super.journal;
   header.incarnation = super.incarnation;
   header.segment = end.segment + 1;
-  header.block_bytes = kBlockBytes;
-  header.history = super.history;
-  header.capacity_blocks = super.segment_bytes / kBlockBytes;
-  header.base_epoch = last.last;
-  header.base_length_bytes = cell.length_bytes.Load(kRelaxed);
-  header.base_digest = cell.digest.Load(kRelaxed);
-  header.base_chain = cell.chain.Load(kRelaxed);
-  header.base_token = cell.token.Load(kRelaxed);
-  header.previous_segment = end.segment;
-  header.previous_end_block = end.end_block;
-  header.previous_last_epoch = last.last;
-  header.previous_chain = header.base_chain;
-  header.retain_segments = super.retain_segments;
-  header.retain_epochs = super.retain_epochs;
-  header.state_bytes = view.geometry.state_bytes;
-  header.participants = view.geometry.participants;
-  header.versions = view.geometry.versions;
+  SetRules(header, super.history, super.retain_segments, super.retain_epochs);
+  SetBase(header, {last.last, cell.length_bytes.Load(kRelaxed), cell.digest.Load(kRelaxed),
+                   cell.chain.Load(kRelaxed), cell.token.Load(kRelaxed)});
+  SetPrevious(header, {end.segment, end.end_block, last.last, header.base_chain});
   base.clear();
   if (header.base_length_bytes <= view.geometry.state_bytes) {
     const std::byte* const payload = view.PayloadOf(last.version);
@@ -156,37 +144,36 @@ absl::Status CurrentSegment::Attach() {
   return absl::OkStatus();
 }
 
-absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
-                                  const BatchBuilder& builder) {
+absl::StatusOr<CurrentSegment::Rolling> CurrentSegment::Roll(const RingReading& ring, int offset,
+                                                             const BatchBuilder& builder) {
   const BatchReading& last = ring.At(offset - 1);
   const std::uint64_t number = BatchE::Unpack(ring.At(offset).e).segment;
   // Another process has made it; or this one has missed some, and may be superseded.
   if (unnamed_ || segment_.number + 1 != number || !IsNewest(directory_, segment_)) {
-    if (absl::Status s = Attach(); !s.ok() || segment_.number >= number) return s;
+    if (absl::Status s = Attach(); !s.ok()) return s;
+    if (segment_.number >= number) return Rolling::kThere;
   }
   std::vector<std::byte> base;
   const SegmentHeader header =
       NextSegment(view_, super_, BatchW::Unpack(last.w), BatchE::Unpack(last.e), base);
   seam::AcquireFence();
   if (ring.WordsAt(*view_.control, offset).w.Load() != ring.At(offset).w) {
-    return absl::OkStatus();  // stale
+    return Rolling::kLookAgain;
   }
   if (header.segment != number || detail::Digest(base) != header.base_digest) {
-    return absl::AbortedError("the state that the next segment begins with was overwritten");
+    return Rolling::kOverwritten;
   }
-  absl::StatusOr<OpenSegment> made = FromSpare(directory_, header, base);
-  const bool spare_failed = absl::IsUnknown(made.status());
-  const bool named = made.ok() && view_.control->named_segment.Load() >= BySpare(number);
-  if (!made.ok()) {
-    made = MakeSegment(directory_, detail::Access::Of(segment_.fd.get()), header, base);
-  }
-  if (!made.ok()) return made.status();
-  if (named) {
+  FromSpare spare = TakeSpare(directory_, header, base);
+  const bool taken = spare.kind == FromSpare::Kind::kTaken;
+  if (taken && view_.control->named_segment.Load() >= BySpare(number)) {
     left_ = Left{std::move(segment_), last, header.previous_chain};
-    Take(*std::move(made));
+    Take(std::move(spare.segment));
     unnamed_ = true;
-    return absl::OkStatus();
+    return Rolling::kThere;
   }
+  absl::StatusOr<OpenSegment> made = std::move(spare.segment);
+  if (!taken) made = MakeSegment(directory_, detail::Access::Of(segment_.fd.get()), header, base);
+  if (!made.ok()) return made.status();
   // The directory may keep the new name and lose an older one, which may be all that leads to this
   // process's segment but for its spare's.
   if (view_.control->named_segment.Load() < ByItself(segment_.number)) {
@@ -201,7 +188,7 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
     if (SyncFailed(synced)) return Poison(view_, made->path, std::string(synced.message()));
     if (!synced.ok()) return synced;
   }
-  if (absl::IsAlreadyExists(published) && spare_failed) {
+  if (absl::IsAlreadyExists(published) && spare.kind == FromSpare::Kind::kFailed) {
     // Its beginning may have been acknowledged in.
     return Poison(view_, made->path, "its beginning could not be written");
   }
@@ -210,14 +197,14 @@ absl::Status CurrentSegment::Roll(const RingReading& ring, int offset,
   EPOCH_POINT("journal.rolled");
   if (!published.ok() || !IsNewest(directory_, *made)) {
     if (absl::Status s = Attach(); !s.ok()) return s;
-    if (segment_.number >= number) return absl::OkStatus();
+    if (segment_.number >= number) return Rolling::kThere;
     return NotAttached(number);
   }
   Raise(*view_.control, ByItself(number));
   left_ = Left{std::move(segment_), last, header.previous_chain};
   Take(*std::move(made));
   BeginAftermath(builder);
-  return absl::OkStatus();
+  return Rolling::kThere;
 }
 
 // Its name is taken, and nobody finds it.
@@ -226,13 +213,13 @@ absl::Status CurrentSegment::NotAttached(std::uint64_t number) const {
       absl::StrCat(directory_, ": segment ", number, " exists, but cannot be attached to"));
 }
 
-absl::StatusOr<bool> CurrentSegment::Name(const BatchBuilder& builder) {
+absl::StatusOr<CurrentSegment::Naming> CurrentSegment::Name(const BatchBuilder& builder) {
   const absl::Status named = NameSegment(segment_);
   struct stat info {};
   if (absl::IsNotFound(named) && sys::fstat(segment_.fd.get(), &info) == 0 && info.st_nlink == 0) {
     // It was removed meanwhile, all names of it: this process has slept for long.
     if (absl::Status s = Attach(); !s.ok()) return s;
-    return false;
+    return Naming::kElsewhere;
   }
   if (!named.ok() && !absl::IsAlreadyExists(named)) {
     Take(std::exchange(left_, Left{}).segment);  // as if it had not been begun
@@ -245,13 +232,13 @@ absl::StatusOr<bool> CurrentSegment::Name(const BatchBuilder& builder) {
     if (absl::Status s = Attach(); !s.ok()) return s;
     // To begin it once more would come to the same, again and again.
     if (!named.ok() && segment_.number < number) return NotAttached(number);
-    return false;
+    return Naming::kElsewhere;
   }
   unnamed_ = false;
   // Otherwise another has given it the name, and goes on with that.
   if (named.ok()) BeginAftermath(builder);
   left_ = Left{};
-  return true;
+  return Naming::kNamed;
 }
 
 void CurrentSegment::BeginAftermath(const BatchBuilder& builder) {

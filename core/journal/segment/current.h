@@ -27,9 +27,6 @@
 
 namespace epoch::journal {
 
-// At the end of a segment, for the word that the next one is there.
-inline constexpr std::uint64_t kSealBlocks = 1;
-
 // The header and the base state of the segment behind the one in which `last` ends. Read from
 // shared memory, so to be checked afterwards: the batch that comes next must still be Frozen, and
 // the base match its digest.
@@ -71,15 +68,24 @@ class CurrentSegment {
     return detail::Whereabouts::IsAway(seen) ? NotFindable(seen) : absl::OkStatus();
   }
   // To the segment that the batch opens, which is made if it is not there. Head stands at the end
-  // of the batch before, and stays there. OK, without being there: what was read is stale. Aborted:
-  // the base is not what was accepted. NotFound: as Attach.
-  absl::Status Roll(const RingReading& ring, int offset, const BatchBuilder& builder);
+  // of the batch before, and stays there. Errors: NotFound as Attach; no room; whatever is in the
+  // way of this process.
+  enum class Rolling : std::uint8_t {
+    kThere,       // this process writes to it now
+    kLookAgain,   // what was read has moved on
+    kOverwritten  // the state that it begins with is not what was accepted
+  };
+  absl::StatusOr<Rolling> Roll(const RingReading& ring, int offset, const BatchBuilder& builder);
   // Whether the segment that Roll led to has no name of its own yet. Then nothing that is written
-  // there counts before Name() was true.
+  // there counts before Name() has given it one.
   bool unnamed() const { return unnamed_; }
-  // True: it has its name. False: another file has it, and is attached to now. ResourceExhausted:
-  // no room for a name; this process is where it was before Roll. Others: superseded, poisoned.
-  absl::StatusOr<bool> Name(const BatchBuilder& builder);
+  // ResourceExhausted: no room for a name; this process is where it was before Roll. Other errors:
+  // superseded, poisoned.
+  enum class Naming : std::uint8_t {
+    kNamed,     // it has its name
+    kElsewhere  // another file has it, and is attached to now
+  };
+  absl::StatusOr<Naming> Name(const BatchBuilder& builder);
 
   // What is to be done besides commits: after a roll, and before the next. `slot` is this
   // participant's; batches end at `end_block`. Never waits for the disk, if there is io_uring; but

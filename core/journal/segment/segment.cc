@@ -13,11 +13,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/files/filesystem.h"
-#include "epoch/detail/memory/bell.h"
-#include "epoch/detail/platform/blame.h"
 #include "epoch/detail/platform/check.h"
 #include "epoch/detail/platform/seam.h"
-#include "epoch/details.h"
 
 namespace epoch::journal {
 
@@ -45,11 +42,6 @@ std::optional<std::uint64_t> NumberInName(const std::string& name) {
     return std::nullopt;
   }
   return number;
-}
-
-absl::Status NoSegments(const std::string& directory) {
-  return absl::DataLossError(absl::StrCat(
-      directory, " holds no journal segments: this is not a new journal, its files are gone"));
 }
 
 // One pass. `retired`: a file disappeared meanwhile, so a newer one may have been missed.
@@ -163,9 +155,7 @@ absl::StatusOr<SegmentHeader> ReadSegmentHeader(int fd, const std::string& path)
                                                  ", this build speaks ", kOldestFormatMajor, " to ",
                                                  kFormatMajor));
   }
-  std::uint32_t crc;
-  std::memcpy(&crc, block.data() + kContentBytes, sizeof crc);
-  if (crc != BlockCrc(h.journal, h.segment, 0, block.data())) {
+  if (!BlockIsSound(h.journal, h.segment, 0, block.data())) {
     return absl::DataLossError(absl::StrCat(path, ": segment header is damaged (offset 0)"));
   }
   // A copy under another number would pass for an older or newer state.
@@ -304,10 +294,17 @@ absl::Status PublishSegment(const std::string& directory, const OpenSegment& seg
   return synced.ok() ? synced : absl::InternalError(std::string(synced.message()));
 }
 
-bool IsNewest(const std::string& directory, const OpenSegment& segment) {
+absl::StatusOr<Standing> StandingOf(const std::string& directory, const OpenSegment& segment) {
   const absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
-  return files.ok() && !files->empty() && files->back().number == segment.number &&
-         SameFile(segment.fd.get(), segment.path);
+  if (!files.ok()) return files.status();
+  const bool newest = !files->empty() && files->back().number == segment.number &&
+                      SameFile(segment.fd.get(), segment.path);
+  return newest ? Standing::kNewest : Standing::kLeftBehind;
+}
+
+bool IsNewest(const std::string& directory, const OpenSegment& segment) {
+  const absl::StatusOr<Standing> standing = StandingOf(directory, segment);
+  return standing.ok() && *standing == Standing::kNewest;
 }
 
 absl::Status CheckOwners(const std::string& directory, int fd, const std::string& path,
@@ -322,135 +319,6 @@ absl::Status CheckOwners(const std::string& directory, int fd, const std::string
   if (trusted) return absl::OkStatus();
   if (absl::Status s = check(AT_FDCWD, directory.c_str(), 0, directory); !s.ok()) return s;
   return check(fd, "", AT_EMPTY_PATH, path);
-}
-
-absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id& journal,
-                                         const Id& incarnation, bool trusted) {
-  const std::int64_t give_up_ns = seam::MonotonicNanos() + 10'000'000'000;
-  for (;;) {
-    absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
-    if (!files.ok()) return files.status();
-    if (files->empty()) return NoSegments(directory);
-    OpenSegment segment;
-    segment.number = files->back().number;
-    segment.path = files->back().path;
-    absl::StatusOr<Fd> fd = OpenDirect(segment.path, O_RDWR | O_NONBLOCK, segment.direct);
-    if (absl::IsNotFound(fd.status())) continue;  // retired in this moment
-    if (!fd.ok()) return fd.status();
-    // Before it is believed, or locked.
-    if (absl::Status s = CheckOwners(directory, fd->get(), segment.path, trusted); !s.ok()) {
-      return s;
-    }
-    segment.fd = *std::move(fd);
-    EPOCH_POINT("attach.listed");
-    const int error = seam::SetByteLock(segment.fd.get(), seam::ByteLock::kShared, 0);
-    if (error != 0 && error != EAGAIN) {
-      return ErrnoStatus(error, absl::StrCat("cannot lock ", segment.path));
-    }
-    if (error == EAGAIN) {
-      // A restorer holds it: it will either find the region alive and let go, or supersede it.
-      if (seam::MonotonicNanos() > give_up_ns) {
-        return absl::UnavailableError(
-            absl::StrCat(segment.path, " is being restored by ", NameHolders(segment.fd.get())));
-      }
-      seam::SleepFor(1'000'000);
-      continue;
-    }
-    EPOCH_POINT("attach.locked");
-    // Only under the lock does the listing say who owns the journal.
-    absl::StatusOr<std::vector<SegmentFile>> again = ListSegments(directory);
-    if (!again.ok()) return again.status();
-    if (again->empty() || again->back().number != segment.number ||
-        !SameFile(segment.fd.get(), segment.path)) {
-      continue;  // rolled meanwhile
-    }
-    absl::StatusOr<SegmentHeader> header = ReadSegmentHeader(segment.fd.get(), segment.path);
-    if (!header.ok()) return header.status();
-    if (header->journal != journal) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          directory, " holds another journal (", detail::HexOf(header->journal),
-          ") than this region's (", detail::HexOf(journal), "): has it been put in its place?"));
-    }
-    if (header->incarnation != incarnation) {
-      return detail::Because(
-          Cause::kSuperseded,
-          absl::FailedPreconditionError(absl::StrCat(
-              directory, ": superseded: the journal was restored into incarnation ",
-              detail::HexOf(header->incarnation), "; this region is history, open the new one")));
-    }
-    const absl::StatusOr<detail::FileIdentity> file =
-        detail::IdentityOf(segment.fd.get(), segment.path);
-    if (!file.ok()) return file.status();
-    if (!detail::SameIdentity(header->file, *file)) {
-      // Others may commit to the original, and what is committed here would not be there.
-      return absl::FailedPreconditionError(absl::StrCat(
-          segment.path, " is a copy of this region's journal", detail::WhyCopy(header->file, *file),
-          ": bring the original to its place, or remove the region (epochctl rm) and "
-          "recover it from here"));
-    }
-    return segment;
-  }
-}
-
-absl::StatusOr<OpenSegment> LockNewest(
-    const std::string& directory, absl::Duration timeout,
-    const std::function<bool(const SegmentHeader&)>& region_lives, bool trusted, Locking locking,
-    const std::function<bool()>& interrupted) {
-  const std::int64_t give_up_ns = detail::DeadlineAfter(timeout);
-  detail::Limit limit(give_up_ns, &interrupted);
-  std::int64_t pause_ns = 200'000;
-  for (;;) {
-    absl::StatusOr<std::vector<SegmentFile>> files = ListSegments(directory);
-    if (!files.ok()) return files.status();
-    if (files->empty()) return NoSegments(directory);
-    OpenSegment segment;
-    segment.number = files->back().number;
-    segment.path = files->back().path;
-    absl::StatusOr<Fd> fd = OpenDirect(segment.path, O_RDWR | O_NONBLOCK, segment.direct);
-    if (absl::IsNotFound(fd.status())) continue;
-    if (!fd.ok()) return fd.status();
-    if (absl::Status s = CheckOwners(directory, fd->get(), segment.path, trusted); !s.ok()) {
-      return s;
-    }
-    segment.fd = *std::move(fd);
-    const bool held = locking == Locking::kAsk &&
-                      seam::TestByteLock(segment.fd.get(), 0) == seam::LockState::kHeld;
-    const int error = held ? EAGAIN
-                      : locking == Locking::kAsk
-                          ? 0
-                          : seam::SetByteLock(segment.fd.get(), seam::ByteLock::kExclusive, 0);
-    if (error != 0 && error != EAGAIN) {
-      return ErrnoStatus(error, absl::StrCat("cannot lock ", segment.path));
-    }
-    if (error == 0) {
-      EPOCH_POINT("restore.locked");
-      absl::StatusOr<std::vector<SegmentFile>> again = ListSegments(directory);
-      if (!again.ok()) return again.status();
-      if (!again->empty() && again->back().number == segment.number &&
-          SameFile(segment.fd.get(), segment.path)) {
-        return segment;
-      }
-      continue;
-    }
-    // Another process restores or still works here. If it restores, its region appears first.
-    absl::StatusOr<SegmentHeader> header = ReadSegmentHeader(segment.fd.get(), segment.path);
-    if (header.ok() && region_lives && region_lives(*header)) {
-      return absl::AlreadyExistsError(absl::StrCat("journal ", directory, " has a living region"));
-    }
-    if (seam::MonotonicNanos() > give_up_ns) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("journal ", directory, " is still attached to by ",
-                       NameHolders(segment.fd.get()), ": end them, then try again"));
-    }
-    std::int64_t nanos = pause_ns;
-    if (limit.Interrupted(nanos)) {
-      return absl::CancelledError(
-          absl::StrCat("interrupted: journal ", directory, " is still attached to by ",
-                       NameHolders(segment.fd.get()), "; nothing was changed"));
-    }
-    seam::SleepFor(nanos);
-    pause_ns = std::min<std::int64_t>(pause_ns * 2, 20'000'000);
-  }
 }
 
 std::string NameHolders(int fd) {

@@ -1,4 +1,4 @@
-// Segment files: names, locks, making one, attaching to the newest.
+// Segment files: names, making one, giving it its name. How a process gets hold of one: newest.h.
 //
 // Ownership. Every process that may write a segment holds a shared lock on the very description
 // that it writes through; a restorer needs it exclusively. The kernel gives a dead process's lock
@@ -9,7 +9,6 @@
 #define EPOCH_CORE_JOURNAL_SEGMENT_SEGMENT_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -17,7 +16,6 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "core/files/disk.h"
 #include "core/journal/format/format.h"
 #include "epoch/detail/platform/files.h"
@@ -113,31 +111,14 @@ absl::Status SyncDirectory(const std::string& directory);
 absl::StatusOr<detail::Fd> OpenDirectoryOf(const OpenSegment& segment);
 
 // Whether no newer one has a name, and this one has its own.
+enum class Standing : std::uint8_t { kNewest, kLeftBehind };
+absl::StatusOr<Standing> StandingOf(const std::string& directory, const OpenSegment& segment);
+// The same; what cannot be found out is no.
 bool IsNewest(const std::string& directory, const OpenSegment& segment);
 
 // Whether a journal's directory, and an open file of it, belong to whom they may (CheckOwner).
 absl::Status CheckOwners(const std::string& directory, int fd, const std::string& path,
                          bool trusted);
-
-// Opens the newest segment for writing, with a shared lock, and makes sure that it is still the
-// newest and of that incarnation, and no copy. FailedPrecondition if it is not: "superseded", a
-// copy, another journal. PermissionDenied: somebody else's, unless `trusted`. Its name need not be
-// durable (AttachDurably).
-absl::StatusOr<OpenSegment> AttachNewest(const std::string& directory, const Id& journal,
-                                         const Id& incarnation,
-                                         bool trusted = detail::trust_other_owners);
-
-// Locks the newest segment exclusively: nobody can write to this journal while it is held.
-// FailedPrecondition when processes are still attached after `timeout`: names them. AlreadyExists
-// as soon as the journal's region turns out to live: `region_lives(header of that segment)`.
-// Cancelled when `interrupted` says so. kAsk: only finds out whether it could be locked, with the
-// same errors.
-enum class Locking { kLock, kAsk };
-absl::StatusOr<OpenSegment> LockNewest(
-    const std::string& directory, absl::Duration timeout,
-    const std::function<bool(const SegmentHeader&)>& region_lives = nullptr,
-    bool trusted = detail::trust_other_owners, Locking locking = Locking::kLock,
-    const std::function<bool()>& interrupted = nullptr);
 
 // "pid 12 (name), pid 34 (name)": who has this file open, as far as /proc tells.
 std::string NameHolders(int fd);

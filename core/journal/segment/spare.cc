@@ -34,28 +34,27 @@ std::string SegmentOfSpare(const std::string& spare) {
   return absl::StrCat(spare.substr(0, spare.rfind('.')), ".segment");
 }
 
-absl::StatusOr<OpenSegment> FromSpare(const std::string& directory, const SegmentHeader& header,
-                                      std::span<const std::byte> base) {
+FromSpare TakeSpare(const std::string& directory, const SegmentHeader& header,
+                    std::span<const std::byte> base) {
+  using Kind = FromSpare::Kind;
   OpenSegment segment;
   segment.number = header.segment;
   segment.path = SegmentPath(directory, header.journal, header.segment);
   absl::StatusOr<detail::Fd> fd = OpenDirect(SparePath(directory, header.journal, header.segment),
                                              O_RDWR | O_NONBLOCK, segment.direct);
-  if (!fd.ok()) return fd.status();
+  if (!fd.ok()) return {};
   struct stat info {};
   if (sys::fstat(fd->get(), &info) != 0 || !S_ISREG(info.st_mode) ||
       static_cast<std::uint64_t>(info.st_size) != header.capacity_blocks * kBlockBytes) {
-    return absl::NotFoundError(
-        absl::StrCat(segment.path, ": the file under the spare's name is not usable as a segment"));
+    return {};
   }
   segment.fd = *std::move(fd);
   EPOCH_POINT("spare.opened");
-  if (absl::Status s = WriteBeginning(segment, header, base); !s.ok()) {
-    const bool failed = detail::IsDevices(s, detail::Attempt::kWrite);
-    return failed ? absl::UnknownError(std::string(s.message())) : s;
+  if (const absl::Status s = WriteBeginning(segment, header, base); !s.ok()) {
+    return {detail::IsDevices(s, detail::Attempt::kWrite) ? Kind::kFailed : Kind::kNone, {}};
   }
-  if (absl::Status s = LockShared(segment); !s.ok()) return s;
-  return segment;
+  if (!LockShared(segment).ok()) return {};
+  return {Kind::kTaken, std::move(segment)};
 }
 
 void SweepSpares(int directory, const Id& journal, std::uint64_t number) {

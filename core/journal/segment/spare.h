@@ -30,9 +30,18 @@ std::string SparePath(const std::string& directory, const Id& journal, std::uint
 std::string SegmentOfSpare(const std::string& spare);
 
 // A complete segment out of the spare of its number, with a shared lock, and no name of its own
-// yet. NotFound if there is none; Unknown if the device failed.
-absl::StatusOr<OpenSegment> FromSpare(const std::string& directory, const SegmentHeader& header,
-                                      std::span<const std::byte> base);
+// yet. Whatever is in the way, a segment can be made without it.
+struct FromSpare {
+  enum class Kind : std::uint8_t {
+    kNone,   // there is no spare, or this process cannot use it
+    kTaken,  // `segment` is it
+    kFailed  // the device failed: what was written to the spare may be there in part
+  };
+  Kind kind = Kind::kNone;
+  OpenSegment segment;
+};
+FromSpare TakeSpare(const std::string& directory, const SegmentHeader& header,
+                    std::span<const std::byte> base);
 
 // Removes that journal's spares of segments up to `number` from its directory, which is open.
 void SweepSpares(int directory, const Id& journal, std::uint64_t number);

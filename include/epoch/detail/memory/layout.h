@@ -194,7 +194,7 @@ struct alignas(256) VersionCell {
   seam::Atomic<std::uint64_t> proposer;  // slot:16 | generation:48
   // kind:8 | fence:1 | 0:5 | voters:1 | expel:1 | 0:3 | least voters:13 | previous:32
   seam::Atomic<std::uint64_t> shape;
-  seam::Atomic<std::int64_t> deadline_ns;  // of the vote, CLOCK_MONOTONIC
+  seam::Atomic<std::int64_t> deadline_ns;  // of the vote, a Deadline's word
   seam::Atomic<std::uint64_t> round;       // of a collective proposal; 0: it is none
 };
 static_assert(sizeof(VersionCell) == 256);

@@ -32,6 +32,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/participant/participant_core.h"
+#include "epoch/detail/platform/deadline.h"
 #include "epoch/detail/protocol/collective.h"
 
 namespace epoch::detail {
@@ -73,7 +74,7 @@ class Gathering {
     absl::Status s;
     do {  // however long it takes, so that all contributors end alike; unless nobody can write it
       s = core_.AwaitAccepted(*committed, limit_);
-      limit_.deadline_ns = DeadlineAfter(absl::Milliseconds(100));
+      limit_.deadline = Deadline::After(absl::Milliseconds(100));
     } while (absl::IsDeadlineExceeded(s) && view_.control->journal_stall_errno.Load() == 0);
     core_.WritesNoMore();
     if (!s.ok()) return s;
@@ -144,7 +145,7 @@ class Gathering {
   }
 
   absl::StatusOr<Epoch> Gather() {
-    Slices slices(limit_.deadline_ns, 1'000'000, 1'000'000);
+    Slices slices(limit_.deadline, 1'000'000, 1'000'000);
     for (int waits = 0;; ++waits) {
       const std::uint32_t armed = Arm(*view_.control);
       standing_ = core_.Step();
@@ -268,12 +269,12 @@ class Gathering {
     }
     if (state.size() > view_.geometry.state_bytes) return core_.TooLarge(state.size());
     // Those who were waited for to the last moment still have to answer.
-    limit_.deadline_ns = std::max(limit_.deadline_ns, DeadlineAfter(kGrace));
+    limit_.deadline = std::max(limit_.deadline, Deadline::After(kGrace));
     absl::StatusOr<DraftedCell> draft = core_.NewDraft(state.size(), limit_);
     if (!draft.ok()) return draft.status();
     std::memcpy(core_.PayloadOf(*draft), state.data(), state.size());
     absl::StatusOr<Epoch> agreed = core_.Agree(*draft, state.size(), tag_, std::nullopt,
-                                               {.deadline_ns = limit_.deadline_ns,
+                                               {.deadline = limit_.deadline,
                                                 .voters = true,
                                                 .fence = options_.fence,
                                                 .forced = forced_,
@@ -370,7 +371,7 @@ class Gathering {
       const Slot& slot = view_.slots[*missing_];
       if (slot.offer.Load() == OfferWord(SlotWord::Unpack(slot.state.Load()).generation) &&
           !std::exchange(looked_again_, true)) {
-        slices = Slices(DeadlineAfter(kGrace), 1'000'000, 1'000'000);
+        slices = Slices(Deadline::After(kGrace), 1'000'000, 1'000'000);
         return;
       }
     }
@@ -383,7 +384,7 @@ class Gathering {
       // vain. (Those who were found missing may have offered since: so, once more.)
       const bool enough = options_.contributions == 0 || in_.size() == options_.contributions;
       if (!offered && !enough && !std::exchange(looked_again_, true)) {
-        slices = Slices(DeadlineAfter(kGrace), 1'000'000, 1'000'000);
+        slices = Slices(Deadline::After(kGrace), 1'000'000, 1'000'000);
         return;
       }
       // Or others have expelled it at this very moment.
@@ -391,12 +392,12 @@ class Gathering {
                                  view_.slots[straggler].state.Load() != state.Pack()))) {
         if (!offered) seen_.erase(straggler);
         forced_ = forced_ || !offered;
-        slices = Slices(DeadlineAfter(kGrace), 1'000'000, 1'000'000);
+        slices = Slices(Deadline::After(kGrace), 1'000'000, 1'000'000);
         return;
       }
     }
     if (complete_ && !std::exchange(graced_, true)) {
-      slices = Slices(DeadlineAfter(kGrace), 1'000'000, 1'000'000);  // it is about to be proposed
+      slices = Slices(Deadline::After(kGrace), 1'000'000, 1'000'000);  // it is about to be proposed
       return;
     }
     EndRound(view_, round_, AbortCause::kDeadline, missing_.value_or(kNoSlot));

@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 #include "epoch/detail/participant/pinning.h"
 #include "epoch/detail/platform/check.h"
+#include "epoch/detail/platform/deadline.h"
 
 namespace epoch::detail {
 
@@ -153,9 +154,8 @@ class ParticipantCore final : public Pinning {
   // Whether whoever has lost a race may try again.
   absl::Status MayGoOn(Limit& limit) {
     constexpr const char* kOthersFirst = "others were faster each time; nothing was changed";
-    std::int64_t due_ns = INT64_MAX;
-    if (limit.Interrupted(due_ns)) return WasInterrupted(kOthersFirst);
-    if (limit.deadline_ns != INT64_MAX && limit.deadline_ns <= seam::MonotonicNanos()) {
+    if (limit.Interrupted()) return WasInterrupted(kOthersFirst);
+    if (!limit.deadline.never() && limit.deadline.Passed()) {
       return Because(Cause::kTimedOut, absl::DeadlineExceededError(kOthersFirst));
     }
     return absl::OkStatus();
@@ -373,10 +373,10 @@ class ParticipantCore final : public Pinning {
     // What is undecided may never become visible: nothing to wait for.
     if (view_.durable && tail.epoch - (tail.phase == Phase::kVoting ? 1 : 0) > head) {
       // Accepted versions wait for the disk: back-pressure, not exhaustion.
-      const std::int64_t whole_ns = limit.deadline_ns;
-      limit.deadline_ns = std::min(whole_ns, DeadlineAfter(kJournalPatience));
+      const Deadline whole = limit.deadline;
+      limit.deadline = std::min(whole, Deadline::After(kJournalPatience));
       absl::Status s = AwaitCommitted(head + 1, limit);
-      limit.deadline_ns = whole_ns;
+      limit.deadline = whole;
       if (s.ok()) return s;
       if (Details(s).cause == Cause::kPoisoned) return JournalFailed();
       return Reworded(s, absl::StrCat("no free version, and the journal does not move on: ",

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "epoch/detail/participant/waiting.h"
+#include "epoch/detail/platform/deadline.h"
 #include "epoch/detail/protocol/accept.h"
 
 namespace epoch::detail {
@@ -210,8 +211,7 @@ class Pinning : public Waiting {
         if (standing.found == Standing::Found::kDamaged) return NotPinned(Unpinned::kHead);
         std::int64_t nanos = 1'000'000;
         if (limit != nullptr) {
-          const bool at_once = limit->deadline_ns == INT64_MIN;
-          const bool over = at_once || limit->deadline_ns <= seam::MonotonicNanos();
+          const bool at_once = limit->deadline.at_once(), over = limit->deadline.Passed();
           if (over || limit->Interrupted(nanos)) {
             word = view_.control->head.Load();
             if (StateWord::Unpack(word).phase == Phase::kClosed) {

@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "epoch/detail/memory/bell.h"
 #include "epoch/detail/participant/helping.h"
+#include "epoch/detail/platform/deadline.h"
 
 namespace epoch::detail {
 
@@ -39,7 +40,7 @@ class Waiting : public Helping {
   template <typename Done>
   absl::Status DriveUntil(Limit& limit, VersionCell* own, Done&& done) {
     // A death is noticed within 2 ms.
-    Slices slices(own == nullptr ? limit.deadline_ns : INT64_MAX, 1'000'000, 1'000'000);
+    Slices slices(own == nullptr ? limit.deadline : Deadline::Never(), 1'000'000, 1'000'000);
     int turns = 0;
     std::string& stalled = why_stalled_;
     stalled.clear();
@@ -157,10 +158,10 @@ class Waiting : public Helping {
     } const written{this, writes_};
     if (HeadEpoch() >= epoch) return absl::OkStatus();
     if (absl::Status s = Status(); !accepted && !s.ok()) return s;
-    const std::int64_t deadline_ns = limit.deadline_ns;
+    const Deadline deadline = limit.deadline;
     // Whoever writes the journal may die, and a batch takes much less than a millisecond.
     const std::int64_t first_ns = view_.durable ? 400'000 : 1'000'000;
-    Slices slices(deadline_ns, first_ns);
+    Slices slices(deadline, first_ns);
     Watch watch;
     std::string stalled;
     for (;;) {
@@ -197,7 +198,7 @@ class Waiting : public Helping {
         if (!flushing.status.ok()) return flushing.status;
         if (!flushing.stalled.empty()) stalled = absl::StrCat(" (", flushing.stalled, ")");
         if (flushing.moved && nanos > 0 && !interrupted) {
-          slices = Slices(deadline_ns, first_ns);
+          slices = Slices(deadline, first_ns);
           continue;
         }
         idle = !flushing.busy;
@@ -257,7 +258,7 @@ class Waiting : public Helping {
           "waiting for convergence before having acknowledged by hand would wait for oneself");
     }
     if (absl::Status s = AwaitEpoch(epoch, limit); !s.ok()) return s;
-    Slices slices(limit.deadline_ns, 1'000'000, 2'000'000);  // a death is noticed within 2 ms
+    Slices slices(limit.deadline, 1'000'000, 2'000'000);  // a death is noticed within 2 ms
     const auto converged = [&] {
       bool behind = false;
       ForEachStraggler(*mapping_, epoch, [&](std::uint32_t) { return !(behind = true); });
@@ -299,15 +300,15 @@ class Waiting : public Helping {
     if (mapping_->port() == nullptr) {
       return Refuse(Cause::kNoWriter, "this program has no compiled journal: link epoch::journal");
     }
-    const std::int64_t deadline_ns = DeadlineAfter(duration);
+    const Deadline deadline = Deadline::After(duration);
     // Raised once for the whole time: between two looks at `stop` others must still count on it.
     slot_->flags.FetchOr(kSlotFlushes);
     absl::Status s;
     do {
-      const std::int64_t left_ns = deadline_ns - seam::MonotonicNanos();
-      Limit limit(DeadlineAfter(std::min(absl::Nanoseconds(left_ns), absl::Milliseconds(100))));
+      const absl::Duration left = absl::Nanoseconds(deadline.Left_ns());
+      Limit limit(Deadline::After(std::min(left, absl::Milliseconds(100))));
       s = AwaitCommitted(kMaxEpoch, limit);
-    } while (absl::IsDeadlineExceeded(s) && !stop() && seam::MonotonicNanos() < deadline_ns);
+    } while (absl::IsDeadlineExceeded(s) && !stop() && !deadline.Passed());
     SetFlags(slot_->flags.Load() & ~std::uint32_t{kSlotFlushes});
     return absl::IsDeadlineExceeded(s) ? absl::OkStatus() : s;
   }

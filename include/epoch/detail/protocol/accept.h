@@ -18,6 +18,7 @@
 
 #include "epoch/detail/memory/bell.h"
 #include "epoch/detail/memory/layout.h"
+#include "epoch/detail/platform/deadline.h"
 #include "epoch/detail/protocol/head.h"
 #include "epoch/detail/protocol/slots.h"
 #include "epoch/detail/protocol/versions.h"
@@ -36,7 +37,7 @@ enum class Refusal : std::uint8_t {
 // What is asked of others before a transition counts. Ballot 0: nothing.
 struct Ballot {
   std::uint64_t number = 0;
-  std::int64_t deadline_ns = 0;
+  Deadline deadline = Deadline::OfWord(0);
   bool voters = false;             // all voters must accept
   std::uint32_t least_voters = 0;  // so many at least
   bool fence = false;              // all readers must let go
@@ -65,7 +66,7 @@ inline Acceptance Accept(const RegionView& view, const SlotClaim& claim, const D
   cell.digest.Store(payload_digest, kRelaxed);
   cell.token.Store(token, kRelaxed);
   cell.ballot.Store(ballot.number, kRelaxed);
-  cell.deadline_ns.Store(ballot.deadline_ns, kRelaxed);
+  cell.deadline_ns.Store(ballot.deadline.word(), kRelaxed);
   cell.round.Store(ballot.round, kRelaxed);
   const bool voted = ballot.number != 0;
   cell.outcome.Store(voted ? OutcomeWord{Decision::kUndecided, ballot.forced, AbortCause::kNobody,
