@@ -40,7 +40,7 @@ def test_two_ranks_make_a_checkpoint(folder):
             with open(latest.path(number, "model.bin")) as shard:
                 assert shard.read() == f"rank {number}"
             assert latest.metadata(number) == f"rank {number}".encode()
-        assert [(one.rank, one.name, one.bytes) for one in latest.shards] == [
+        assert [(one.rank, one.name, one.size) for one in latest.shards] == [
             (0, "model.bin", 6),
             (1, "model.bin", 6),
         ]

@@ -28,6 +28,7 @@ def test_a_document_is_read_and_changed(region):
         doc.update(lambda d: d.pop("step"))  # which would replace the document
     with pytest.raises(ValueError):
         doc.set(float("nan"))
+    assert doc.update(lambda d: epoch.NO_CHANGE) == 4
     assert region.epoch == 4
 
 
@@ -188,7 +189,7 @@ def test_a_region_is_restored_from_its_journal(name, folder):
 def test_by_hand_and_by_poll(region):
     me, by_hand = region.join("me"), region.join("by hand", acknowledges_by_hand=True)
     me.commit(b"x")
-    assert by_hand.poll() == 1
+    assert by_hand.poll() == 1 == me.poll()
     assert [one.name for one in region.stragglers(1)] == ["by hand"]
     by_hand.acknowledge(1)
     assert me.await_(1, "converged") == 1

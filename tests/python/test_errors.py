@@ -1,7 +1,6 @@
 """One class for each cause: a table of situations, each of them played."""
 
 import os
-import signal
 import threading
 
 import pytest
@@ -138,18 +137,24 @@ def other_tag(w):
 
 
 def gave_up(w):
-    """A contributor is killed when its part is in."""
-    pid = os.fork()
-    if pid == 0:
-        second = epoch.open(w.name).join("second", voter=True)
-        second.commit_collective(1, b"x", contributions=3)
-        os._exit(1)
-    third = w.region.join("watches")
-    while len(w.region.stragglers(10**6)) < 4:  # until it is in
-        third.poll()
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    w.me.commit_collective(1, b"x", contributions=2, timeout=SOON)
+    """A contributor that gives up ends it for all."""
+    second = w.region.join("second", voter=True)
+    raised = []
+
+    def contribute():
+        with pytest.raises(epoch.EpochError) as error:
+            w.me.commit_collective(1, b"x", contributions=3, timeout=LONG)
+        raised.append(error.value)
+
+    its = threading.Thread(target=contribute)
+    its.start()
+    gives_up = epoch.Interrupt()
+    gives_up.set()
+    while not raised:
+        with pytest.raises(epoch.EpochError):
+            second.commit_collective(1, b"x", contributions=3, interrupt=gives_up)
+    its.join()
+    raise raised[0]
 
 
 def read_only(w):
@@ -210,8 +215,6 @@ def journal_gone(w):
     region = epoch.create(os.path.join(w.folder, "region"), journal=journal, state_bytes=64)
     me = region.join("me")
     me.commit(b"x")
-    for file in os.listdir(journal):
-        os.unlink(os.path.join(journal, file))
     os.rename(journal, journal + ".away")
     while True:
         me.commit(b"x")
@@ -240,7 +243,7 @@ TABLE = [
     (rejected, epoch.Rejected, Exception, "REJECTED"),
     (too_few_voters, epoch.Rejected, Exception, "TOO_FEW_VOTERS"),
     (timed_out, epoch.DeadlineExceeded, TimeoutError, "TIMED_OUT"),
-    (gave_up, epoch.PeerDied, Exception, None),
+    (gave_up, epoch.PeerDied, Exception, "GAVE_UP"),
     (interrupted, epoch.Interrupted, Exception, "INTERRUPTED"),
     (expelled, epoch.Expelled, Exception, "EXPELLED"),
     (left, epoch.Left, Exception, "LEFT"),
@@ -259,7 +262,7 @@ TABLE = [
     (not_permitted, epoch.Denied, PermissionError, None),
     (other_layout, epoch.LayoutMismatch, Exception, None),
     (damaged, epoch.EpochError, Exception, None),
-    (journal_gone, epoch.JournalUnavailable, Exception, None),
+    (journal_gone, epoch.JournalUnavailable, Exception, "JOURNAL_AWAY"),
     (not_kept, epoch.Invalid, ValueError, None),
     (not_a_number, epoch.Invalid, ValueError, None),
     (no_region, epoch.Invalid, ValueError, None),

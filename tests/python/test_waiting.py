@@ -55,7 +55,13 @@ class World:
         self.me.commit_collective(1, b"x", **wait)
 
     def serve(self, **wait):
-        self.me.serve(**wait)
+        durable = epoch.create(
+            os.path.join(self.folder, "region"),
+            journal=os.path.join(self.folder, "journal"),
+            state_bytes=64,
+            versions=8,
+        )
+        durable.join("server").serve(**wait)
         if wait.get("timeout"):
             raise epoch.DeadlineExceeded("it is over")  # which is no error of serve
         if wait.get("interrupt"):
@@ -244,7 +250,7 @@ STALLED = """
     from epoch import _epoch
     name, journal, library = sys.argv[1:]
     no_room = ctypes.c_int.in_dll(ctypes.CDLL(library), "no_room")
-    region = epoch.create(name, journal=journal, state_bytes=4096, segment_bytes=1 << 16)
+    region = epoch.create(name, journal=journal, state_bytes=4096, segment_bytes=1 << 21)
     me = region.join("me")
     no_room.value = 1
     main, over = threading.main_thread().ident, threading.Event()

@@ -64,7 +64,7 @@ from ._epoch import (
 )
 from ._epoch import version as __version__
 from .checkpoints import Checkpoints, NewestGood, Rank, checkpoints
-from .document import Codec, Document
+from .document import NO_CHANGE, Codec, Document
 from .participant import Participant
 from .region import Region, create, open, restore, unlink
 
@@ -99,6 +99,7 @@ __all__ = [
     "LayoutMismatch",
     "Left",
     "Listener",
+    "NO_CHANGE",
     "NewestGood",
     "NotFound",
     "Participant",

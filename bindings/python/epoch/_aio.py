@@ -195,8 +195,9 @@ async def acommit(participant: Participant, state: Any, options: Dict[str, Any])
     alone = not (options.get("agree") or options.get("fence"))
     if alone and not participant.region.durable:
         # Nobody is waited for, but a vote that is under way, or a free version.
+        at_once: Dict[str, Any] = {**options, "timeout": 0}
         try:
-            return participant.commit(state, **{**options, "timeout": 0})
+            return participant.commit(state, **at_once)
         except (DeadlineExceeded, Exhausted) as error:
             if error.outcome != "unchanged" or options.get("timeout") == 0:
                 raise

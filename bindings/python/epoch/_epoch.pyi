@@ -88,7 +88,7 @@ class Participant:
     def _join(
         cls: Type[_P],
         region: Region,
-        name: str = ...,
+        name: str,
         /,
         *,
         voter: bool = ...,

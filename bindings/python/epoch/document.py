@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Final, Iterable, NamedTuple, Optional, Tuple
 
 from .errors import Conflict, EpochError, Invalid
 
 if TYPE_CHECKING:
     from .participant import Participant
 
-__all__ = ["Codec", "Document", "JSON", "PICKLE"]
+__all__ = ["Codec", "Document", "JSON", "NO_CHANGE", "PICKLE"]
+
+
+class _NoChange:
+    def __repr__(self) -> str:
+        return "epoch.NO_CHANGE"
+
+
+# What the function of Document.update returns to leave everything as it is.
+NO_CHANGE: Final = _NoChange()
 
 
 class Codec(NamedTuple):
@@ -58,12 +68,14 @@ class Document:
 
     def update(self, function: Callable[[Any], Any], **options: Any) -> int:
         """Commits what `function` makes of the newest value: it changes it in place and returns
-        None, or returns another one. It is called again if another transition came first, and what
-        it raises ends the update with nothing changed. Returns the epoch."""
+        None, or returns another one, or NO_CHANGE. It is called again if another transition came
+        first, and what it raises ends the update with nothing changed. Returns the epoch."""
 
-        def run(state: bytes, epoch: int) -> bytes:
+        def run(state: bytes, epoch: int) -> Optional[bytes]:
             value = self._decoded(state)
             result = function(value)
+            if result is NO_CHANGE:
+                return None
             if result is None or result is value:
                 return self._codec.encode(value)
             # `lambda d: d.pop("x")` is an accident that would replace the document.
@@ -80,7 +92,11 @@ class Document:
         """Applies a JSON patch (RFC 6902), whole or not at all. Conflict: a "test" in it failed;
         Invalid: it cannot be applied. Needs the package jsonpatch. Returns the epoch."""
         jsonpatch = _jsonpatch()
-        patch = jsonpatch.JsonPatch(list(operations))
+        wrong = (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException)
+        try:
+            patch = jsonpatch.JsonPatch(list(operations))
+        except wrong as error:
+            raise Invalid(f"this is no patch: {error}; nothing was changed") from error
 
         def run(state: bytes, epoch: int) -> bytes:
             try:
@@ -90,7 +106,7 @@ class Document:
                                     "nothing was changed")
                 conflict.actual = epoch
                 raise conflict from error
-            except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+            except wrong as error:
                 raise Invalid(
                     f"the patch cannot be applied at epoch {epoch}: {error}; nothing was changed"
                 ) from error
@@ -106,10 +122,9 @@ class Document:
 
 def _jsonpatch() -> Any:
     try:
-        import jsonpatch
+        return importlib.import_module("jsonpatch")  # which has no types
     except ImportError as error:
         raise EpochError(
             "patch() needs the Python package jsonpatch (Debian: python3-jsonpatch); "
             "update() does without"
         ) from error
-    return jsonpatch

@@ -200,7 +200,8 @@ def of(
     error = class_of(code, cause)(message)
     error.code = code
     error.cause = cause
-    error.outcome = outcome
+    # Without a cause it was of no transition, and there is nothing to be unknown.
+    error.outcome = outcome if cause != "NONE" else "unchanged"
     error.epoch = accepted
     error.culprits = tuple(Culprit(*culprit) for culprit in culprits)
     if isinstance(error, Conflict):

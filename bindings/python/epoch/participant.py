@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, AsyncIterator, Callable, Iterator, NoReturn, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Iterator, NoReturn, Optional, TypeVar
 
 from . import _epoch
-from ._aio import Hub, achanges, acommit
 from .document import Codec, Document, JSON, PICKLE
 from .errors import Busy, DeadlineExceeded, Expelled, Forked, Invalid, Left, PinHeld
 from .types import Answer, Change, Proposal
+
+if TYPE_CHECKING:
+    from ._aio import Hub
 
 __all__ = ["Participant"]
 
@@ -90,6 +92,8 @@ class Participant(_epoch.Participant):
     def achanges(self, *, since: Optional[int] = None) -> AsyncIterator[Change]:
         """As changes(), for ``async for``. It uses this participant's listener, or starts one
         while it runs; with a listener of your own, leave its descriptor to this."""
+        from ._aio import achanges  # asyncio takes long to import
+
         return achanges(self, self.region.epoch if since is None else since)
 
     async def acommit(self, state: Any, **options: Any) -> int:
@@ -98,6 +102,8 @@ class Participant(_epoch.Participant):
 
         Cancelled behind its acceptance, the CancelledError carries a note with the epoch.
         """
+        from ._aio import acommit
+
         return await acommit(self, state, options)
 
     # ---- the end

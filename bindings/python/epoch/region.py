@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Optional, Tuple, Union, cast
+from typing import Any, Callable, List, Optional, Tuple, Union
 
 from . import _epoch
 from .errors import NotFound
 from .participant import Participant
+from .types import Straggler
 
 __all__ = ["Region", "create", "open", "restore", "unlink"]
 
 Name = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
+
+# The last one there can be: nobody has acknowledged it.
+_NO_EPOCH_YET = (1 << 48) - 1
 
 
 class Region(_epoch.Region):
@@ -40,6 +44,10 @@ class Region(_epoch.Region):
         return Participant._join(
             self, name, voter=voter, acknowledges_by_hand=acknowledges_by_hand, window=window
         )
+
+    def participants(self) -> List[Straggler]:
+        """Everybody who is in, whether behind or not; with those who are dead and not reaped."""
+        return self.stragglers(_NO_EPOCH_YET)
 
     def __reduce__(self) -> Tuple[Callable[..., Region], Tuple[Any, ...]]:
         return _reopen, (self.path, self.journal, self.read_only, self.trust_other_owners)

@@ -130,7 +130,7 @@ class Shard(NamedTuple):
 
     rank: int
     name: str
-    bytes: int
+    size: int  # bytes
     digest: bytes  # XXH3-128; its hex() is what `xxhsum -H2` prints
 
 
@@ -141,7 +141,7 @@ class CheckpointInfo(NamedTuple):
     epoch: int  # of the manifest
     attempt: int  # with the step, the folder's name
     files: int
-    bytes: int
+    size: int  # of all files, bytes
     directory: str
     world: int
     pruned: bool

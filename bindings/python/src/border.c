@@ -4,6 +4,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <unistd.h>
 
 static PyObject* errors; /* epoch.errors */
 
@@ -121,6 +122,9 @@ void call_begin(call* is) {
   is->thread = PyEval_SaveThread();
 }
 void call_end(call* is) {
+  /* As any thread that asks for the lock from now on, if a little earlier: this call has come to
+   * nothing, and nobody is left who would want to know. */
+  while (is->ended) pause();
   PyThreadState* const thread = is->thread;
   is->thread = NULL;
   innermost = is->outer;
@@ -148,7 +152,10 @@ int call_interrupted(void* user) {
 
 bool python_enter(python* is) {
   is->counted = !in_main_thread();
-  if (is->counted && !gate_enter()) return false;
+  if (is->counted && !gate_enter()) {
+    if (innermost != NULL) innermost->ended = true;
+    return false;
+  }
   is->within = innermost != NULL && innermost->thread != NULL ? innermost : NULL;
   if (is->within != NULL) {
     PyThreadState* const thread = is->within->thread;

@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <structmember.h>
 
 #include "epoch/c.h"
 
@@ -30,6 +31,7 @@ typedef struct call {
   PyThreadState* thread;              /* while the lock is given up; else NULL */
   PyObject *type, *value, *traceback; /* raised in a callback; type NULL: nothing */
   PyObject* interrupt;                /* an Interrupt that the caller has given; or NULL */
+  bool ended; /* a callback came too late: the interpreter was ending, and is no more */
 } call;
 
 void call_begin(call* is);

@@ -32,7 +32,7 @@ static pin_object* take_pin(participant_object* owner) {
     self = NEW(pin_object, pin_type);
     if (self == NULL) return NULL;
   }
-  Py_INCREF(owner);
+  Py_INCREF((PyObject*)owner);
   self->owner = owner;
   return self;
 }
@@ -52,16 +52,16 @@ static void pin_dealloc(PyObject* object) {
   self->has_token = false;
   if (spares != kSpare) {
     spare[spares++] = self;
-    Py_DECREF(pin_type);
+    Py_DECREF((PyObject*)pin_type);
   } else {
     give_back(object);
   }
-  Py_XDECREF(owner);
+  Py_XDECREF((PyObject*)owner);
 }
 
 static int pin_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
-  Py_VISIT(((pin_object*)self)->owner);
+  Py_VISIT((PyObject*)((pin_object*)self)->owner);
   return 0;
 }
 

@@ -27,7 +27,7 @@ static PyObject* rank_join(PyObject* class_of, PyObject* args, PyObject* kwargs)
   epoch_error* error = NULL;
   epoch_code code;
   if (!PyArg_ParseTupleAndKeywords(
-          args, kwargs, "O&$O&O&|O&O&pO&:join", names, PyUnicode_FSConverter, &directory,
+          args, kwargs, "O&|$O&O&O&O&pO&:join", names, PyUnicode_FSConverter, &directory,
           u32_argument, &options.rank, u32_argument, &options.world, path_argument, &region,
           u32_argument, &options.mode, &take_over, seconds_argument, &options.restore_timeout_ns)) {
     return NULL;

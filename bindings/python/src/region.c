@@ -1,6 +1,4 @@
 /* Regions. */
-#include <structmember.h>
-
 #include "border.h"
 
 typedef struct region_arguments {

@@ -100,10 +100,10 @@ static int validate(void* user, const epoch_proposal* proposal, char* reason, si
   int verdict = EPOCH_ANSWER_LATER;
   participant_object* const self = participant_by_id((uint64_t)(uintptr_t)user);
   if (self != NULL && self->validator != NULL) {
-    Py_INCREF(self);
+    Py_INCREF((PyObject*)self);
     verdict = ask(self, proposal, reason, size);
     report_raised(&is, self->validator);
-    Py_DECREF(self);
+    Py_DECREF((PyObject*)self);
   }
   python_leave(&is);
   return verdict;
@@ -167,6 +167,7 @@ typedef struct listener_object {
   PyObject ob_base;
   epoch_listener* handle;
   participant_object* owner;
+  PyObject* weak; /* references that do not keep it */
 } listener_object;
 
 PyObject* participant_listen(PyObject* owner, PyObject* none) {
@@ -203,13 +204,14 @@ static void listener_free(listener_object* self) {
 static void listener_dealloc(PyObject* object) {
   listener_object* const self = (listener_object*)object;
   PyObject_GC_UnTrack(object);
+  PyObject_ClearWeakRefs(object);
   listener_free(self);
   Py_CLEAR(self->owner);
   give_back(object);
 }
 static int listener_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
-  Py_VISIT(((listener_object*)self)->owner);
+  Py_VISIT((PyObject*)((listener_object*)self)->owner);
   return 0;
 }
 
@@ -263,7 +265,11 @@ static PyMethodDef methods[] = {
 static PyGetSetDef properties[] = {
     {"running", listener_running, NULL, PyDoc_STR("Whether it was not stopped."), NULL},
     {NULL, NULL, NULL, NULL, NULL}};
+static PyMemberDef members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(listener_object, weak), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL}};
 static PyType_Slot slots[] = {
+    {Py_tp_members, members},
     {Py_tp_doc, PyDoc_STR("A thread that takes part while its participant does something else.")},
     {Py_tp_dealloc, SLOT(listener_dealloc)},
     {Py_tp_traverse, SLOT(listener_traverse)},
