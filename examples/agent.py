@@ -9,6 +9,7 @@ PYTHONPATH=build/release/bindings/python python3 examples/agent.py plan demo
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -86,18 +87,21 @@ def demo(name: str) -> None:
         subprocess.Popen([sys.executable, __file__, name, who], stdout=subprocess.PIPE, text=True)
         for who in ("ann", "bob", "cyd")
     ]
-    first = agents[0]
-    assert first.stdout is not None
-    for _ in range(5):
-        first.stdout.readline()
-    first.send_signal(signal.SIGKILL)  # in the middle of something
-    ended = [one.communicate()[0] and one.returncode for one in agents[1:]]
-
-    plan = epoch.open(name, read_only=True).read()
-    epoch.unlink(name)
-    first.wait()
-    done = epoch.document.JSON.decode(plan.state)["tasks"]
-    assert all(task["result"] == number**2 for number, task in enumerate(done)), done
+    try:
+        first = agents[0]
+        assert first.stdout is not None
+        for _ in range(5):
+            first.stdout.readline()
+        first.send_signal(signal.SIGKILL)  # in the middle of something
+        ended = [one.communicate()[0] and one.returncode for one in agents[1:]]
+        plan = region.read()
+    finally:
+        for one in agents:
+            one.kill()
+            one.wait()
+        epoch.unlink(name)
+    done = json.loads(plan.state)["tasks"]
+    assert all(task["done"] and task["result"] == number**2 for number, task in enumerate(done))
     print(f"epoch {plan.epoch}: {len(done)} tasks done, agents ended with {ended}")
 
 

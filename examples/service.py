@@ -4,17 +4,20 @@ journal, stands.
 
     service.py run REGION JOURNAL NAME     until SIGTERM or SIGINT
     service.py set REGION RATE             proposes a rate to all that run
-    service.py demo REGION JOURNAL         starts three, changes rates, kills one, checks what they say
+    service.py demo DIRECTORY              starts three, changes rates, kills one, checks what they say
 
-PYTHONPATH=build/release/bindings/python python3 examples/service.py demo rates /var/tmp/rates
+PYTHONPATH=build/release/bindings/python python3 examples/service.py demo /var/tmp
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from typing import Callable, Dict, List, Tuple
 
 import epoch
@@ -77,8 +80,22 @@ class Service:
         assert line == f"{self.name}: {said}", line
 
 
-def demo(region: str, journal: str) -> None:
-    services: List[Service] = [Service(region, journal, name) for name in ("ann", "bob", "cyd")]
+def demo(directory: str) -> None:
+    own = tempfile.mkdtemp(prefix="rates-", dir=directory)
+    region, journal = os.path.join(own, "region"), os.path.join(own, "journal")
+    services: List[Service] = []
+    try:
+        for name in ("ann", "bob", "cyd"):
+            services.append(Service(region, journal, name))
+        play(region, journal, services)
+    finally:
+        for one in services:
+            one.process.kill()
+            one.process.wait()
+        shutil.rmtree(own)
+
+
+def play(region: str, journal: str, services: List[Service]) -> None:
     set_rate(region, "100")
     for one in services:
         one.expect("rate 100")
@@ -102,7 +119,6 @@ def demo(region: str, journal: str) -> None:
     # All are gone: the journal has it.
     epoch.unlink(region)
     state = epoch.open(region, journal=journal, state_bytes=4096).read()
-    epoch.unlink(region)
     print(f"epoch {state.epoch}: rate {state.state.decode()}")
 
 
@@ -110,7 +126,7 @@ if __name__ == "__main__":
     commands: Dict[Tuple[str, int], Callable[..., None]] = {
         ("run", 5): run,
         ("set", 4): set_rate,
-        ("demo", 4): demo,
+        ("demo", 3): demo,
     }
     command = commands.get((sys.argv[1] if len(sys.argv) > 1 else "", len(sys.argv)))
     if command is None:

@@ -115,6 +115,12 @@ def test_an_update_that_returns_none_changes_nothing(region):
     assert seen == [(b"x", 1)] and region.epoch == 1
 
 
+def test_an_update_may_ask_who_it_is(region):
+    me = region.join("me")
+    assert me.update(lambda state, number: f"{me.name} in {me.slot}".encode()) == 1
+    assert region.read().state == b"me in 0"
+
+
 def test_an_update_is_called_again_after_a_conflict(region):
     me, other = region.join("me"), region.join("other")
     calls = []

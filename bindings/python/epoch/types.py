@@ -72,6 +72,7 @@ class Ticket(NamedTuple):
     """An accepted transition that may not be visible yet: for ``Participant.await_``."""
 
     epoch: int
+    unchanged: bool = False  # of an update that returned None: `epoch` is what it was given
 
 
 class Change(NamedTuple):

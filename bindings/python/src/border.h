@@ -134,6 +134,10 @@ typedef struct participant_object {
   PyObject* validator; /* or NULL */
   uint64_t id;         /* what its validator is called by in C; never used again */
   Py_ssize_t pins;     /* Pin objects that hold something */
+  /* As it has joined, or rejoined: callbacks of its calls, which may not ask C, want to know. */
+  PyObject* name;
+  uint64_t generation;
+  uint32_t slot;
   struct participant_object *next, *previous;
 } participant_object;
 

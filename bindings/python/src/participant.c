@@ -29,6 +29,21 @@ static void delist(participant_object* self) {
   self->id = 0;
 }
 
+/* 0; or -1, and something was raised. */
+static int look_at_itself(participant_object* self) {
+  epoch_participant_info info = {.struct_size = sizeof info};
+  epoch_error* error = NULL;
+  const epoch_code code = epoch_participant_get_info(self->handle, &info, &error);
+  if (outcome(code, error) != 0) return -1;
+  PyObject* const name = text_of(info.name);
+  if (name == NULL) return -1;
+  Py_XDECREF(self->name);
+  self->name = name;
+  self->slot = info.slot;
+  self->generation = info.generation;
+  return 0;
+}
+
 /* ---- coming and going -------------------------------------------------------------------------
  */
 
@@ -60,7 +75,9 @@ static PyObject* participant_join(PyObject* class_of, PyObject* args, PyObject* 
   self->region = (region_object*)region;
   self->handle = handle;
   enlist(self);
-  return (PyObject*)self;
+  if (look_at_itself(self) == 0) return (PyObject*)self;
+  Py_DECREF((PyObject*)self);
+  return NULL;
 }
 
 static void participant_dealloc(PyObject* object) {
@@ -74,6 +91,7 @@ static void participant_dealloc(PyObject* object) {
   epoch_participant_free(handle);
   Py_END_ALLOW_THREADS;
   Py_CLEAR(self->region);
+  Py_CLEAR(self->name);
   give_back(object);
 }
 
@@ -112,7 +130,12 @@ static PyObject* participant_leave(PyObject* self, PyObject* none) {
 }
 static PyObject* participant_rejoin(PyObject* self, PyObject* none) {
   (void)none;
-  return simple(self, epoch_participant_rejoin);
+  PyObject* const done = simple(self, epoch_participant_rejoin);
+  if (done != NULL && look_at_itself((participant_object*)self) != 0) {
+    Py_DECREF(done);
+    return NULL;
+  }
+  return done;
 }
 static PyObject* participant_check(PyObject* self, PyObject* none) {
   (void)none;
@@ -162,21 +185,19 @@ static PyObject* participant_serve(PyObject* self, PyObject* args, PyObject* kwa
 /* ---- what it is -------------------------------------------------------------------------------
  */
 
-enum { kName, kSlot, kGeneration };
-static PyObject* participant_get(PyObject* self, void* which) {
-  epoch_participant_info info = {.struct_size = sizeof info};
-  epoch_error* error = NULL;
-  const epoch_code code =
-      epoch_participant_get_info(((participant_object*)self)->handle, &info, &error);
-  if (outcome(code, error) != 0) return NULL;
-  switch ((intptr_t)which) {
-    case kName:
-      return text_of(info.name);
-    case kSlot:
-      return PyLong_FromUnsignedLong(info.slot);
-    default:
-      return PyLong_FromUnsignedLongLong(info.generation);
-  }
+static PyObject* participant_name(PyObject* self, void* unused) {
+  (void)unused;
+  PyObject* const name = ((participant_object*)self)->name;
+  Py_INCREF(name);
+  return name;
+}
+static PyObject* participant_slot(PyObject* self, void* unused) {
+  (void)unused;
+  return PyLong_FromUnsignedLong(((participant_object*)self)->slot);
+}
+static PyObject* participant_generation(PyObject* self, void* unused) {
+  (void)unused;
+  return PyLong_FromUnsignedLongLong(((participant_object*)self)->generation);
 }
 static PyObject* participant_region(PyObject* self, void* unused) {
   (void)unused;
@@ -258,10 +279,10 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyGetSetDef properties[] = {
-    {"name", participant_get, NULL, PyDoc_STR("As it joined."), (void*)kName},
-    {"slot", participant_get, NULL, PyDoc_STR("Its slot."), (void*)kSlot},
-    {"generation", participant_get, NULL, PyDoc_STR("How often the slot has been taken."),
-     (void*)kGeneration},
+    {"name", participant_name, NULL, PyDoc_STR("As it joined."), NULL},
+    {"slot", participant_slot, NULL, PyDoc_STR("Its slot."), NULL},
+    {"generation", participant_generation, NULL,
+     PyDoc_STR("How often the slot has been taken: who it is, with the slot."), NULL},
     {"region", participant_region, NULL, PyDoc_STR("Where it is in."), NULL},
     {"pins", participant_pins, NULL, PyDoc_STR("How many of its pins hold something."), NULL},
     {NULL, NULL, NULL, NULL, NULL}};

@@ -3,6 +3,10 @@
 
 #include <stdlib.h>
 
+#ifndef EPOCH_TICKET_UNCHANGED
+#define EPOCH_TICKET_UNCHANGED (UINT64_C(1) << 63)
+#endif
+
 /* ---- options ----------------------------------------------------------------------------------
  */
 
@@ -33,7 +37,8 @@ PyObject* epoch_number(call* is, epoch_code code, epoch_error* error, uint64_t e
 }
 PyObject* ticket_of(call* is, epoch_code code, epoch_error* error, uint64_t epoch) {
   if (call_outcome(is, code, error, NULL) != 0) return NULL;
-  return made_of(ticket_class, "(K)", (unsigned long long)epoch);
+  return made_of(ticket_class, "(KN)", (unsigned long long)(epoch & ~EPOCH_TICKET_UNCHANGED),
+                 PyBool_FromLong((epoch & EPOCH_TICKET_UNCHANGED) != 0));
 }
 
 /* ---- commits ----------------------------------------------------------------------------------
@@ -212,10 +217,14 @@ PyObject* participant_await(PyObject* self, PyObject* args, PyObject* kwargs) {
   const int is_ticket = PyObject_IsInstance(what, ticket_class);
   if (is_ticket < 0) return NULL;
   if (u64_argument(is_ticket ? PyTuple_GetItem(what, 0) : what, &epoch) == 0) return NULL;
+  const int unchanged = is_ticket ? PyObject_IsTrue(PyTuple_GetItem(what, 1)) : 0;
+  if (unchanged < 0) return NULL;
   call_begin(&wait.is);
   code = EPOCH_OK;
   if (is_ticket) {
-    code = epoch_participant_await_ticket(handle, epoch, &wait.options, &reached, &error);
+    code =
+        epoch_participant_await_ticket(handle, unchanged ? epoch | EPOCH_TICKET_UNCHANGED : epoch,
+                                       &wait.options, &reached, &error);
   }
   if (code == EPOCH_OK && (!is_ticket || converged)) {
     code = epoch_participant_await(handle, epoch,
