@@ -365,11 +365,6 @@ PyObject* text_of(const char* text) {
   return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "backslashreplace");
 }
 PyObject* path_of(const char* path) { return PyUnicode_DecodeFSDefault(path); }
-PyObject* path_given_away(epoch_code code, epoch_error* error, char* text) {
-  PyObject* const path = outcome(code, error) != 0 ? NULL : path_of(text);
-  epoch_string_free(text);
-  return path;
-}
 PyObject* none_or_u64(bool given, uint64_t number) {
   if (!given) Py_RETURN_NONE;
   return PyLong_FromUnsignedLongLong(number);

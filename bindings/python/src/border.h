@@ -99,8 +99,6 @@ void wait_prepare(wait_arguments* wait);
 
 PyObject* text_of(const char* text); /* bytes that are not UTF-8 are escaped */
 PyObject* path_of(const char* path);
-/* What a call gave away; the text is freed. */
-PyObject* path_given_away(epoch_code code, epoch_error* error, char* text);
 PyObject* none_or_u64(bool given, uint64_t number);
 /* A class of epoch.types, of its fields: `format` as of Py_BuildValue, in parentheses. */
 PyObject* made_of(PyObject* class_of, const char* format, ...);

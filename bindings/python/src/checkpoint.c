@@ -146,7 +146,9 @@ static PyObject* checkpoint_path(PyObject* self, PyObject* args) {
   const epoch_code code = epoch_checkpoint_path(((checkpoint_object*)self)->handle, rank,
                                                 path_text(name), &text, &error);
   Py_DECREF(name);
-  return path_given_away(code, error, text);
+  PyObject* const path = outcome(code, error) != 0 ? NULL : path_of(text);
+  epoch_string_free(text);
+  return path;
 }
 
 static PyObject* checkpoint_metadata(PyObject* self, PyObject* args) {

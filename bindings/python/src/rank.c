@@ -70,10 +70,12 @@ static void rank_dealloc(PyObject* self) {
 
 static PyObject* rank_region_path(PyObject* self, void* unused) {
   (void)unused;
+  call is = {0};
   const char* path = NULL;
   epoch_error* error = NULL;
-  const epoch_code code = epoch_rank_region_path(((rank_object*)self)->handle, &path, &error);
-  return outcome(code, error) != 0 ? NULL : path_of(path);
+  epoch_code code;
+  WAITING(&is, code, epoch_rank_region_path(((rank_object*)self)->handle, &path, &error));
+  return call_outcome(&is, code, error, NULL) != 0 ? NULL : path_of(path);
 }
 
 static PyObject* rank_begin(PyObject* self, PyObject* args, PyObject* kwargs) {
@@ -130,21 +132,27 @@ static PyObject* step_number(PyObject* self, void* unused) {
 }
 static PyObject* step_directory(PyObject* self, void* unused) {
   (void)unused;
+  call is = {0};
   const char* path = NULL;
   epoch_error* error = NULL;
-  const epoch_code code = epoch_step_directory(((step_object*)self)->handle, &path, &error);
-  return outcome(code, error) != 0 ? NULL : path_of(path);
+  epoch_code code;
+  WAITING(&is, code, epoch_step_directory(((step_object*)self)->handle, &path, &error));
+  return call_outcome(&is, code, error, NULL) != 0 ? NULL : path_of(path);
 }
 
 static PyObject* step_path(PyObject* self, PyObject* args) {
+  call is = {0};
   PyObject* name = NULL;
   char* text = NULL;
   epoch_error* error = NULL;
+  epoch_code code;
   if (!PyArg_ParseTuple(args, "O&:path", PyUnicode_FSConverter, &name)) return NULL;
-  const epoch_code code =
-      epoch_step_path(((step_object*)self)->handle, path_text(name), &text, &error);
+  const char* const shard = path_text(name);
+  WAITING(&is, code, epoch_step_path(((step_object*)self)->handle, shard, &text, &error));
   Py_DECREF(name);
-  return path_given_away(code, error, text);
+  PyObject* const path = call_outcome(&is, code, error, NULL) != 0 ? NULL : path_of(text);
+  epoch_string_free(text);
+  return path;
 }
 
 static PyObject* step_ready(PyObject* self, PyObject* args) {

@@ -95,8 +95,11 @@ done:
   return (PyObject*)self;
 }
 
+/* Waits for what this process has sent to the disk, if it is the last that is left of it. */
 static void region_dealloc(PyObject* self) {
+  Py_BEGIN_ALLOW_THREADS;
   epoch_region_free(((region_object*)self)->handle);
+  Py_END_ALLOW_THREADS;
   give_back(self);
 }
 
