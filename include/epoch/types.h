@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "epoch/detail/platform/needs.h"
+
 namespace epoch {
 
 // Number of a committed state. Each epoch directly succeeds the one before it; 47 bits are used.

@@ -162,6 +162,13 @@ TEST_F(HostileTest, a_build_with_other_structs_is_unimplemented_and_both_are_nam
                              HasSubstr("fingerprint")));
 }
 
+TEST_F(HostileTest, a_region_for_later_protocols_is_unimplemented_and_both_are_named) {
+  ChangeSuperblock(true, [](Superblock& s) { s.protocol_floor = detail::kProtocol + 1; });
+  EXPECT_THAT(Probe(), AllOf(StartsWith("UNIMPLEMENTED"),
+                             HasSubstr("speak protocol " + std::to_string(detail::kProtocol + 1)),
+                             HasSubstr("this build speaks " + std::to_string(detail::kProtocol))));
+}
+
 // Copies the region's file, holes left out, and opens the copy by its own name.
 std::string ProbeCopy(const std::string& from, const std::string& to) {
   WriteText(to, ReadText(from));

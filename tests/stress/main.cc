@@ -37,6 +37,7 @@ struct Flags {
   bool keep = false;
   bool discard = false;
   std::string planted;  // a bug that all processes have
+  std::string skew;     // the agent of another build, which every other process runs
 };
 
 class Stress {
@@ -46,6 +47,7 @@ class Stress {
     checker_ = here / "epoch_history_check";
     agents_ = {here / "epoch_stress_agent", here / "epoch_stress_agent_points"};
     if (!flags.planted.empty()) agents_ = {here / "epoch_stress_agent_points"};
+    if (!flags.skew.empty()) agents_ = {here / "epoch_stress_agent", fs::absolute(flags.skew)};
     std::vector<std::string> programs = agents_;
     programs.push_back(checker_);
     for (const std::string& program : programs) {
@@ -164,7 +166,10 @@ int Main(int argc, char** argv) {
   app.add_flag("--volatile", flags.only_volatile, "volatile regions only")->excludes(durable);
   auto* keep = app.add_flag("--keep", flags.keep, "keep the logs even if they show no violation");
   app.add_flag("--discard", flags.discard, "keep no logs even if they show one")->excludes(keep);
-  app.add_option("--plant", flags.planted, "a bug of tests/planted, which all processes have");
+  auto* plant = app.add_option("--plant", flags.planted,
+                               "a bug of tests/planted, which all processes have");
+  app.add_option("--skew", flags.skew, "half of the processes run this agent, of another build")
+      ->excludes(plant);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

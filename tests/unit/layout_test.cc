@@ -12,6 +12,7 @@ static_assert(sizeof(Superblock) == 4096 && sizeof(Slot) == 1024 && sizeof(Versi
 static_assert(offsetof(Superblock, magic) == 0 && offsetof(Superblock, layout_major) == 8);
 static_assert(offsetof(Superblock, fingerprint) == 16 && offsetof(Superblock, checksum) == 4088);
 static_assert(offsetof(Superblock, retain_segments) == 152);
+static_assert(offsetof(Superblock, protocol_floor) == 156);
 static_assert(offsetof(Superblock, retain_epochs) == 1184);
 static_assert(offsetof(Superblock, file) == 1192 && sizeof(FileIdentity) == 32);
 static_assert(offsetof(Superblock, clock_offset_ns) == 1224);
@@ -31,6 +32,17 @@ TEST(Layout, fingerprint_holds_every_struct_size) {
   EXPECT_EQ((word >> 16) & 0xffff, sizeof(Slot));
   EXPECT_EQ((word >> 4) & 0xfff, sizeof(VersionCell));
   EXPECT_EQ(word & 0xf, 1u);
+}
+
+// A build of protocol 7 that can share a region with those of 5 and later.
+TEST(Layout, builds_share_a_region_if_none_of_those_that_may_be_in_is_too_old_for_another) {
+  const auto fits = [](std::uint32_t region_floor) { return FitsProtocol(region_floor, 7, 5); };
+  EXPECT_EQ(fits(5), ProtocolFit::kFits);
+  EXPECT_EQ(fits(6), ProtocolFit::kFits);  // made by a newer build: this one may come in still
+  EXPECT_EQ(fits(7), ProtocolFit::kFits);
+  EXPECT_EQ(fits(8), ProtocolFit::kTooOld);
+  EXPECT_EQ(fits(4), ProtocolFit::kTooNew);  // builds of protocol 4 may be in
+  EXPECT_EQ(fits(0), ProtocolFit::kTooNew);
 }
 
 TEST(Geometry, refuses_what_is_out_of_range) {

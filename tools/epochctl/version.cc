@@ -19,6 +19,8 @@ absl::Status Version(Context& context) {
                        {"version", EPOCH_VERSION},
                        {"layout", layout},
                        {"fingerprint", fingerprint},
+                       {"protocol", detail::kProtocol},
+                       {"protocol_floor", detail::kProtocolFloor},
                        {"journal_format", format},
                        {"backend", backend},
                        {"io_uring", backend == "io_uring"}});
@@ -27,6 +29,8 @@ absl::Status Version(Context& context) {
   Table table("<<");
   table.Row({"epochctl", EPOCH_VERSION});
   table.Row({"layout", fmt::format("{} (fingerprint {})", layout, fingerprint)});
+  table.Row({"protocol", fmt::format("{}, shares regions with {} and later", detail::kProtocol,
+                                     detail::kProtocolFloor)});
   table.Row({"journal", fmt::format("format {}", format)});
   table.Row({"backend",
              backend == "io_uring" ? backend : backend + " (io_uring is refused on this machine)"});

@@ -26,6 +26,19 @@ namespace epoch::detail {
 inline constexpr std::uint64_t kRegionMagic = 0x4e474552484f5045ull;  // "EPOHREGN", little-endian
 inline constexpr std::uint32_t kLayoutMajor = 6;
 inline constexpr std::uint32_t kLayoutMinor = 0;
+// The algorithm is inlined into every program that uses a region, so builds of different ages share
+// one. kProtocol counts the changes to it that leave the layout alone; kProtocolFloor is the oldest one
+// that this build can share a region with. A region carries its maker's floor: older builds stay out,
+// and so does one whose own floor is higher, since older ones may be in (COMPATIBILITY.md).
+inline constexpr std::uint32_t kProtocol = 0;
+inline constexpr std::uint32_t kProtocolFloor = 0;
+enum class ProtocolFit { kFits, kTooOld, kTooNew };
+constexpr ProtocolFit FitsProtocol(std::uint32_t region_floor, std::uint32_t protocol,
+                                   std::uint32_t floor) {
+  if (protocol < region_floor) return ProtocolFit::kTooOld;
+  return region_floor < floor ? ProtocolFit::kTooNew : ProtocolFit::kFits;
+}
+static_assert(FitsProtocol(kProtocolFloor, kProtocol, kProtocolFloor) == ProtocolFit::kFits);
 inline constexpr std::size_t kHotStride = 128;
 inline constexpr std::size_t kPageBytes = 4096;
 inline constexpr std::size_t kNameBytes = 64;  // with the terminating zero
@@ -58,7 +71,7 @@ struct Superblock {
   Id journal;
   std::uint64_t segment_bytes;
   std::uint32_t retain_segments;
-  std::uint32_t reserved;
+  std::uint32_t protocol_floor;  // the oldest protocol that may be in it
   std::array<char, kJournalPathBytes> journal_path;
   std::uint64_t retain_epochs;
   FileIdentity file;  // of the file that this was written to: elsewhere it is a copy

@@ -190,9 +190,26 @@ class Mapping final : public ForkAware {
           g->total_bytes, " from the beginning; remove it (epochctl rm)"));
     }
     if (!unusable_too) {
+      if (absl::Status fits = CheckProtocol(s, path); !fits.ok()) return fits;
       if (absl::Status usable = CheckUsable(fd, s, path); !usable.ok()) return usable;
     }
     return s;
+  }
+  static absl::Status CheckProtocol(const Superblock& s, const std::string& path) {
+    switch (FitsProtocol(s.protocol_floor, kProtocol, kProtocolFloor)) {
+      case ProtocolFit::kFits:
+        return absl::OkStatus();
+      case ProtocolFit::kTooOld:
+        return absl::UnimplementedError(
+            absl::StrCat(path, ": region is for builds that speak protocol ", s.protocol_floor,
+                         " or later, this build speaks ", kProtocol, "; use a newer one"));
+      default:
+        return absl::UnimplementedError(absl::StrCat(
+            path, ": builds that speak protocol ", s.protocol_floor,
+            " may be in this region, and this build cannot share one with any before ",
+            kProtocolFloor, "; end what uses it, then remove it (epochctl rm --force) ",
+            "and create it anew, or recover it from its journal"));
+    }
   }
 
   // Whether the file can be the region that it says it is: no copy of one, and of this boot.
@@ -424,6 +441,7 @@ class Mapping final : public ForkAware {
     s.magic = kRegionMagic;
     s.layout_major = kLayoutMajor;
     s.layout_minor = kLayoutMinor;
+    s.protocol_floor = kProtocolFloor;
     s.fingerprint = LayoutFingerprint();
     s.incarnation = seed.incarnation;
     s.boot = boot;

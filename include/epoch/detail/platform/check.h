@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "epoch/detail/platform/needs.h"
 
 // Stays on in release builds: a broken invariant of this process must not reach shared memory.
 #define EPOCH_CHECK(condition, message)                                                            \

@@ -10,6 +10,8 @@
 #include <cstring>
 #include <span>
 
+#include "epoch/detail/platform/needs.h"
+
 namespace epoch::detail {
 
 static_assert(std::endian::native == std::endian::little, "Epoch speaks little-endian only");

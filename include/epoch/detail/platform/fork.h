@@ -12,6 +12,8 @@
 #include <mutex>
 #include <vector>
 
+#include "epoch/detail/platform/needs.h"
+
 namespace epoch::detail {
 
 class ForkAware {

@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdint>
 
+#include "epoch/detail/platform/needs.h"
+
 namespace epoch::detail {
 
 using Id = std::array<std::uint8_t, 16>;

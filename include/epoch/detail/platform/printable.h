@@ -13,6 +13,8 @@
 #include <string>
 #include <string_view>
 
+#include "epoch/detail/platform/needs.h"
+
 namespace epoch::detail {
 
 struct DecodedCharacter {

@@ -30,6 +30,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "epoch/detail/platform/needs.h"
+
 #if defined(__SANITIZE_THREAD__)
 #define EPOCH_THREAD_SANITIZER
 #elif defined(__has_feature)
