@@ -137,7 +137,10 @@ std::optional<VoteStatus> InspectVote(const RegionView& view, std::uint64_t word
   const StateWord head = StateWord::Unpack(view.control->head.Load());
   vote.draining = head.phase == Phase::kClosed && head.version == tail.version;
   if (!deadline.never()) {
-    vote.left_ns = std::max<std::int64_t>(0, deadline.Left_ns() - shift_ns);
+    std::int64_t left_ns = 0;  // the shift is a word of the file, and may be anything
+    if (!__builtin_sub_overflow(deadline.Left_ns(), shift_ns, &left_ns)) {
+      vote.left_ns = std::max<std::int64_t>(0, left_ns);
+    }
   }
   const bool undecided = outcome.decision == detail::Decision::kUndecided &&
                          outcome.ballot == (vote.ballot & detail::kBallotMask);

@@ -287,6 +287,16 @@ inline absl::Status Unchanged(absl::Status status) {
   return Because(cause, std::move(status));
 }
 
+// An error of a call by which something has its name already: what becomes of it, the next one to look
+// finds out.
+inline absl::Status HalfDone(absl::Status status) {
+  if (status.ok()) return status;
+  ErrorDetails details = Details(status);
+  if (details.cause == Cause::kNone) details.cause = Cause::kOther;
+  details.outcome = Outcome::kUnknown;
+  return With(std::move(status), details);
+}
+
 // What every error behind an acceptance goes through: `epoch` is accepted, and cannot be taken
 // back, so the caller must not repeat it. The code says so, too: those of errors that changed
 // nothing do not come out of here. What this process may not do, or has no room for, others may

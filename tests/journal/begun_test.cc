@@ -1,6 +1,7 @@
 // Rolling into a prepared segment: what is left if the power goes before the segment's own name is
 // durable, and what happens if the preparation fails.
 #include <signal.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -103,6 +104,18 @@ TEST_F(BegunTest, ASegmentIsFoundByItsSparesName) {
   ExpectCompleteHistory(directory(), visible_);
   EXPECT_EQ(SegmentsIn(directory()).size(), 3u);  // of two that nothing was written to, one stays
   EXPECT_THAT(SparesIn(directory()), IsEmpty());
+}
+
+TEST_F(BegunTest, AStrangersSpareIsNeitherWrittenToNorNamed) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root gives files away";
+  ASSERT_NO_FATAL_FAILURE(LoseTheName());
+  const auto before = Everything();
+  ASSERT_EQ(chown(spare_.c_str(), 12345, 12345), 0);
+  EXPECT_FAILS(Region::Restore(name(), Options()), kPermissionDenied, spare_);
+  EXPECT_EQ(Everything(), before);
+  RegionOptions trusting = Options();
+  trusting.trust_other_owners = true;
+  ExpectRestores(trusting, visible_);
 }
 
 class KilledNaming : public BegunTest, public testing::WithParamInterface<CrashPoint> {};

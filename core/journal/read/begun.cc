@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -18,6 +19,12 @@ using detail::Fd;
 // Read, and not what it should be. Any other error: not known.
 bool IsBroken(const absl::Status& status) {
   return absl::IsDataLoss(status) || absl::IsUnimplemented(status);
+}
+
+// Whether one is of the segment behind the other's.
+bool Follows(const SegmentHeader& next, const SegmentHeader& before) {
+  return next.journal == before.journal && next.incarnation == before.incarnation &&
+         next.segment == before.segment + 1;
 }
 
 }  // namespace
@@ -41,26 +48,26 @@ absl::StatusOr<std::optional<SegmentFile>> FindBegun(const std::string& director
   absl::StatusOr<SegmentHeader> beginning = ReadBeginning(fd->get(), found.path);
   if (!beginning.ok() && !IsBroken(beginning.status())) return beginning.status();
   if (!beginning.ok()) {
-    // Nothing is written behind a beginning that is not durable yet.
+    // Nothing is written behind a beginning that is not durable yet. All segments of an incarnation
+    // are of one size; what claims to be larger, a sparse file say, is not read to its end.
     const absl::StatusOr<bool> used =
-        HoldsBatches(fd->get(), found.path, *header, found.number, found.bytes);
+        HoldsBatches(fd->get(), found.path, *header, found.number,
+                     std::min(found.bytes, header->capacity_blocks * kBlockBytes));
     if (!used.ok()) return used.status();
     if (!*used) return std::nullopt;
     // Unless that was while this looked, in a journal that lives.
     beginning = ReadBeginning(fd->get(), found.path);
   }
   if (beginning.ok()) {
-    const bool follows = beginning->journal == header->journal &&
-                         beginning->incarnation == header->incarnation &&
-                         beginning->segment == found.number;
-    return follows ? std::optional(std::move(found)) : std::nullopt;
+    return Follows(*beginning, *header) ? std::optional(std::move(found)) : std::nullopt;
   }
   return absl::DataLossError(absl::StrCat(
       found.path, ": segment ", found.number,
       " was in use, and its beginning is damaged: ", std::string(beginning.status().message())));
 }
 
-absl::StatusOr<bool> NameBegun(const std::string& directory, const OpenSegment& newest) {
+absl::StatusOr<bool> NameBegun(const std::string& directory, const OpenSegment& newest,
+                               bool trusted) {
   absl::StatusOr<std::optional<SegmentFile>> begun =
       FindBegun(directory, {newest.number, newest.path, 0});
   if (!begun.ok()) return begun.status();
@@ -72,11 +79,20 @@ absl::StatusOr<bool> NameBegun(const std::string& directory, const OpenSegment& 
   absl::StatusOr<Fd> fd = OpenDirect(found.path, O_RDWR | O_NONBLOCK, segment.direct);
   if (!fd.ok()) return fd.status();
   segment.fd = *std::move(fd);
-  // What was found in it may not have reached the disk yet; a segment that has its name is whole.
-  AlignedBuffer beginning;
-  if (absl::Status s = ReadBeginning(segment.fd.get(), found.path, &beginning).status(); !s.ok()) {
+  // Before it is believed, written to, or given a name: it may be another file by now.
+  if (absl::Status s = CheckOwners(directory, segment.fd.get(), found.path, trusted); !s.ok()) {
     return s;
   }
+  AlignedBuffer beginning;
+  const absl::StatusOr<SegmentHeader> own = ReadBeginning(segment.fd.get(), found.path, &beginning);
+  if (!own.ok()) return own.status();
+  const absl::StatusOr<SegmentHeader> before = ReadSegmentHeader(newest.fd.get(), newest.path);
+  if (!before.ok()) return before.status();
+  if (!Follows(*own, *before)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        found.path, " was put in another file's place while this looked; nothing was changed"));
+  }
+  // What was found in it may not have reached the disk yet; a segment that has its name is whole.
   if (absl::Status s = WriteAnew(segment, beginning, 0); !s.ok()) return s;
   const absl::Status named = PublishSegment(directory, segment);
   if (!named.ok() && !absl::IsAlreadyExists(named)) return named;

@@ -22,8 +22,10 @@ namespace epoch::journal {
 absl::StatusOr<std::optional<SegmentFile>> FindBegun(const std::string& directory,
                                                      const SegmentFile& newest);
 
-// Gives it its own name, durably. The caller holds `newest` exclusively. False: there is none.
-absl::StatusOr<bool> NameBegun(const std::string& directory, const OpenSegment& newest);
+// Writes its beginning anew, and gives it its own name, durably. The caller holds `newest` exclusively.
+// False: there is none. PermissionDenied: it is somebody else's, unless `trusted`.
+absl::StatusOr<bool> NameBegun(const std::string& directory, const OpenSegment& newest,
+                               bool trusted);
 
 // ListSegments, and behind the newest the one that FindBegun finds.
 absl::StatusOr<std::vector<SegmentFile>> ListWithBegun(const std::string& directory);

@@ -80,7 +80,7 @@ class Scanner {
       options_.on_damage(
           absl::StrCat(scan_.path, ": ", findings_ - kMostFindings, " more places are damaged"));
     }
-    if (proven_end_ != scan_.end_block) {
+    if (options_.keep_unproven && proven_end_ != scan_.end_block) {
       scan_.unproven = CopyOf(proven_end_, scan_.end_block);
       if (scan_.unproven.data() == nullptr) return NoMemory();
     }
@@ -249,8 +249,7 @@ class Scanner {
   std::uint64_t FindDamage(std::uint64_t at) {
     // A batch header lies in one sector, and sectors are written whole: at the place where one
     // belongs there is nothing, or a header that is valid.
-    const bool headless =
-        !AllZero(Block(at), kSectorBytes) && !HeaderAt(at).has_value() && !BlockOk(at);
+    const bool headless = !AllZero(Block(at), kSectorBytes) && !HeaderAt(at).has_value();
     damage_ = std::max(damage_, at);
     while (!headless && damage_ < blocks_ && !IsDamaged(damage_)) ++damage_;
     return headless ? at : damage_;

@@ -47,6 +47,7 @@ struct ScanOptions {
   std::function<void(const BatchInfo&)> on_batch;     // every good batch
   std::function<void(const Record&)> on_record;       // every record of a good batch
   std::function<void(const std::string&)> on_damage;  // findings after the first; implies going on
+  bool keep_unproven = false;                         // SegmentScan::unproven is wanted
   bool ignore_block_damage = false;                   // row c is reported, but does not stop
 };
 
@@ -60,7 +61,7 @@ struct SegmentScan {
   std::vector<std::byte> state;
   std::uint64_t end_block = 0;  // first block behind the last good batch
   // The bytes of the last batches, in front of `end_block`: those that no later one proves to have
-  // been durable. Empty if there is no batch.
+  // been durable. Empty if there is no batch, or nobody asked (`keep_unproven`).
   AlignedBuffer unproven;
   std::uint64_t batches = 0;
   std::uint64_t records = 0;

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/files/filesystem.h"
 #include "core/journal/read/begun.h"
 #include "core/journal/read/new_directory.h"
 #include "core/journal/read/occupant.h"
@@ -149,6 +150,9 @@ absl::StatusOr<OpenSegment> NewestFor(const RegionOptions& options, const std::s
     const absl::StatusOr<bool> there = DirectoryIsThere(directory);
     if (!there.ok()) return there.status();
   }
+  if (newest.ok()) {
+    if (absl::Status s = CheckFilesystem(newest->fd.get(), directory); !s.ok()) return s;
+  }
   return newest;
 }
 
@@ -240,7 +244,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> CreateFrom(const RegionOptions& opt
         return absl::AlreadyExistsError(absl::StrCat(self.directory, " holds a journal"));
       }
       if (absl::Status s = PublishSegment(self.directory, self.made); !s.ok()) return s;
-      return SyncDirectory(detail::ParentOf(self.directory));
+      return detail::HalfDone(SyncDirectory(detail::ParentOf(self.directory)));
     };
     return seed;
   }
@@ -257,7 +261,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> CreateFrom(const RegionOptions& opt
     EPOCH_POINT("journal_create.before_rename");
     if (absl::Status s = made_in->RenameTo(self.directory); !s.ok()) return s;
     EPOCH_POINT("journal_create.renamed");
-    return SyncDirectory(detail::ParentOf(self.directory));
+    return detail::HalfDone(SyncDirectory(detail::ParentOf(self.directory)));
   };
   return seed;
 }
@@ -275,7 +279,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   };
   absl::StatusOr<OpenSegment> newest = lock_newest();
   for (; newest.ok(); newest = lock_newest()) {
-    const absl::StatusOr<bool> named = NameBegun(directory, *newest);
+    const absl::StatusOr<bool> named = NameBegun(directory, *newest, options.trust_other_owners);
     if (!named.ok()) return named.status();
     if (!*named) break;
     newest = OpenSegment{};  // others may have it, as it is the newest no more
@@ -287,6 +291,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
   }
   ScanOptions scan_options;
   scan_options.ignore_block_damage = options.ignore_block_damage;
+  scan_options.keep_unproven = true;
   absl::StatusOr<SegmentScan> scan = ScanSegment(newest->fd.get(), newest->path, scan_options);
   if (!scan.ok()) return scan.status();
   if (absl::Status s = CheckNewest(*scan); !s.ok()) return s;
@@ -316,6 +321,7 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
       return s;
     }
     EPOCH_POINT("restore.written_anew");
+    scan->unproven = AlignedBuffer();
   }
   header.recovered = 1;
   const detail::Access access = detail::Access::Of(newest->fd.get());
@@ -339,7 +345,8 @@ absl::StatusOr<std::unique_ptr<JournalSeed>> Restore(const RegionOptions& option
       SweepSegments(names->get(), self.directory, self.journal, self.segment, self.epoch,
                     {self.retain_segments, self.retain_epochs});
     }
-    return Evict(region_path, replaced);
+    // The journal has taken over, whatever becomes of the region.
+    return detail::HalfDone(Evict(region_path, replaced));
   };
   return seed;
 }

@@ -209,8 +209,8 @@ absl::Status WriteAnew(const OpenSegment& segment, const AlignedBuffer& bytes,
                        std::uint64_t offset) {
   const int error = WriteDurably(segment.fd.get(), bytes.data(), bytes.size(), offset);
   if (error == 0) return absl::OkStatus();
-  return ErrnoStatus(error, absl::StrCat("nothing was changed, as what ", segment.path,
-                                         " holds cannot be made durable"));
+  return ErrnoStatus(
+      error, absl::StrCat("not restored, as what ", segment.path, " holds cannot be made durable"));
 }
 
 absl::Status LockShared(const OpenSegment& segment) {
@@ -291,7 +291,8 @@ absl::Status PublishSegment(const std::string& directory, const OpenSegment& seg
   if (absl::Status s = NameSegment(segment); !s.ok()) return s;
   const absl::Status synced = SyncDirectory(directory);
   // Whatever the error: never to be taken for one that says that nothing was done.
-  return synced.ok() ? synced : absl::InternalError(std::string(synced.message()));
+  if (synced.ok()) return synced;
+  return detail::HalfDone(absl::InternalError(std::string(synced.message())));
 }
 
 absl::StatusOr<Standing> StandingOf(const std::string& directory, const OpenSegment& segment) {

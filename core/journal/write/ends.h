@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,12 @@ class Ends {
   // This process has found it so, or computed it.
   void Remember(const RingReading& ring, int offset) {
     known_[SlotOf(ring, offset)] = {NameOf(ring.At(offset).w), ring.At(offset).e};
+  }
+
+  // What another thread had half changed is begun anew.
+  void AfterForkInChild() noexcept {
+    std::construct_at(&pieces_);
+    known_ = {};
   }
 
  private:

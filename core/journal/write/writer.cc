@@ -257,6 +257,7 @@ void Writer::NoteLatency(std::int64_t latency_ns) {
 // What another thread had half changed is begun anew (not destroyed: it may not be whole).
 void Writer::AfterForkInChild() noexcept {
   std::construct_at(&pieces_);
+  ends_.AfterForkInChild();
   segment_.AfterForkInChild();
 }
 

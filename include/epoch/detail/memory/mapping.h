@@ -87,7 +87,9 @@ class Mapping final : public ForkAware {
     // Last, when nothing else can fail for want of space or rights.
     if (absl::Status s = seed.Publish(); !s.ok()) return s;
     EPOCH_POINT("create.before_link");
-    if (absl::Status s = LinkUnnamed(fd->get(), path); !s.ok()) return s;
+    if (absl::Status s = LinkUnnamed(fd->get(), path); !s.ok()) {
+      return options.journal.empty() ? s : HalfDone(s);  // its journal is there
+    }
     EPOCH_POINT("create.linked");
     return absl::OkStatus();
   }
@@ -190,8 +192,9 @@ class Mapping final : public ForkAware {
           g->total_bytes, " from the beginning; remove it (epochctl rm)"));
     }
     if (!unusable_too) {
-      if (absl::Status fits = CheckProtocol(s, path); !fits.ok()) return fits;
+      // First: in one that nobody can be in, no protocol is spoken.
       if (absl::Status usable = CheckUsable(fd, s, path); !usable.ok()) return usable;
+      if (absl::Status fits = CheckProtocol(s, path); !fits.ok()) return fits;
     }
     return s;
   }

@@ -39,7 +39,8 @@ class Deadline {
   constexpr bool at_once() const { return at_ns_ == INT64_MIN; }
   bool Passed() const { return at_once() || at_ns_ <= seam::MonotonicNanos(); }
   // Nanoseconds from now on; not positive once it has passed.
-  std::int64_t Left_ns() const { return at_once() ? 0 : at_ns_ - seam::MonotonicNanos(); }
+  // The clock begins at 0; a word of shared memory may hold anything.
+  std::int64_t Left_ns() const { return at_ns_ <= 0 ? 0 : at_ns_ - seam::MonotonicNanos(); }
 
   friend constexpr auto operator<=>(const Deadline&, const Deadline&) = default;
 
