@@ -302,13 +302,17 @@ class Waiting : public Helping {
     const std::int64_t deadline_ns = DeadlineAfter(duration);
     // Raised once for the whole time: between two looks at `stop` others must still count on it.
     slot_->flags.FetchOr(kSlotFlushes);
+    struct Flushes {
+      Waiting* self;
+      ~Flushes() { self->SetFlags(self->slot_->flags.Load() & ~std::uint32_t{kSlotFlushes}); }
+    };
     absl::Status s;
+    const Flushes flushes{this};
     do {
       const std::int64_t left_ns = deadline_ns - seam::MonotonicNanos();
       Limit limit(DeadlineAfter(std::min(absl::Nanoseconds(left_ns), absl::Milliseconds(100))));
       s = AwaitCommitted(kMaxEpoch, limit);
     } while (absl::IsDeadlineExceeded(s) && !stop() && seam::MonotonicNanos() < deadline_ns);
-    SetFlags(slot_->flags.Load() & ~std::uint32_t{kSlotFlushes});
     return absl::IsDeadlineExceeded(s) ? absl::OkStatus() : s;
   }
 
