@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -69,12 +70,22 @@ class Port final : public JournalPort, public detail::ForkAware {
   }
   ~Port() override {
     Unregister();
-    Drain();
-    segment_.Finish(queue_);
-    // The last process to detach records that nothing is outstanding.
-    if (segment_.attached() && seam::TestByteLock(segment_.fd(), 0) == seam::LockState::kFree) {
-      WriteHint(kNobody, /*at_once=*/true);
-      segment_.SweepLast();
+    // Without memory what is said of a write is lost, but each turn has one write less.
+    for (bool drained = false; !drained;) {
+      try {
+        Drain();
+        drained = true;
+      } catch (const std::bad_alloc&) {
+      }
+    }
+    try {
+      segment_.Finish(queue_);
+      // The last process to detach records that nothing is outstanding.
+      if (segment_.attached() && seam::TestByteLock(segment_.fd(), 0) == seam::LockState::kFree) {
+        WriteHint(kNobody, /*at_once=*/true);
+        segment_.SweepLast();
+      }
+    } catch (const std::bad_alloc&) {  // what is not tidied up here is by a recovery, or a roll
     }
   }
 
