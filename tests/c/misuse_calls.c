@@ -331,57 +331,59 @@ TEST(what_was_freed_within_its_own_call_is_refused_at_once) {
   epoch_participant* self = join(region, "x", 0);
   CHECK(epoch_participant_update(self, frees_and_asks, self, NULL, NULL, NULL) != EPOCH_OK);
   MISUSE(epoch_participant_status(self, &err));
+  epoch_region_free(region);
+}
 
-  static int writes_something(void* user, const epoch_current* current, epoch_draft* next) {
-    (void)user, (void)current;
-    return (int)epoch_draft_assign(next, "x", 1, NULL);
+static int writes_something(void* user, const epoch_current* current, epoch_draft* next) {
+  (void)user, (void)current;
+  return (int)epoch_draft_assign(next, "x", 1, NULL);
+}
+
+/* A freed handle gets older by 16 others that are freed after it, and by nothing else. */
+TEST(only_frees_make_a_freed_handle_older) {
+  const char* name = NULL;
+  epoch_region* region = small_region(&name);
+  epoch_participant* self = join(region, "x", 0);
+  epoch_draft *draft = NULL, *freed = NULL, *another = NULL, *drafts[16];
+  for (int i = 0; i < 40; ++i) {
+    OK(epoch_participant_draft(self, 1, NULL, &freed, &err));
+    epoch_draft_free(freed);
   }
+  for (int i = 0; i < 40; ++i) {
+    OK(epoch_participant_update(self, writes_something, NULL, NULL, NULL, &err));
+    FAILS(EPOCH_OUT_OF_RANGE, -1, epoch_participant_draft(self, 257, NULL, &another, &err));
+    OK(epoch_participant_draft(self, 1, NULL, &draft, &err));
+    CHECK(draft != freed);
+    MISUSE(epoch_draft_resize(freed, 1, &err));
+    OK(epoch_participant_commit_draft(self, draft, NULL, NULL, &err));
+    if (i < 16) drafts[i] = draft; /* not freed yet */
+    if (i >= 16) break;
+  }
+  epoch_draft_free(draft);
+  for (int i = 0; i < 16; ++i) {
+    MISUSE(epoch_draft_resize(freed, 1, &err));
+    epoch_draft_free(drafts[i]);
+  }
+  epoch_participant_free(self);
+  epoch_region_free(region);
+}
 
-  /* A freed handle gets older by 16 others that are freed after it, and by nothing else. */
-  TEST(only_frees_make_a_freed_handle_older) {
-    const char* name = NULL;
-    epoch_region* region = small_region(&name);
+/* Handles are used again, behind others; whatever is done with them the accounts stay right. */
+TEST(many_handles_come_and_go) {
+  const char* name = NULL;
+  epoch_region* region = small_region(&name);
+  for (int round = 0; round < 300; ++round) {
     epoch_participant* self = join(region, "x", 0);
-    epoch_draft *draft = NULL, *freed = NULL, *another = NULL, *drafts[16];
-    for (int i = 0; i < 40; ++i) {
-      OK(epoch_participant_draft(self, 1, NULL, &freed, &err));
-      epoch_draft_free(freed);
-    }
-    for (int i = 0; i < 40; ++i) {
-      OK(epoch_participant_update(self, writes_something, NULL, NULL, NULL, &err));
-      FAILS(EPOCH_OUT_OF_RANGE, -1, epoch_participant_draft(self, 257, NULL, &another, &err));
-      OK(epoch_participant_draft(self, 1, NULL, &draft, &err));
-      CHECK(draft != freed);
-      MISUSE(epoch_draft_resize(freed, 1, &err));
-      OK(epoch_participant_commit_draft(self, draft, NULL, NULL, &err));
-      if (i < 16) drafts[i] = draft; /* not freed yet */
-      if (i >= 16) break;
-    }
-    epoch_draft_free(draft);
-    for (int i = 0; i < 16; ++i) {
-      MISUSE(epoch_draft_resize(freed, 1, &err));
-      epoch_draft_free(drafts[i]);
-    }
-    epoch_participant_free(self);
-    epoch_region_free(region);
+    epoch_draft* drafts[3];
+    epoch_pin pin;
+    for (int i = 0; i < 3; ++i) OK(epoch_participant_draft(self, 1, NULL, &drafts[i], &err));
+    OK(epoch_participant_pin(self, &pin, &err));
+    if (round % 2 == 0) epoch_participant_free(self);
+    for (int i = 0; i < 3; ++i) epoch_draft_free(drafts[(i + round) % 3]);
+    CHECK(epoch_pin_release(&pin) == EPOCH_OK);
+    if (round % 2 != 0) epoch_participant_free(self);
+    epoch_region* other = open_region(name);
+    epoch_region_free(other);
   }
-
-  /* Handles are used again, behind others; whatever is done with them the accounts stay right. */
-  TEST(many_handles_come_and_go) {
-    const char* name = NULL;
-    epoch_region* region = small_region(&name);
-    for (int round = 0; round < 300; ++round) {
-      epoch_participant* self = join(region, "x", 0);
-      epoch_draft* drafts[3];
-      epoch_pin pin;
-      for (int i = 0; i < 3; ++i) OK(epoch_participant_draft(self, 1, NULL, &drafts[i], &err));
-      OK(epoch_participant_pin(self, &pin, &err));
-      if (round % 2 == 0) epoch_participant_free(self);
-      for (int i = 0; i < 3; ++i) epoch_draft_free(drafts[(i + round) % 3]);
-      CHECK(epoch_pin_release(&pin) == EPOCH_OK);
-      if (round % 2 != 0) epoch_participant_free(self);
-      epoch_region* other = open_region(name);
-      epoch_region_free(other);
-    }
-    epoch_region_free(region);
-  }
+  epoch_region_free(region);
+}
