@@ -57,45 +57,90 @@ void Pool::Give(Cell* cell) noexcept {
   newest_ = cell;
 }
 
+void Pool::PutBack(Cell* cell) noexcept {
+  const std::lock_guard lock(Cells::Get().mutex);
+  cell->next_free = oldest_;
+  oldest_ = cell;
+  if (free_++ == 0) newest_ = cell;
+}
+
+// --- errors of misuse ----------------------------------------------------------------------------
+
+namespace {
+
+absl::Status NotNow(Cause cause, const std::string& what, const char* why) {
+  return detail::Because(
+      cause, absl::FailedPreconditionError(absl::StrCat(what, why, "; nothing was changed")));
+}
+
+}  // namespace
+
 absl::Status Invalid(const std::string& what) {
   return detail::Because(Cause::kInvalid,
                          absl::InvalidArgumentError(
                              absl::StrCat(what, " is NULL, or was freed; nothing was changed")));
 }
 absl::Status Busy(const std::string& what) {
-  return detail::Because(
-      Cause::kBusy,
-      absl::FailedPreconditionError(absl::StrCat(
-          what,
-          " is in a call already: of another thread, or the one that has called this callback. One "
-          "thread at a time may use it, and a callback not at all; nothing was changed")));
+  return NotNow(
+      Cause::kBusy, what,
+      " is in a call already: of another thread, or the one that has called this callback. One "
+      "thread at a time may use it, and a callback not at all");
+}
+absl::Status BusyInValidator(const std::string& what) {
+  return NotNow(
+      Cause::kBusy, what,
+      ": this call may wait for a validator, and is made by one, so two might wait for each other. "
+      "Make it when the validator has returned");
+}
+absl::Status OfTheParent(const std::string& what) {
+  return NotNow(Cause::kForked, what,
+                " belongs to the parent process: in a fork child a participant rejoins, or the "
+                "child joins anew");
 }
 
-// --- actors
-// ----------------------------------------------------------------------------------------
+// --- actors --------------------------------------------------------------------------------------
 
-absl::Status Actor::Enter(Kind wanted, const char* what) {
+Actor::Entry Actor::Enter(Kind wanted, Pace pace, InChild in_child) noexcept {
   if (!TryEnter()) [[unlikely]] {
     // Freed, and whoever is inside has not cleared it away yet: its caller must not try again.
     // Acquire: what this says of it is no older than what its freeing was seen by.
     if (wanted != Kind::kNone && kind.load(std::memory_order_acquire) != wanted) {
-      return Invalid(what);
+      return Entry::kInvalid;
     }
-    if (!gate.lost()) return Busy(what);
-    return detail::Because(
-        Cause::kForked,
-        absl::FailedPreconditionError(absl::StrCat(
-            what,
-            " was in a call of another thread when this process was forked, and stays so: "
-            "join anew; nothing was changed")));
+    return gate.lost() ? Entry::kLost : Entry::kBusy;
   }
   const Kind is = kind.load(std::memory_order_relaxed);
   const bool open = wanted == Kind::kNone ? is != Kind::kNone : is == wanted;
-  if (!open || InValidator()) [[unlikely]] {
-    Exit(Pace::kBrief);
-    return open ? Busy(what) : Invalid(what);
+  Entry entry = Entry::kInside;
+  if (!open) [[unlikely]] {
+    entry = Entry::kInvalid;
+  } else if (InValidator()) [[unlikely]] {
+    entry = Entry::kBusy;
+  } else if (pace == Pace::kForVoter && InAnyValidator()) [[unlikely]] {
+    entry = Entry::kInValidator;
+  } else if (in_child == InChild::kRefused && forked.load(std::memory_order_relaxed)) [[unlikely]] {
+    entry = Entry::kForked;
   }
-  return absl::OkStatus();
+  if (entry != Entry::kInside) [[unlikely]]
+    Exit(Pace::kBrief);
+  return entry;
+}
+
+absl::Status Actor::WhyNot(Entry entry, const char* what) {
+  switch (entry) {
+    case Entry::kInvalid:
+      return Invalid(what);
+    case Entry::kInValidator:
+      return BusyInValidator(what);
+    case Entry::kForked:
+      return OfTheParent(what);
+    case Entry::kLost:
+      return NotNow(Cause::kForked, what,
+                    " was in a call of another thread when this process was forked, and stays so: "
+                    "join anew");
+    default:
+      return Busy(what);
+  }
 }
 
 void Actor::CallAttention(Pace pace) noexcept {
@@ -117,32 +162,45 @@ void Actor::Delegate() noexcept {
   }
 }
 
-void Actor::Attend(Pace pace) noexcept {
-  bool left = false;
+bool Actor::Attend(Pace pace) noexcept {
+  bool got_in = false;
+  Swept swept = Swept::kDone;
   if (InAnyValidator()) pace = Pace::kBrief;
   while (TryEnter()) {
+    got_in = true;
     gate.TakeRequests();
-    left = false;
-    const bool gone = Sweep(pace, left);
-    const bool again = gate.Exit();
-    if (gone) {
+    swept = Sweep(pace);
+    const unsigned char again = gate.Exit();
+    if (swept == Swept::kGone) {
       GiveBack();
-      return;
+      return true;
     }
-    if (!again) break;
+    // The thread that is midway has not looked yet; or it has, and was turned away: then it asked.
+    if (again == 0 || (swept == Swept::kMidway && again == Gate::kLeft)) break;
   }
-  if (!left) return;
+  if (swept != Swept::kLeft) return got_in;
   gate.Remind();
   if (kind.load(std::memory_order_relaxed) == Kind::kClosing) Delegate();
+  return true;
 }
 
-bool Actor::Sweep(Pace pace, bool& left) noexcept {
+void Actor::AttendWhatIsAsked() noexcept {
+  if (!gate.requests()) return;
+  if (!Attend(Pace::kBrief)) CallAttention(Pace::kBrief);
+}
+
+Actor::Swept Actor::Sweep(Pace pace) noexcept {
+  bool left = false;
   Child* freed = freed_children.exchange(nullptr, std::memory_order_acq_rel);
   while (freed != nullptr) {
     Child* const next = freed->next_freed;
     if (pace == Pace::kBrief && freed->destroying_waits()) {
-      freed->Push();
-      left = true;
+      // Not left to a next call, which may be long in coming; unless it was the very validator that
+      // is to be waited for.
+      if (freed->freed_in_validator || !freed->WaitElsewhere()) {
+        freed->Push();
+        left = true;
+      }
     } else {
       freed->DestroyBody();
       --children;
@@ -152,16 +210,21 @@ bool Actor::Sweep(Pace pace, bool& left) noexcept {
     freed = next;
   }
   LetPins(freed_pins.exchange(0, std::memory_order_acq_rel));
-  if (kind.load(std::memory_order_relaxed) != Kind::kClosing || children != 0 || !HoldsNothing()) {
-    return false;
+  const Swept so_far = left ? Swept::kLeft : Swept::kDone;
+  if (kind.load(std::memory_order_relaxed) != Kind::kClosing || children != 0) return so_far;
+  Holding holding = HoldsWhat();
+  if (holding == Holding::kMidway) {
+    // That thread looks for a request at its end. It has been there already, or it finds this one.
+    gate.Request(Gate::kLeft);
+    holding = HoldsWhat();
+    if (holding == Holding::kMidway) return Swept::kMidway;
   }
-  if (InAnyValidator()) {
-    left = true;
-    return false;
-  }
+  if (holding == Holding::kSomething) return so_far;
+  if (InAnyValidator()) return Swept::kLeft;
   DestroyBody();
+  forked.store(false, std::memory_order_relaxed);
   kind.store(Kind::kNone, std::memory_order_release);
-  return true;
+  return Swept::kGone;
 }
 
 void Actor::Free(Kind open) noexcept {
@@ -172,7 +235,9 @@ void Actor::Free(Kind open) noexcept {
 }
 
 void Actor::AfterForkInChild() noexcept {
-  gate.AfterForkInChild(kind.load(std::memory_order_relaxed) != Kind::kNone);
+  const bool used = kind.load(std::memory_order_relaxed) != Kind::kNone;
+  gate.AfterForkInChild(used);
+  forked.store(used, std::memory_order_relaxed);
 }
 
 void Child::Push() noexcept {
@@ -189,6 +254,7 @@ void Child::Free(Kind open) noexcept {
   if (!kind.compare_exchange_strong(found, Kind::kClosing, std::memory_order_acq_rel)) return;
   Actor* const owner = actor.load(std::memory_order_relaxed);
   const Pace pace = destroying_waits() ? Pace::kMayWait : Pace::kBrief;
+  freed_in_validator = owner->InValidator();
   Push();
   owner->CallAttention(pace);
 }

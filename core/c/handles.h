@@ -2,8 +2,9 @@
 //
 // A C program may free in any order, from any thread, twice, and go on using what it freed. So the
 // memory of a handle is never given back: a freed cell says of itself that it is free, and is taken
-// again only when kQuarantine others of its kind were freed after it. What a handle stands for (its
-// body) is destroyed as usual.
+// again only when kQuarantine others of its kind were freed after it. What was taken and never
+// handed out was not freed: it goes back to where it was. What a handle stands for (its body) is
+// destroyed as usual.
 //
 //   Shared    a region, a result: any threads. A word counts who uses the body; the last one out
 //             destroys it.
@@ -12,7 +13,10 @@
 //   Child     a draft, a listener, a step: belongs to an actor, and is looked at only inside of it.
 //
 // Freeing an actor or a child never waits. Who cannot get inside leaves the work to the one who is
-// (gate.h).
+// (gate.h); what has to wait, and cannot be left to a call that may, gets a thread of its own.
+//
+// Every call of an actor passes Actor::Enter, and every error of it is made outside of the gate:
+// there may be no memory for it.
 //
 // Thread safety: all functions. Progress: lock-free, but for the mutex around the free cells.
 #ifndef EPOCH_CORE_C_HANDLES_H_
@@ -77,6 +81,8 @@ class Pool {
   Cell* TakeFree() noexcept;
   void Add(Cell* cell) noexcept;  // a new one
   void Give(Cell* cell) noexcept;
+  // What was taken, or added, and nobody was told of.
+  void PutBack(Cell* cell) noexcept;
 
  private:
   Cell* oldest_ = nullptr;
@@ -103,6 +109,8 @@ Handle* TakeCell() {
 // `what` is NULL, freed, or otherwise none.
 absl::Status Invalid(const std::string& what);
 absl::Status Busy(const std::string& what);
+absl::Status BusyInValidator(const std::string& what);
+absl::Status OfTheParent(const std::string& what);
 
 // --- shared handles ------------------------------------------------------------------------------
 
@@ -138,7 +146,7 @@ Handle* OpenShared(Args&&... args) {
     taken->body.emplace(std::forward<Args>(args)...);
   } catch (...) {
     taken->body.reset();
-    PoolOf<Base>().Give(taken);
+    PoolOf<Base>().PutBack(taken);
     throw;
   }
   // Release: who is handed the handle by other means than this word comes after the body anyway;
@@ -189,12 +197,31 @@ void FreeShared(Handle* handle) noexcept {
 struct Child;
 
 // Whether a call may wait, for a validator that runs, say. One that may not leaves undone what has
-// to.
-enum class Pace { kBrief, kMayWait };
+// to. kForVoter: it waits for another thread's validator of this participant, so it is none for a
+// validator: two that wait for each other would do so for good.
+enum class Pace { kBrief, kMayWait, kForVoter };
+// What of a parent's actor is left to a fork child.
+enum class InChild { kRefused, kGoesOn };
 
 struct Actor : Cell {
-  Gate gate;
+  // Where programs expect it (c_inline.h). A rank has no pins; its gate is in there.
+  alignas(EPOCH_HOT_OFFSET) epoch_hot hot{.expected = EPOCH_HOT_CLOSED,
+                                          .none = 0,
+                                          .announced = 0,
+                                          .head_word = 0,
+                                          .word = nullptr,
+                                          .head = nullptr,
+                                          .slot_word = nullptr,
+                                          .active = 0,
+                                          .epoch = 0,
+                                          .data = nullptr,
+                                          .size = 0,
+                                          .held = 0,
+                                          .calls = 0};
+  Gate gate{hot};
   std::atomic<Kind> kind{Kind::kNone};  // written inside only, but by Free
+  // It is the parent's, and this is a fork child.
+  std::atomic<bool> forked{false};
   // The thread that is in a validator of this actor; 0: none. It may not be the one that is inside.
   std::atomic<pthread_t> validating{0};
   std::atomic<Child*> freed_children{nullptr};
@@ -204,11 +231,13 @@ struct Actor : Cell {
   // False: somebody is inside. No check whether it is open.
   bool TryEnter() noexcept { return gate.TryEnter(); }
   void Exit(Pace pace) noexcept {
-    if (gate.Exit()) [[unlikely]]
+    if (gate.Exit() != 0) [[unlikely]]
       Attend(pace);
   }
-  // Inside, if this is OK: then Exit() follows.
-  absl::Status Enter(Kind wanted, const char* what);
+  enum class Entry { kInside, kInvalid, kBusy, kInValidator, kForked, kLost };
+  // kInside: Exit() follows. `wanted`: kNone: whatever is open, or has been and is not gone.
+  Entry Enter(Kind wanted, Pace pace, InChild in_child) noexcept;
+  static absl::Status WhyNot(Entry entry, const char* what);
   bool InValidator() const noexcept {
     const pthread_t thread = validating.load(std::memory_order_relaxed);
     return thread != 0 && pthread_equal(thread, pthread_self()) != 0;
@@ -223,6 +252,11 @@ struct Actor : Cell {
   void CallAttention(Pace pace) noexcept;
   void Free(Kind open) noexcept;
 
+  // What was freed is done, unless somebody is inside. False: that was so all the while.
+  bool Attend(Pace pace) noexcept;
+  // At the end of whatever has passed no gate, and somebody inside may have waited for.
+  void AttendWhatIsAsked() noexcept;
+
   // For what is open already when others see it.
   void AwaitEntry() noexcept {
     while (!TryEnter()) sched_yield();  // a call with a freed handle, which goes at once
@@ -230,29 +264,41 @@ struct Actor : Cell {
   void AfterForkInChild() noexcept override;
 
  protected:
-  // Inside. What was freed meanwhile; then, true: nothing of this actor is left, and it was freed.
-  virtual bool HoldsNothing() const noexcept { return true; }
+  // Inside.
+  // kMidway: another thread is about to hold something, or not any more (hot_pin.h).
+  enum class Holding { kNothing, kSomething, kMidway };
+  virtual Holding HoldsWhat() noexcept { return Holding::kNothing; }
   virtual void LetPins(std::uint32_t) noexcept {}
   virtual void DestroyBody() noexcept = 0;
   virtual void GiveBack() noexcept = 0;
 
  private:
-  void Attend(Pace pace) noexcept;
+  enum class Swept {
+    kDone,
+    kGone,    // nothing is left of the actor, which was freed
+    kLeft,    // something is, for a call that may wait
+    kMidway,  // something is, for the thread that is midway
+  };
+  Swept Sweep(Pace pace) noexcept;
   void Delegate() noexcept;
-  // True: nothing is left of what was freed. `left`: something is, for a call that may wait.
-  bool Sweep(Pace pace, bool& left) noexcept;
 };
 
 struct Child : Cell {
   std::atomic<Kind> kind{Kind::kNone};
   std::atomic<Actor*> actor{nullptr};  // of a cell, so it may always be looked at
   Child* next_freed = nullptr;
+  // By the validator that destroying it would wait for: which then is a later call's.
+  bool freed_in_validator = false;
 
   void Free(Kind open) noexcept;
   // Inside of the actor.
   virtual void DestroyBody() noexcept = 0;
   virtual bool destroying_waits() const noexcept { return false; }
+  // In a thread of its own, which pushes it again when the rest does not wait any more. False:
+  // there is no thread to be had.
+  virtual bool WaitElsewhere() noexcept { return false; }
   virtual void GiveBack() noexcept = 0;
+  virtual void PutBack() noexcept = 0;
   void Push() noexcept;  // to what was freed
 };
 
@@ -264,7 +310,7 @@ class NewChild {
   NewChild(const NewChild&) = delete;
   NewChild& operator=(const NewChild&) = delete;
   ~NewChild() {
-    if (cell_ != nullptr) cell_->GiveBack();
+    if (cell_ != nullptr) cell_->PutBack();
   }
   Handle* operator->() const { return cell_; }
   Handle* Open(Actor& actor, Kind kind) {
@@ -282,41 +328,60 @@ class NewChild {
 // Inside of an actor while it lives.
 class Inside {
  public:
-  Inside(Actor* actor, Kind wanted, const char* what, Pace pace = Pace::kMayWait) : pace_(pace) {
-    if (actor == nullptr) {
-      status_ = Invalid(what);
-      return;
+  Inside(Actor* actor, Kind wanted, const char* what, Pace pace = Pace::kMayWait,
+         InChild in_child = InChild::kRefused)
+      : held_{.pace = pace} {
+    const Actor::Entry entry =
+        actor == nullptr ? Actor::Entry::kInvalid : actor->Enter(wanted, pace, in_child);
+    if (entry == Actor::Entry::kInside) {
+      held_.actor = actor;
+    } else {
+      status_ = Actor::WhyNot(entry, what);
     }
-    status_ = actor->Enter(wanted, what);
-    if (status_.ok()) actor_ = actor;
   }
   // Of the actor of a child that is open.
-  Inside(Child* child, Kind wanted, const char* what, Pace pace = Pace::kMayWait) : pace_(pace) {
-    Actor* const actor = child == nullptr ? nullptr : child->actor.load(std::memory_order_acquire);
-    if (actor == nullptr || child->kind.load(std::memory_order_acquire) != wanted) {
-      status_ = Invalid(what);
-      return;
-    }
-    // The actor may have been freed: its children keep it.
-    status_ = actor->Enter(Kind::kNone, what);
-    if (!status_.ok()) return;
-    actor_ = actor;
-    if (child->kind.load(std::memory_order_relaxed) != wanted ||
-        child->actor.load(std::memory_order_relaxed) != actor) {
-      status_ = Invalid(what);
-    }
+  Inside(Child* child, Kind wanted, const char* what, Pace pace = Pace::kMayWait,
+         InChild in_child = InChild::kRefused)
+      : held_{.pace = pace} {
+    const Actor::Entry entry = EnterFor(child, wanted, in_child);
+    if (entry != Actor::Entry::kInside) status_ = Actor::WhyNot(entry, what);
   }
   Inside(const Inside&) = delete;
   Inside& operator=(const Inside&) = delete;
-  ~Inside() {
-    if (actor_ != nullptr) actor_->Exit(pace_);
-  }
   bool ok() const { return status_.ok(); }
   const absl::Status& status() const { return status_; }
 
  private:
-  const Pace pace_;
-  Actor* actor_ = nullptr;
+  // Leaves, also if the error of a constructor throws.
+  struct Held {
+    Pace pace;
+    Actor* actor = nullptr;
+    ~Held() {
+      if (actor != nullptr) actor->Exit(pace);
+    }
+  };
+
+  Actor::Entry EnterFor(Child* child, Kind wanted, InChild in_child) noexcept {
+    Actor* const actor = child == nullptr ? nullptr : child->actor.load(std::memory_order_acquire);
+    if (actor == nullptr || child->kind.load(std::memory_order_acquire) != wanted) {
+      return Actor::Entry::kInvalid;
+    }
+    // The actor may have been freed: its children keep it.
+    const Actor::Entry entry = actor->Enter(Kind::kNone, held_.pace, in_child);
+    if (entry != Actor::Entry::kInside) return entry;
+    // Acquire: pairs with Open(), whose kind says that actor and body are there. The cell may have
+    // been freed, and opened for this actor or another, since it was looked at: what is found in it
+    // from here on is of the kind that is found here.
+    if (child->kind.load(std::memory_order_acquire) != wanted ||
+        child->actor.load(std::memory_order_relaxed) != actor) {
+      actor->Exit(held_.pace);
+      return Actor::Entry::kInvalid;
+    }
+    held_.actor = actor;
+    return entry;
+  }
+
+  Held held_;
   absl::Status status_;
 };
 

@@ -1,12 +1,15 @@
 // Listeners through C.
 #include "epoch/listener.h"
 
+#include <atomic>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
 
 #include "core/c/participant.h"
 #include "epoch/c.h"
+#include "epoch/detail/platform/seam.h"
 
 struct epoch_listener final : epoch::c::Child {
   static constexpr const char* kWhat = "the listener";
@@ -17,7 +20,21 @@ struct epoch_listener final : epoch::c::Child {
   std::mutex descriptor;
   int fd = -1;
 
-  void AfterForkInChild() noexcept override { std::construct_at(&descriptor); }
+  // Freed, and a thread of its own waits for its end; then its end has come.
+  std::atomic<bool> ending{false}, ended{false};
+
+  void AfterForkInChild() noexcept override {
+    std::construct_at(&descriptor);
+    if (!ending.load(std::memory_order_relaxed) || ended.load(std::memory_order_relaxed)) return;
+    // That thread is not here. Here there is nothing to wait for.
+    ending.store(false, std::memory_order_relaxed);
+    Push();
+    actor.load(std::memory_order_relaxed)->gate.Remind();
+  }
+  bool OfTheParent() const noexcept {
+    const epoch::c::Actor* const owner = actor.load(std::memory_order_acquire);
+    return owner != nullptr && owner->forked.load(std::memory_order_relaxed);
+  }
   void Hide() noexcept {
     const std::lock_guard lock(descriptor);
     fd = -1;
@@ -25,9 +42,31 @@ struct epoch_listener final : epoch::c::Child {
   void DestroyBody() noexcept override {
     Hide();
     listener.reset();
+    ending.store(false, std::memory_order_relaxed);
+    ended.store(false, std::memory_order_relaxed);
   }
-  bool destroying_waits() const noexcept override { return true; }
+  bool destroying_waits() const noexcept override { return !ended.load(std::memory_order_acquire); }
+  bool WaitElsewhere() noexcept override {
+    Hide();
+    ending.store(true, std::memory_order_relaxed);
+    try {
+      // Outside of the gate: the participant goes on meanwhile. It is kept by this child of its.
+      epoch::seam::Thread([this] {
+        listener->Stop();
+        // Release: whoever destroys it finds it stopped.
+        ended.store(true, std::memory_order_release);
+        epoch::c::Actor* const owner = actor.load(std::memory_order_relaxed);
+        Push();
+        owner->CallAttention(epoch::c::Pace::kBrief);
+      }).detach();
+      return true;
+    } catch (const std::exception&) {
+      ending.store(false, std::memory_order_relaxed);
+      return false;
+    }
+  }
   void GiveBack() noexcept override { epoch::c::PoolOf<epoch_listener>().Give(this); }
+  void PutBack() noexcept override { epoch::c::PoolOf<epoch_listener>().PutBack(this); }
 };
 
 using epoch::c::Call;
@@ -56,6 +95,8 @@ epoch_code epoch_participant_listen(epoch_participant* participant, epoch_listen
 int epoch_listener_fd(epoch_listener* listener) {
   if (listener == nullptr) return -1;
   const std::lock_guard lock(listener->descriptor);
+  // Of the parent: what is emptied here the parent misses.
+  if (listener->OfTheParent()) return -1;
   return listener->kind.load(std::memory_order_acquire) == Kind::kListener ? listener->fd : -1;
 }
 
@@ -66,6 +107,7 @@ epoch_code epoch_listener_drain(epoch_listener* listener, epoch_error** error) {
     if (listener->kind.load(std::memory_order_acquire) != Kind::kListener) {
       return epoch::c::Invalid(epoch_listener::kWhat);
     }
+    if (listener->OfTheParent()) return epoch::c::OfTheParent(epoch_listener::kWhat);
     if (listener->fd >= 0) listener->listener->Drain();
     return absl::OkStatus();
   });
@@ -73,10 +115,13 @@ epoch_code epoch_listener_drain(epoch_listener* listener, epoch_error** error) {
 
 epoch_code epoch_listener_stop(epoch_listener* listener, epoch_error** error) {
   return Call(error, [&]() -> absl::Status {
-    const epoch::c::Inside inside(listener, Kind::kListener, epoch_listener::kWhat);
+    // In a fork child, too: there it ends nothing but what keeps the participant from rejoining.
+    const epoch::c::Inside inside(listener, Kind::kListener, epoch_listener::kWhat,
+                                  epoch::c::Pace::kForVoter, epoch::c::InChild::kGoesOn);
     if (!inside.ok()) return inside.status();
     listener->Hide();
     listener->listener->Stop();
+    listener->ended.store(true, std::memory_order_release);  // to free it waits for nothing
     return absl::OkStatus();
   });
 }

@@ -48,6 +48,13 @@ absl::StatusOr<T> ReadOptions(const T* given) {
     }
   }
   std::memcpy(&options, given, std::min(size, sizeof(T)));
+  // What is kept for later is 0, so that a later library may tell who asks for something there.
+  if constexpr (requires { options.reserved; }) {
+    if (options.reserved != 0) {
+      return Refused("`reserved` of the options is " + std::to_string(options.reserved) +
+                     ", not 0");
+    }
+  }
   return options;
 }
 

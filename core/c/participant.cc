@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "core/c/options.h"
 #include "core/c/region.h"
 
@@ -18,67 +19,103 @@ using epoch::c::Use;
 namespace epoch::c {
 namespace {
 
+// Where c_inline.h looks for it. (Of a class with virtual functions this is an extension, which both
+// compilers have.)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+static_assert(offsetof(epoch_participant, hot) == EPOCH_HOT_OFFSET);
+#pragma GCC diagnostic pop
+
 template <typename Number>
 absl::Status Given(const absl::StatusOr<Number>& result, Number* to) {
   if (result.ok() && to != nullptr) *to = *result;
   return result.status();
 }
 
-void Fill(epoch_participant& participant, epoch_pin* pin) {
-  const std::span<const std::byte> state = participant.pin.state();
-  pin->participant = &participant;
-  pin->epoch = participant.pin.epoch();
-  pin->data = state.data();
-  pin->size = state.size();
+void Fill(epoch_participant& participant, epoch_pin& pin) {
+  const detail::PinnedState& state = participant.core().pinned_state();
+  pin = {
+      .participant = &participant, .epoch = state.epoch, .data = state.bytes, .size = state.length};
+}
+
+// What a program has announced by itself (c_inline.h), and did not get. Given up, unless it is
+// taken over here.
+class Claim {
+ public:
+  explicit Claim(const epoch_claim* claim) : claim_(claim) {}
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+  ~Claim() { GiveUp(); }
+  void GiveUp() noexcept {
+    if (claim_ != nullptr) HotPin::GiveUp(*claim_);
+    claim_ = nullptr;
+  }
+  // Inside: whether it is this participant's pin word that says so, for this thread. From then on
+  // that is the caller's.
+  bool TakeOver(epoch_participant& participant) noexcept {
+    if (claim_ == nullptr || participant.pins != 0) return false;
+    if (!participant.hot_pin.Stands(*claim_, participant.core())) return false;
+    claim_ = nullptr;
+    return true;
+  }
+
+ private:
+  const epoch_claim* claim_;
+};
+
+// The first pin of those that are held. Inside.
+absl::Status PinFirst(epoch_participant& participant, bool announced, detail::Limit* limit) {
+  detail::ParticipantCore& core = participant.core();
+  participant.hot_pin.Close();
+  for (int tries = 0; !(announced ? core.PinAnnounced(limit) : core.Pin(limit)); ++tries) {
+    announced = false;
+    absl::Status why = detail::Unchanged(core.WhyUnpinned());
+    // A claim of another thread looks like a word that somebody has written over; it may be gone
+    // again. What is damaged stays so.
+    constexpr int kMostTries = 8;
+    if (!absl::IsDataLoss(why) || tries == kMostTries) return why;
+    if (participant.hot_pin.MayBeClaimed(core)) return Busy(epoch_participant::kWhat);
+  }
+  if (core.nested_pins() != 0) {  // on top of a claim that another thread has made just now
+    core.Unpin();
+    return Busy(epoch_participant::kWhat);
+  }
+  if (!participant.hot_pin.Open(core)) {
+    participant.pins = 1;
+    participant.pin = detail::CAccess::PinOf(core);
+  }
+  return absl::OkStatus();
 }
 
 // `wait`: null: not at all.
-[[gnu::noinline]] epoch_code PinSlowly(epoch_participant* participant, const WaitOptions* wait,
-                                       epoch_pin* pin, epoch_error** error) {
-  return Call(error, [&] {
-    return Briefly(participant, [&](Participant& self) -> absl::Status {
-      if (pin == nullptr) return Refused("the place for the pin is NULL");
-      if (participant->pins == UINT32_MAX) return Refused("too many pins");
-      absl::StatusOr<Pin> pinned = wait == nullptr ? self.TryPin() : self.TryPin(*wait);
-      if (!pinned.ok()) return detail::Unchanged(pinned.status());
-      // A further one counts on the first: it goes at once.
-      if (participant->pins++ == 0) participant->pin = *std::move(pinned);
-      Fill(*participant, pin);
-      return absl::OkStatus();
-    });
+epoch_code PinInside(epoch_participant* participant, const epoch_claim* made,
+                     const WaitOptions* wait, epoch_pin* pin, epoch_error** error) {
+  return Call(error, [&]() -> absl::Status {
+    Claim claim(made);
+    const Inside inside(participant, Kind::kParticipant, epoch_participant::kWhat, Pace::kBrief);
+    if (!inside.ok()) return inside.status();
+    if (pin == nullptr) return Refused("the place for the pin is NULL");
+    const bool announced = claim.TakeOver(*participant);
+    claim.GiveUp();
+    if (!announced && !participant->Settle()) return Busy(epoch_participant::kWhat);
+    if (participant->pins == UINT32_MAX) return Refused("too many pins");
+    if (participant->pins == 0) {
+      detail::Limit limit = wait == nullptr ? detail::Limit(INT64_MIN) : detail::Limit::Of(*wait);
+      if (absl::Status s = PinFirst(*participant, announced, &limit); !s.ok()) return s;
+    } else {
+      ++participant->pins;  // it counts on the first, and goes at once
+    }
+    Fill(*participant, *pin);
+    return absl::OkStatus();
   });
 }
 
-[[gnu::noinline, gnu::cold]] epoch_code PinForSure(epoch_participant* participant, epoch_pin* pin,
-                                                   epoch_error** error) {
-  if (pin != nullptr) *pin = {};
-  const WaitOptions wait;
-  return PinSlowly(participant, &wait, pin, error);
-}
-// Inside, where it could not be pinned at once.
-[[gnu::noinline, gnu::cold]] epoch_code PinAfterAll(epoch_participant* participant, epoch_pin* pin,
-                                                    epoch_error** error) {
-  participant->Exit(Pace::kBrief);
-  return PinForSure(participant, pin, error);
-}
-
-// What is not the release of the only pin of an open participant that nobody is inside of.
-[[gnu::noinline, gnu::cold]] epoch_code ReleaseSlowly(epoch_participant* participant,
-                                                      epoch_pin* pin, bool inside) {
-  *pin = {};
-  if (!inside && (participant->InValidator() || !participant->TryEnter())) {
-    participant->freed_pins.fetch_add(1, std::memory_order_relaxed);
-    participant->CallAttention(Pace::kBrief);
-    return EPOCH_OK;
-  }
-  const bool held = participant->pins != 0;
-  if (held && --participant->pins == 0) participant->pin.Release();
-  // It was freed while it was pinned, and this was all that kept it.
-  const bool last = held && participant->pins == 0 &&
-                    participant->kind.load(std::memory_order_relaxed) != Kind::kParticipant;
-  participant->Exit(Pace::kBrief);
-  if (last) participant->CallAttention(Pace::kBrief);
-  return held ? EPOCH_OK : EPOCH_FAILED_PRECONDITION;
+// C++ goes by the pin word, which somebody may have written over.
+absl::Status HoldsNoPin(epoch_participant& participant, const char* before) {
+  if (!participant.SettleForGood()) return Busy(epoch_participant::kWhat);
+  if (participant.pins == 0) return absl::OkStatus();
+  return detail::Refuse(Cause::kPinHeld,
+                        absl::StrCat("a pin is still held: release it before ", before));
 }
 
 }  // namespace
@@ -114,16 +151,30 @@ void epoch_participant_free(epoch_participant* participant) {
 
 epoch_code epoch_participant_leave(epoch_participant* participant, epoch_error** error) {
   return Call(error, [&] {
-    return InParticipant(participant, [](epoch::Participant& self) { return self.Leave(); });
+    return InParticipant(
+        participant,
+        [&](epoch::Participant& self) -> absl::Status {
+          if (absl::Status s = epoch::c::HoldsNoPin(*participant, "leaving"); !s.ok()) return s;
+          participant->hot_pin.Withdraw(participant->core());
+          return self.Leave();
+        },
+        Pace::kForVoter);
   });
 }
 
 epoch_code epoch_participant_rejoin(epoch_participant* participant, epoch_error** error) {
   return Call(error, [&] {
-    return InParticipant(participant, [&](epoch::Participant& self) {
-      const std::lock_guard lock(participant->voting);
-      return self.Rejoin();
-    });
+    return InParticipant(
+        participant,
+        [&](epoch::Participant& self) -> absl::Status {
+          if (absl::Status s = epoch::c::HoldsNoPin(*participant, "rejoining"); !s.ok()) return s;
+          participant->hot_pin.Withdraw(participant->core());
+          const std::lock_guard lock(participant->voting);
+          absl::Status rejoined = self.Rejoin();
+          if (rejoined.ok()) participant->forked.store(false, std::memory_order_relaxed);
+          return rejoined;
+        },
+        Pace::kForVoter, epoch::c::InChild::kGoesOn);
   });
 }
 
@@ -166,7 +217,10 @@ epoch_code epoch_participant_acknowledge(epoch_participant* participant, uint64_
 
 epoch_code epoch_participant_park(epoch_participant* participant, epoch_error** error) {
   return Call(error, [&] {
-    return Briefly(participant, [](epoch::Participant& self) { return self.Park(); });
+    return Briefly(participant, [&](epoch::Participant& self) {
+      if (absl::Status s = epoch::c::HoldsNoPin(*participant, "parking"); !s.ok()) return s;
+      return self.Park();
+    });
   });
 }
 
@@ -184,58 +238,68 @@ epoch_code epoch_participant_serve(epoch_participant* participant,
 // --- pins
 // ------------------------------------------------------------------------------------------
 
-epoch_code epoch_participant_pin(epoch_participant* participant, epoch_pin* pin,
-                                 epoch_error** error) {
-  // What is rare is elsewhere: each word that is put on the stack here has to be on its way to
-  // memory before the pin is.
-  if (participant == nullptr || pin == nullptr || !participant->TryEnter()) [[unlikely]] {
-    return epoch::c::PinForSure(participant, pin, error);
-  }
-  if (participant->kind.load(std::memory_order_relaxed) != Kind::kParticipant ||
-      participant->validating.load(std::memory_order_relaxed) != 0 || participant->pins != 0)
-      [[unlikely]] {
-    return epoch::c::PinAfterAll(participant, pin, error);
-  }
-  participant->pin = participant->self->Pin();
-  if (!participant->pin.ok()) [[unlikely]] {
-    return epoch::c::PinAfterAll(participant, pin, error);
-  }
-  participant->pins = 1;
-  epoch::c::Fill(*participant, pin);
-  if (error != nullptr) *error = nullptr;
-  participant->Exit(Pace::kBrief);
-  return EPOCH_OK;
+// In parentheses: these two are macros, too.
+epoch_code(epoch_participant_pin)(epoch_participant* participant, epoch_pin* pin,
+                                  epoch_error** error) {
+#if defined(EPOCH_HAS_INLINE)
+  return epoch_inline_pin(participant, pin, error);
+#else
+  return epoch_participant_pin_slowly(participant, nullptr, pin, error);
+#endif
+}
+
+epoch_code epoch_participant_pin_slowly(epoch_participant* participant, const epoch_claim* claim,
+                                        epoch_pin* pin, epoch_error** error) {
+  if (pin != nullptr) *pin = {};
+  const epoch::WaitOptions wait;
+  const epoch_code code = epoch::c::PinInside(participant, claim, &wait, pin, error);
+  if (claim != nullptr && participant != nullptr) participant->AttendWhatIsAsked();
+  return code;
 }
 
 epoch_code epoch_participant_try_pin(epoch_participant* participant, const epoch_wait_options* wait,
                                      epoch_pin* pin, epoch_error** error) {
   if (pin != nullptr) *pin = {};
-  if (wait == nullptr) return epoch::c::PinSlowly(participant, nullptr, pin, error);
+  if (wait == nullptr) return epoch::c::PinInside(participant, nullptr, nullptr, pin, error);
   epoch::WaitOptions is;
   const epoch_code read = Call(error, [&]() -> absl::Status {
     EPOCH_C_TRY(options, epoch::c::WaitOf(wait));
     is = *std::move(options);
     return absl::OkStatus();
   });
-  return read != EPOCH_OK ? read : epoch::c::PinSlowly(participant, &is, pin, error);
+  return read != EPOCH_OK ? read : epoch::c::PinInside(participant, nullptr, &is, pin, error);
 }
 
-epoch_code epoch_pin_release(epoch_pin* pin) {
-  if (pin == nullptr || pin->participant == nullptr) [[unlikely]] {
+epoch_code(epoch_pin_release)(epoch_pin* pin) {
+#if defined(EPOCH_HAS_INLINE)
+  return epoch_inline_release(pin);
+#else
+  return epoch_pin_release_slowly(pin);
+#endif
+}
+
+epoch_code epoch_pin_release_slowly(epoch_pin* pin) {
+  if (pin == nullptr || pin->participant == nullptr) {
     return pin == nullptr ? EPOCH_INVALID_ARGUMENT : EPOCH_FAILED_PRECONDITION;
   }
   epoch_participant* const participant = pin->participant;
-  if (participant->validating.load(std::memory_order_relaxed) != 0 || !participant->TryEnter())
-      [[unlikely]] {
-    return epoch::c::ReleaseSlowly(participant, pin, /*inside=*/false);
-  }
-  if (participant->pins != 1 ||
-      participant->kind.load(std::memory_order_relaxed) != Kind::kParticipant) [[unlikely]] {
-    return epoch::c::ReleaseSlowly(participant, pin, /*inside=*/true);
-  }
-  participant->pins = 0;
-  participant->pin.Release();
-  participant->Exit(Pace::kBrief);
   *pin = {};
-  return EPOCH_OK;
+  if (participant->InValidator() || !participant->TryEnter()) {
+    participant->freed_pins.fetch_add(1, std::memory_order_relaxed);
+    participant->CallAttention(Pace::kBrief);
+    return EPOCH_OK;
+  }
+  const Kind kind = participant->kind.load(std::memory_order_relaxed);
+  if (kind != Kind::kNone) participant->Settle();
+  const bool held = participant->pins != 0;
+  if (held && --participant->pins == 0) participant->pin.Release();
+  // It was freed while it was pinned, and this was all that kept it.
+  const bool last = held && participant->pins == 0 && kind != Kind::kParticipant;
+  participant->Exit(Pace::kBrief);
+  if (last) participant->CallAttention(Pace::kBrief);
+  return held ? EPOCH_OK : EPOCH_FAILED_PRECONDITION;
+}
+
+void epoch_participant_attend(epoch_participant* participant) {
+  if (participant != nullptr) participant->AttendWhatIsAsked();
 }

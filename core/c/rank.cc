@@ -25,6 +25,7 @@ struct epoch_step final : epoch::c::Child {
 
   void DestroyBody() noexcept override { step.reset(); }
   void GiveBack() noexcept override { epoch::c::PoolOf<epoch_step>().Give(this); }
+  void PutBack() noexcept override { epoch::c::PoolOf<epoch_step>().PutBack(this); }
 };
 
 namespace epoch::c {

@@ -2,6 +2,7 @@
 #include "epoch/region.h"
 
 #include <atomic>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -25,6 +26,8 @@ struct StateCopy {
 struct ReaderBody {
   explicit ReaderBody(HistoryReader given) : reader(std::move(given)) {}
   HistoryReader reader;
+  // Read, and not handed out: there was no memory for its handle. The reader is past it.
+  std::optional<PastEpoch> next;
   std::atomic<bool> inside{false};
 };
 
@@ -264,9 +267,15 @@ epoch_code epoch_history_reader_next(epoch_history_reader* reader, epoch_snapsho
                             std::atomic<bool>& inside;
                             ~Leave() { inside.store(false, std::memory_order_release); }
                           } leave{body.inside};
-                          EPOCH_C_TRY(next, body.reader.Next());
-                          if (next->has_value())
-                            *snapshot = OpenShared<epoch_snapshot>(**std::move(next));
+                          if (!body.next.has_value()) {
+                            EPOCH_C_TRY(next, body.reader.Next());
+                            body.next = *std::move(next);
+                          }
+                          if (body.next.has_value()) {
+                            // Moved from only when all memory for it is there.
+                            *snapshot = OpenShared<epoch_snapshot>(*std::move(body.next));
+                            body.next.reset();
+                          }
                           return absl::OkStatus();
                         });
 }

@@ -16,15 +16,6 @@ using epoch::c::Transition;
 namespace epoch::c {
 namespace {
 
-// In a fork child the draft is the parent's, and what is written to it would be what the parent
-// commits.
-absl::Status NotOfTheParent(const epoch_draft& draft) {
-  const auto* const participant =
-      static_cast<const epoch_participant*>(draft.actor.load(std::memory_order_relaxed));
-  absl::Status status = participant->self->status();
-  return Details(status).cause == Cause::kForked ? status : absl::OkStatus();
-}
-
 // Runs `body` with the C++ draft: of an update's function in its thread, else inside.
 template <typename Body>
 epoch_code InDraft(epoch_draft* draft, epoch_error** error, Body&& body) {
@@ -33,12 +24,14 @@ epoch_code InDraft(epoch_draft* draft, epoch_error** error, Body&& body) {
       if (pthread_equal(draft->lent_to.load(std::memory_order_relaxed), pthread_self()) == 0) {
         return Busy(epoch_draft::kWhat);
       }
-      if (absl::Status s = NotOfTheParent(*draft); !s.ok()) return s;
+      // The function has forked, and this is the child: what is written is what the parent commits.
+      if (draft->actor.load(std::memory_order_relaxed)->forked.load(std::memory_order_relaxed)) {
+        return OfTheParent(epoch_draft::kWhat);
+      }
       return body(*draft->lent);
     }
     const Inside inside(draft, Kind::kDraft, epoch_draft::kWhat, Pace::kBrief);
     if (!inside.ok()) return inside.status();
-    if (absl::Status s = NotOfTheParent(*draft); !s.ok()) return s;
     return body(*draft->own);
   });
 }
@@ -46,12 +39,18 @@ epoch_code InDraft(epoch_draft* draft, epoch_error** error, Body&& body) {
 // A draft that an update's function may write to; of no use before and afterwards.
 class LentDraft {
  public:
-  explicit LentDraft(epoch_participant& participant) : cell_(TakeCell<epoch_draft>()) {
+  explicit LentDraft(epoch_participant& participant) {
+    Pool& pool = PoolOf<LentDraft>();
+    cell_ = static_cast<epoch_draft*>(pool.TakeFree());
+    if (cell_ == nullptr) {
+      cell_ = new epoch_draft;
+      pool.Add(cell_);
+    }
     cell_->actor.store(&participant, std::memory_order_relaxed);
   }
   LentDraft(const LentDraft&) = delete;
   LentDraft& operator=(const LentDraft&) = delete;
-  ~LentDraft() { cell_->GiveBack(); }
+  ~LentDraft() { PoolOf<LentDraft>().Give(cell_); }
 
   int Run(epoch_update_function function, void* user, const Current& current, Draft& next) {
     struct Back {
@@ -69,15 +68,24 @@ class LentDraft {
   }
 
  private:
-  epoch_draft* const cell_;
+  epoch_draft* cell_ = nullptr;
 };
+
+// A ticket is a number, and says in its highest bit what Ticket::unchanged says.
+std::uint64_t NumberOf(const Ticket& ticket) {
+  return ticket.epoch | (ticket.unchanged ? EPOCH_TICKET_UNCHANGED : 0);
+}
+Ticket TicketOf(std::uint64_t number) {
+  return {.epoch = number & ~EPOCH_TICKET_UNCHANGED,
+          .unchanged = (number & EPOCH_TICKET_UNCHANGED) != 0};
+}
 
 absl::Status Written(const absl::StatusOr<Epoch>& made, std::uint64_t* to) {
   if (made.ok() && to != nullptr) *to = *made;
   return made.status();
 }
 absl::Status Written(const absl::StatusOr<Ticket>& made, std::uint64_t* to) {
-  if (made.ok() && to != nullptr) *to = made->epoch;
+  if (made.ok() && to != nullptr) *to = NumberOf(*made);
   return made.status();
 }
 
@@ -247,7 +255,7 @@ epoch_code epoch_participant_await_ticket(epoch_participant* participant, uint64
   return Transition(error, [&] {
     return InParticipant(participant, [&](epoch::Participant& self) -> absl::Status {
       EPOCH_C_TRY(is, epoch::c::WaitOf(wait));
-      return epoch::c::Written(self.Await(epoch::Ticket{ticket}, *is), epoch);
+      return epoch::c::Written(self.Await(epoch::c::TicketOf(ticket), *is), epoch);
     });
   });
 }
@@ -277,11 +285,14 @@ epoch_code epoch_participant_commit_collective(epoch_participant* participant, u
                                                const epoch_collective_options* options,
                                                uint64_t* epoch, epoch_error** error) {
   return Transition(error, [&] {
-    return InParticipant(participant, [&](epoch::Participant& self) -> absl::Status {
-      EPOCH_C_TRY(bytes, epoch::c::BytesOf(data, size));
-      EPOCH_C_TRY(is, epoch::c::CollectiveOptionsOf(options));
-      return epoch::c::Written(self.CommitCollective(tag, *bytes, *is), epoch);
-    });
+    return InParticipant(
+        participant,
+        [&](epoch::Participant& self) -> absl::Status {
+          EPOCH_C_TRY(bytes, epoch::c::BytesOf(data, size));
+          EPOCH_C_TRY(is, epoch::c::CollectiveOptionsOf(options));
+          return epoch::c::Written(self.CommitCollective(tag, *bytes, *is), epoch);
+        },
+        epoch::c::Pace::kForVoter);
   });
 }
 

@@ -15,11 +15,13 @@ namespace {
 
 // Asks a validator of C; in whichever thread, which calls nothing of that participant meanwhile.
 Answer Ask(Actor& participant, epoch_validator validator, void* user, const Proposal& proposal) {
-  const std::string proposer(proposal.proposer);
+  // No memory is taken here: without it this would be a refusal. Names are shorter.
+  char proposer[detail::kNameBytes] = {};
+  proposal.proposer.copy(proposer, sizeof proposer - 1);
   const epoch_proposal is{.epoch = proposal.epoch,
                           .ballot = proposal.ballot,
                           .token = proposal.token,
-                          .proposer = proposer.c_str(),
+                          .proposer = proposer,
                           .data = proposal.state.data(),
                           .size = proposal.state.size(),
                           .fence = proposal.fence ? 1u : 0u,
@@ -28,15 +30,20 @@ Answer Ask(Actor& participant, epoch_validator validator, void* user, const Prop
   int answer = EPOCH_ANSWER_REJECT;
   {
     struct Validating {
-      std::atomic<pthread_t>& thread;
+      Actor& participant;
       ~Validating() {
-        thread.store(0, std::memory_order_relaxed);
+        Set(0);
         --Actor::validators_inside;
       }
-    } validating{participant.validating};
+      // Only this thread looks for itself there; one validator of a participant runs at a time.
+      void Set(pthread_t thread) const noexcept {
+        participant.validating.store(thread, std::memory_order_relaxed);
+        Gate::ByteOf(participant.hot, EPOCH_HOT_VALIDATING)
+            .store(thread != 0 ? 1 : 0, std::memory_order_relaxed);
+      }
+    } validating{participant};
     ++Actor::validators_inside;
-    // Only this thread looks for itself there; one validator of a participant runs at a time.
-    participant.validating.store(pthread_self(), std::memory_order_relaxed);
+    validating.Set(pthread_self());
     answer = validator(user, &is, reason, sizeof reason);
   }
   reason[sizeof reason - 1] = '\0';
@@ -59,16 +66,19 @@ epoch_code epoch_participant_set_validator(epoch_participant* participant,
                                            epoch_validator validator, void* user,
                                            epoch_error** error) {
   return epoch::c::Call(error, [&] {
-    return epoch::c::InParticipant(participant, [&](epoch::Participant& self) {
-      if (validator == nullptr) {
-        self.SetValidator({});
-      } else {
-        self.SetValidator([participant, validator, user](const epoch::Proposal& proposal) {
-          return epoch::c::Ask(*participant, validator, user, proposal);
-        });
-      }
-      return absl::OkStatus();
-    });
+    return epoch::c::InParticipant(
+        participant,
+        [&](epoch::Participant& self) {
+          if (validator == nullptr) {
+            self.SetValidator({});
+          } else {
+            self.SetValidator([participant, validator, user](const epoch::Proposal& proposal) {
+              return epoch::c::Ask(*participant, validator, user, proposal);
+            });
+          }
+          return absl::OkStatus();
+        },
+        epoch::c::Pace::kForVoter);
   });
 }
 
@@ -81,10 +91,16 @@ epoch_code epoch_participant_vote(epoch_participant* participant, uint64_t ballo
     }
     if (participant == nullptr) return epoch::c::Invalid(epoch_participant::kWhat);
     if (participant->InValidator()) return epoch::c::Busy(epoch_participant::kWhat);
+    if (epoch::c::Actor::InAnyValidator()) {
+      return epoch::c::BusyInValidator(epoch_participant::kWhat);
+    }
     const std::shared_lock lock(participant->voting);
     // What it stands for goes, and is replaced, only under that lock.
     if (participant->kind.load(std::memory_order_acquire) != epoch::c::Kind::kParticipant) {
       return epoch::c::Invalid(epoch_participant::kWhat);
+    }
+    if (participant->forked.load(std::memory_order_relaxed)) {
+      return epoch::c::OfTheParent(epoch_participant::kWhat);
     }
     return participant->self->Vote(ballot,
                                    answer == EPOCH_ANSWER_ACCEPT

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -88,10 +89,18 @@ absl::StatusOr<std::shared_ptr<RankState>> RankState::Join(const std::string& di
 }
 
 RankState::~RankState() {
-  // An expelled one, or a fork child, has nothing to tidy up.
-  const bool tidies = options_.region.empty() && self_->status().ok();
+  // To tidy up takes memory. What is not tidied up here is by the next job.
+  bool tidies = false;
+  try {
+    // An expelled one, or a fork child, has nothing to tidy up.
+    tidies = options_.region.empty() && self_->status().ok();
+  } catch (const std::bad_alloc&) {
+  }
   self_.reset();
-  if (tidies) RemoveIfNobodyIsIn(region_);
+  try {
+    if (tidies) RemoveIfNobodyIsIn(region_);
+  } catch (const std::bad_alloc&) {
+  }
 }
 
 absl::Status RankState::EnsureJoined() {

@@ -22,7 +22,8 @@
  * taken its place: some 16 of its kind), a draft of another participant, a value that is no
  * enumerator, a struct_size that cannot be: EPOCH_INVALID_ARGUMENT, cause EPOCH_CAUSE_INVALID. A
  * participant that is in a call already, of another thread or of the callback that calls:
- * EPOCH_FAILED_PRECONDITION, cause EPOCH_CAUSE_BUSY. Nothing was changed by such a call. Any other
+ * EPOCH_FAILED_PRECONDITION, cause EPOCH_CAUSE_BUSY. A member `reserved` of options that is not 0:
+ * EPOCH_INVALID_ARGUMENT, too. Nothing was changed by such a call. Any other
  * address than that of a handle, or of memory of the size that is said, is undefined, as everywhere
  * in C.
  *
@@ -31,22 +32,34 @@
  * epoch_participant_free while one of them lives leaves the region when the last of them goes; to
  * leave at once, and be told what is still held, is epoch_participant_leave. epoch_*_free(NULL)
  * does nothing. Freeing never fails; what cannot be done at once, since its participant is in a
- * call just now, is done when that call returns.
+ * call just now, is done when that call returns. Whichever free or release is the last one that kept
+ * a participant, after its region was freed, too, closes the region: it may wait for what this
+ * process has sent to the disk.
  *
  * Threads. A region, a history and results are used by any threads at a time. A participant with
  * its pins, drafts and listener, a rank with its steps, and a history reader are used by one thread
  * at a time, whichever it is: that is checked. epoch_participant_vote, epoch_listener_fd and
- * epoch_listener_drain may be called by any thread at any time.
+ * epoch_listener_drain may be called by any thread at any time. (A pin and its release pass no lock
+ * where nothing is unusual, so two threads that pin at the same moment may both succeed, one after
+ * the other; a pin while another thread is in a call is refused. Where the system takes
+ * membarrier(2) away from a running process, a pin that is held then can be released, but no call of
+ * another thread gets past it.)
  *
  * Callbacks (`interrupted`, validators, update functions) are called by the thread that is in the
  * call, or by the listener's. They may call anything but what takes the participant that they are
- * called for (that is EPOCH_CAUSE_BUSY). They must return: no longjmp, no exception, no
+ * called for (that is EPOCH_CAUSE_BUSY); a validator also nothing that may wait for the validator of
+ * another participant: epoch_participant_vote, _set_validator, _leave, _rejoin, _commit_collective,
+ * epoch_listener_stop (EPOCH_CAUSE_BUSY, too). A transition in the same region would wait for the
+ * very vote. They must return: no longjmp, no exception, no
  * pthread_exit; and a thread must not be cancelled while it is in a call. Calls are not
  * async-signal-safe: a signal handler sets a flag, which `interrupted` reports.
  *
- * fork. In the child every call on a participant of the parent is EPOCH_FAILED_PRECONDITION, cause
- * EPOCH_CAUSE_FORKED, until epoch_participant_rejoin has taken a slot for the child. A participant
- * that was in a call of another thread at the fork stays so for good. Regions stay usable.
+ * fork. In the child every call on a participant of the parent, and on what belongs to it, is
+ * EPOCH_FAILED_PRECONDITION, cause EPOCH_CAUSE_FORKED (epoch_listener_fd: -1), until
+ * epoch_participant_rejoin has taken a slot for the child; that is refused until what was copied
+ * with it is gone: epoch_pin_release, epoch_listener_stop and all frees work there, and leave the
+ * parent alone. A rank of the parent likewise, for good. A participant that was in a call of another
+ * thread at the fork stays so for good. Regions stay usable.
  *
  * Options and infos are structs whose first member, struct_size, is sizeof the struct, set by the
  * caller in both; all else zero is the default, as NULL for the whole struct is. Later versions
@@ -418,9 +431,9 @@ EPOCH_API epoch_code epoch_participant_pin(epoch_participant* participant, epoch
 EPOCH_API epoch_code epoch_participant_try_pin(epoch_participant* participant,
                                                const epoch_wait_options* wait, epoch_pin* pin,
                                                epoch_error** error);
-/* Wait-free. The pin is of nothing afterwards. If the participant is in a call of another thread
- * just now, its hold goes when that returns. EPOCH_FAILED_PRECONDITION: it is of nothing already;
- * or its participant holds no pin. */
+/* Wait-free, unless it is the last of all (see "Handles" above). The pin is of nothing afterwards.
+ * If the participant is in a call of another thread just now, its hold may go when that returns.
+ * EPOCH_FAILED_PRECONDITION: it is of nothing already; or its participant holds no pin. */
 EPOCH_API epoch_code epoch_pin_release(epoch_pin* pin);
 
 /* A version under construction, in shared memory. Whoever makes one frees it, whether it was
@@ -485,13 +498,18 @@ EPOCH_API epoch_code epoch_participant_commit_draft(epoch_participant* participa
                                                     epoch_draft* draft,
                                                     const epoch_commit_options* options,
                                                     uint64_t* epoch, epoch_error** error);
+/* In a ticket of an update whose function said EPOCH_NO_CHANGE: the rest of it is the epoch that the
+ * function was given, and waiting for it says nothing of a transition. */
+#define EPOCH_TICKET_UNCHANGED (UINT64_C(1) << 63)
+
 /* As commit_draft, without waiting for the disk: *ticket is its number, accepted, and visible
  * later. */
 EPOCH_API epoch_code epoch_participant_propose(epoch_participant* participant, epoch_draft* draft,
                                                const epoch_commit_options* options,
                                                uint64_t* ticket, epoch_error** error);
 /* Until what this participant proposed is visible, even if it was expelled meanwhile. May be called
- * again. Blocking. */
+ * again. *epoch (may be NULL): its number. Errors are EPOCH_OUTCOME_PENDING or _UNKNOWN; with
+ * EPOCH_TICKET_UNCHANGED, EPOCH_OUTCOME_UNCHANGED. Blocking. */
 EPOCH_API epoch_code epoch_participant_await_ticket(epoch_participant* participant, uint64_t ticket,
                                                     const epoch_wait_options* wait, uint64_t* epoch,
                                                     epoch_error** error);
@@ -616,8 +634,9 @@ EPOCH_API int epoch_listener_fd(epoch_listener* listener);
 EPOCH_API epoch_code epoch_listener_drain(epoch_listener* listener, epoch_error** error);
 /* Ends the thread; waits for a validator that runs. Idempotent. */
 EPOCH_API epoch_code epoch_listener_stop(epoch_listener* listener, epoch_error** error);
-/* Stops it, too, and waits as that does; called by its own validator, it is done by the
- * participant's next call that may wait. */
+/* Stops it, too, and waits as that does; called while the participant is in a call, a thread of its
+ * own waits instead; called by its own validator, it is done by the participant's next call that may
+ * wait. */
 EPOCH_API void epoch_listener_free(epoch_listener* listener);
 
 /* ---- checkpoints (docs/checkpoints.md) --------------------------------------------------------
@@ -767,5 +786,7 @@ EPOCH_API void epoch_checkpoint_list_free(epoch_checkpoint_list* list);
 #ifdef __cplusplus
 }
 #endif
+
+#include "epoch/c_inline.h"
 
 #endif /* EPOCH_C_H_ */

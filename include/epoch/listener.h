@@ -20,6 +20,8 @@
 #include <cerrno>
 #include <cstdint>
 #include <memory>
+#include <new>
+#include <string>
 #include <system_error>
 #include <utility>
 
@@ -57,6 +59,9 @@ class Listener {
     // In a fork child there is no thread to wait for.
     if (state_->core.forked()) {
       static_cast<void>(state_->thread.release());  // a joinable one cannot be destroyed
+      // Until here the participant could not rejoin, so its core is still the one that this refers
+      // to.
+      state_->core.set_listening(false);
       state_.reset();
       return;
     }
@@ -73,8 +78,8 @@ class Listener {
   friend class Participant;
 
   struct State {
-    State(detail::ParticipantCore& participant, int eventfd_)
-        : core(participant), fd(eventfd_), told(participant.HeadEpoch()) {}
+    State(detail::ParticipantCore& participant, detail::Fd eventfd_)
+        : core(participant), fd(std::move(eventfd_)), told(participant.HeadEpoch()) {}
     detail::ParticipantCore& core;
     detail::Fd fd;
     Epoch told;  // the newest that the descriptor told of
@@ -89,16 +94,26 @@ class Listener {
     if (core.listening()) {
       return detail::Refuse(Cause::kBusy, "this participant has a listener already");
     }
-    const int fd = sys::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (fd < 0) return detail::ErrnoStatus(errno, "cannot make an eventfd");
-    auto state = std::make_unique<State>(core, fd);
-    core.set_listening(true);
+    detail::Fd fd(sys::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (fd.get() < 0) return detail::ErrnoStatus(errno, "cannot make an eventfd");
+    auto state = std::make_unique<State>(core, std::move(fd));
+    // Whatever is thrown meanwhile, a participant without a listener does not say that it has one.
+    struct Listening {
+      explicit Listening(detail::ParticipantCore& of) : core(of) { core.set_listening(true); }
+      Listening(const Listening&) = delete;
+      Listening& operator=(const Listening&) = delete;
+      ~Listening() {
+        if (!starts) core.set_listening(false);
+      }
+      detail::ParticipantCore& core;
+      bool starts = false;
+    } listening(core);
     try {
       state->thread = std::make_unique<seam::Thread>([s = state.get()] { Run(*s); });
     } catch (const std::system_error& e) {
-      core.set_listening(false);
       return absl::ResourceExhaustedError(std::string("cannot start a thread: ") + e.what());
     }
+    listening.starts = true;
     return Listener(std::move(state));
   }
 
@@ -109,7 +124,14 @@ class Listener {
     std::int64_t reap_ns = 0;
     while (!state.stop.load()) {
       const std::uint32_t armed = detail::Arm(control);
-      const detail::Standing standing = state.core.ListenOnce();
+      detail::Standing standing;
+      try {
+        standing = state.core.ListenOnce();
+      } catch (const std::bad_alloc&) {
+        // It holds nothing, and has voted for nothing: it is late, and looks again.
+        if (!state.stop.load()) seam::FutexWait(&control.bell, armed, kBusy_ns);
+        continue;
+      }
       const Epoch head = state.core.HeadEpoch();
       const bool expelled = !state.core.active();
       if (head != state.told || (expelled && !told_expelled)) {
@@ -121,7 +143,10 @@ class Listener {
       const std::int64_t now_ns = seam::MonotonicNanos();
       if (now_ns >= reap_ns) {
         reap_ns = now_ns + kIdle_ns;
-        detail::ReapAll(state.core.mapping());
+        try {
+          detail::ReapAll(state.core.mapping());
+        } catch (const std::bad_alloc&) {  // the next time, or somebody else
+        }
       }
       if (state.stop.load() || standing.found == detail::Standing::Found::kFinished) continue;
       seam::FutexWait(&control.bell, armed, standing.waits() ? kBusy_ns : kIdle_ns);

@@ -41,6 +41,10 @@
 
 namespace epoch {
 
+namespace detail {
+struct CAccess;  // core/c
+}  // namespace detail
+
 // A hold on one (epoch, state) pair: while it lives, the bytes stay where they are, unchanged.
 // Empty (ok() is false) if the participant was expelled, was moved from or belongs to a parent
 // process, or if the region is damaged: TryPin says which. The bytes are the region's file, mapped:
@@ -77,6 +81,7 @@ class Pin {
 
  private:
   friend class Participant;
+  friend struct detail::CAccess;
   explicit Pin(detail::ParticipantCore* core) : core_(core) {}
 
   // All pins that a participant holds at one time see the same state: the core remembers it.
@@ -248,9 +253,11 @@ class Participant {
     if (AsksOthers(options)) [[unlikely]]
       return CommitToAll(*cell, state.size(), options, limit);
     // As Offer, but for the Draft: to publish takes fifty nanoseconds, and to hand one around is
-    // some of them. Nothing throws in between.
-    const absl::StatusOr<Epoch> accepted =
-        core_->Accept(*cell, state.size(), options.token, options.expected, limit, /*again=*/false);
+    // some of them. Nothing else throws in between.
+    const absl::StatusOr<Epoch> accepted = core_->Offering(*cell, [&] {
+      return core_->Accept(*cell, state.size(), options.token, options.expected, limit,
+                           /*again=*/false);
+    });
     if (!accepted.ok()) [[unlikely]]
       return NotAccepted(*cell, accepted.status(), /*voted=*/false, /*again=*/false);
     if (core_->HeadEpoch() >= *accepted) [[likely]]
@@ -346,8 +353,9 @@ class Participant {
   // by Poll and by whatever waits, or by the listener's thread. It must not call this participant.
   // Not asked about what this participant proposes itself: to propose is to agree.
   void SetValidator(Validator validator) {
+    Validator copy = validator;  // if there is no memory for it, nothing was changed
+    if (core_ != nullptr) core_->voter().SetValidator(std::move(copy));
     validator_ = std::move(validator);
-    if (core_ != nullptr) core_->voter().SetValidator(validator_);
   }
 
   // The answer to a ballot for which the validator said Later. Any thread, also while the
@@ -402,7 +410,8 @@ class Participant {
     return absl::OkStatus();
   }
   // Takes a new slot after an expulsion, in a fork child, or after Leave. The validator stays.
-  // FailedPrecondition if the region is orphaned, or something is still held.
+  // FailedPrecondition if the region is orphaned, or something is still held: in a fork child, too,
+  // what was copied (pins, drafts, a listener, which refers to what this replaces) goes first.
   absl::Status Rejoin() {
     if (absl::Status s = HoldsNothing("rejoining"); !s.ok()) return s;
     if (detail::Whereabouts::IsAway(core_->mapping().Look())) {
@@ -412,11 +421,12 @@ class Participant {
                        " was removed, or is another region by now: this one goes on without those "
                        "who open it; open it anew, and join there"));
     }
+    Validator validator = validator_;  // throws before anything was changed, or not at all
     auto core = core_->Successor();
     if (!core.ok()) return detail::Unchanged(core.status());
     core_ = *std::move(core);
     // Nothing was asked of it yet: it answers when this thread, or its listener, looks.
-    core_->voter().SetValidator(validator_);
+    core_->voter().SetValidator(std::move(validator));
     return absl::OkStatus();
   }
 
@@ -434,6 +444,7 @@ class Participant {
     ~TailHold() { core->ReleaseTail(); }
   };
 
+  friend struct detail::CAccess;
   explicit Participant(std::unique_ptr<detail::ParticipantCore> core) : core_(std::move(core)) {}
 
   absl::Status HoldsNothing(const char* before) const {
@@ -497,12 +508,12 @@ class Participant {
     if (core == nullptr || draft.core_ != core) [[unlikely]]
       return NotItsDraft(draft);
     const detail::DraftedCell& cell = draft.cell_;
-    const absl::StatusOr<Epoch> accepted =
-        !AsksOthers(options)
-            ? core->Accept(cell, draft.size_, options.token, expected, limit, again)
-            : Agree(cell, draft.size_, options, expected, limit, again);
+    const std::size_t size = std::exchange(draft.size_, 0);
     draft.core_ = nullptr;
-    draft.size_ = 0;
+    const absl::StatusOr<Epoch> accepted = core->Offering(cell, [&] {
+      return !AsksOthers(options) ? core->Accept(cell, size, options.token, expected, limit, again)
+                                  : Agree(cell, size, options, expected, limit, again);
+    });
     if (!accepted.ok()) [[unlikely]]
       return NotAccepted(cell, accepted.status(), AsksOthers(options), again);
     return Ticket{*accepted};
@@ -537,10 +548,10 @@ class Participant {
   [[gnu::noinline, gnu::cold]] absl::Status NotAccepted(const detail::DraftedCell& cell,
                                                         const absl::Status& why, bool voted,
                                                         bool again) {
-    const bool is_read = !again || core_->refusal() != detail::Refusal::kExpectedDiffers;
-    absl::Status said = is_read ? detail::Unchanged(why) : why;
+    // Before the words are made, which takes memory.
     if (!voted || !core_->draft_is_lost()) core_->Drop(cell);
-    return said;
+    const bool is_read = !again || core_->refusal() != detail::Refusal::kExpectedDiffers;
+    return is_read ? detail::Unchanged(why) : why;
   }
 
   absl::StatusOr<Ticket> OfferUpdate(UpdateFunction fn, const CommitOptions& options,
@@ -615,9 +626,12 @@ class Participant {
   [[gnu::noinline]] absl::StatusOr<Epoch> AwaitSettled(const Ticket& ticket, absl::Duration timeout,
                                                        detail::Limit& limit) {
     limit.deadline = detail::Deadline::After(timeout);
+    struct Writing {
+      detail::ParticipantCore* core;
+      ~Writing() { core->WritesNoMore(); }
+    } const writing{core_.get()};
     const absl::Status s = ticket.unchanged ? core_->AwaitRead(ticket.epoch, limit)
                                             : core_->AwaitAccepted(ticket.epoch, limit);
-    core_->WritesNoMore();
     if (!s.ok()) return s;
     return ticket.epoch;
   }

@@ -358,6 +358,32 @@ const Situation kSituations[] = {
        epoch_participant_commit(self.get(), "x", 1, nullptr, nullptr, error);
      },
      Cause::kPoisoned},
+    {"no_change_and_the_wait_for_what_was_read_fails", true,
+     [](Side& side) {
+       Participant self = Join(side);
+       EXPECT_OK(self.Propose(self.NewDraft(std::size_t{1}).value()));
+       const Ticket ticket =
+           self.ProposeUpdate([](const Current&, Draft&) { return NoChange(); }).value();
+       const Trap trap("journal.write", 1, [] { return EIO; });
+       return self.Await(ticket).status();
+     },
+     [](Side& side, epoch_error** error) {
+       const CParticipant self = JoinC(side);
+       epoch_draft* draft = nullptr;
+       std::uint64_t ticket = 0;
+       EXPECT_EQ(epoch_participant_draft(self.get(), 1, nullptr, &draft, nullptr), EPOCH_OK);
+       EXPECT_EQ(epoch_participant_propose(self.get(), draft, nullptr, &ticket, nullptr), EPOCH_OK);
+       epoch_draft_free(draft);
+       EXPECT_EQ(
+           epoch_participant_propose_update(
+               self.get(),
+               [](void*, const epoch_current*, epoch_draft*) -> int { return EPOCH_NO_CHANGE; },
+               nullptr, nullptr, &ticket, nullptr),
+           EPOCH_OK);
+       const Trap trap("journal.write", 1, [] { return EIO; });
+       epoch_participant_await_ticket(self.get(), ticket, nullptr, nullptr, error);
+     },
+     Cause::kPoisoned},
     {"poisoned", true,
      [](Side& side) {
        Participant self = Join(side);
@@ -486,6 +512,32 @@ TEST(CFree, takes_effect_where_the_system_has_no_barrier) {
   const ScratchName name;
   Child child("CFreesWithoutBarrier", {name.name()});
   EXPECT_EQ(child.Wait(), 0);
+}
+
+// What is held is what the handle's own count says, whatever somebody has written over the slot.
+TEST(CPin, is_held_although_its_pin_word_was_overwritten) {
+  Side side(false);
+  const CParticipant self = JoinC(side);
+  epoch_error* error = nullptr;
+  for (int pins = 1; pins <= 2; ++pins) {
+    epoch_pin all[2];
+    for (int i = 0; i < pins; ++i) {
+      ASSERT_EQ(epoch_participant_pin(self.get(), &all[i], nullptr), EPOCH_OK);
+    }
+    auto& word = side.cpp().mapping()->view().slots[0].pin;
+    const std::uint64_t before = word.Load();
+    word.Store(0);
+    EXPECT_EQ(epoch_participant_leave(self.get(), &error), EPOCH_FAILED_PRECONDITION);
+    EXPECT_EQ(Of(error).details.cause, Cause::kPinHeld);
+    EXPECT_EQ(epoch_participant_rejoin(self.get(), &error), EPOCH_FAILED_PRECONDITION);
+    EXPECT_EQ(Of(error).details.cause, Cause::kPinHeld);
+    EXPECT_EQ(epoch_participant_park(self.get(), &error), EPOCH_FAILED_PRECONDITION);
+    EXPECT_EQ(Of(error).details.cause, Cause::kPinHeld);
+    word.Store(before);
+    for (int i = 0; i < pins; ++i) EXPECT_EQ(epoch_pin_release(&all[i]), EPOCH_OK);
+    EXPECT_EQ(epoch_participant_leave(self.get(), nullptr), EPOCH_OK);
+    EXPECT_EQ(epoch_participant_rejoin(self.get(), nullptr), EPOCH_OK);
+  }
 }
 
 // An exception of the language that the library is written in never gets out.

@@ -77,7 +77,13 @@ TEST(null_is_refused_by_every_call) {
   MISUSE(epoch_checkpoints_clean_up(NULL, NULL, &err));
   MISUSE(epoch_checkpoints_verify(NULL, 0, NULL, &err));
   MISUSE(epoch_checkpoint_list_at(NULL, 0, 0, NULL, &err));
+  /* As functions, too; and what the macros call. */
+  MISUSE((epoch_participant_pin)(NULL, NULL, &err));
+  MISUSE(epoch_participant_pin_slowly(NULL, NULL, NULL, &err));
   CHECK(epoch_pin_release(NULL) == EPOCH_INVALID_ARGUMENT);
+  CHECK((epoch_pin_release)(NULL) == EPOCH_INVALID_ARGUMENT);
+  CHECK(epoch_pin_release_slowly(NULL) == EPOCH_INVALID_ARGUMENT);
+  epoch_participant_attend(NULL);
   CHECK(epoch_listener_fd(NULL) == -1);
   CHECK(epoch_stragglers_count(NULL) == 0 && epoch_checkpoint_shard_count(NULL) == 0);
   CHECK(epoch_checkpoint_list_count(NULL, 0) == 0);
@@ -206,6 +212,27 @@ TEST(a_struct_size_that_cannot_be_is_refused) {
   epoch_region_free(region);
 }
 
+TEST(what_is_reserved_is_0) {
+  const char* name = NULL;
+  epoch_region* region = small_region(&name);
+  const epoch_join_options joining = {.struct_size = sizeof joining, .reserved = 1};
+  const epoch_commit_options commit = {.struct_size = sizeof commit, .reserved = 1};
+  const epoch_collective_options collective = {.struct_size = sizeof collective, .reserved = 1};
+  const epoch_prune_options prune = {.struct_size = sizeof prune, .reserved = 1};
+  epoch_participant *self = join(region, "x", 1), *none = NULL;
+  epoch_checkpoint_list* list = NULL;
+  uint64_t epoch = 9;
+  MISUSE(epoch_participant_join(region, &joining, &none, &err));
+  MISUSE(epoch_participant_commit(self, "x", 1, &commit, NULL, &err));
+  CHECK(strstr(epoch_error_message(last()), "reserved") != NULL);
+  MISUSE(epoch_participant_commit_collective(self, 1, NULL, 0, &collective, NULL, &err));
+  MISUSE(epoch_checkpoints_prune("/tmp/x", &prune, &list, &err));
+  OK(epoch_region_epoch(region, &epoch, &err));
+  CHECK(epoch == 0);
+  epoch_participant_free(self);
+  epoch_region_free(region);
+}
+
 TEST(values_that_are_none_of_those_that_there_are_are_refused) {
   const char* name = NULL;
   epoch_region *region = small_region(&name), *other = NULL;
@@ -304,6 +331,40 @@ TEST(what_was_freed_within_its_own_call_is_refused_at_once) {
   epoch_participant* self = join(region, "x", 0);
   CHECK(epoch_participant_update(self, frees_and_asks, self, NULL, NULL, NULL) != EPOCH_OK);
   MISUSE(epoch_participant_status(self, &err));
+  epoch_region_free(region);
+}
+
+static int writes_something(void* user, const epoch_current* current, epoch_draft* next) {
+  (void)user, (void)current;
+  return (int)epoch_draft_assign(next, "x", 1, NULL);
+}
+
+/* A freed handle gets older by 16 others that are freed after it, and by nothing else. */
+TEST(only_frees_make_a_freed_handle_older) {
+  const char* name = NULL;
+  epoch_region* region = small_region(&name);
+  epoch_participant* self = join(region, "x", 0);
+  epoch_draft *draft = NULL, *freed = NULL, *another = NULL, *drafts[16];
+  for (int i = 0; i < 40; ++i) {
+    OK(epoch_participant_draft(self, 1, NULL, &freed, &err));
+    epoch_draft_free(freed);
+  }
+  for (int i = 0; i < 40; ++i) {
+    OK(epoch_participant_update(self, writes_something, NULL, NULL, NULL, &err));
+    FAILS(EPOCH_OUT_OF_RANGE, -1, epoch_participant_draft(self, 257, NULL, &another, &err));
+    OK(epoch_participant_draft(self, 1, NULL, &draft, &err));
+    CHECK(draft != freed);
+    MISUSE(epoch_draft_resize(freed, 1, &err));
+    OK(epoch_participant_commit_draft(self, draft, NULL, NULL, &err));
+    if (i < 16) drafts[i] = draft; /* not freed yet */
+    if (i >= 16) break;
+  }
+  epoch_draft_free(draft);
+  for (int i = 0; i < 16; ++i) {
+    MISUSE(epoch_draft_resize(freed, 1, &err));
+    epoch_draft_free(drafts[i]);
+  }
+  epoch_participant_free(self);
   epoch_region_free(region);
 }
 

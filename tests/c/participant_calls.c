@@ -1,4 +1,6 @@
 /* Joining, leaving, pins, drafts; what keeps what alive. */
+#include <pthread.h>
+
 #include "check.h"
 
 /* How many participants could still join. */
@@ -85,6 +87,116 @@ TEST(pins_that_overlap_see_the_same_state) {
   CHECK(epoch_pin_release(&second) == EPOCH_OK);
   OK(epoch_participant_leave(self, &err));
   epoch_participant_free(self);
+  epoch_participant_free(other);
+  epoch_region_free(region);
+}
+
+/* Whether by the macros, by the functions, or by turns; at the second pin nothing is new any more. */
+TEST(pins_by_macros_and_by_functions_are_the_same) {
+  const char* name = NULL;
+  epoch_region* region = small_region(&name);
+  epoch_participant *self = join(region, "reader", 0), *other = join(region, "writer", 0);
+  for (int round = 0; round < 32; ++round) {
+    char text[16];
+    epoch_pin first, second;
+    snprintf(text, sizeof text, "round %d", round);
+    if (round % 4 < 2) commit_text(other, text);
+    if (round % 4 >= 2) snprintf(text, sizeof text, "round %d", round / 4 * 4 + 1);
+    if (round & 1) OK(epoch_participant_pin(self, &first, &err));
+    if (!(round & 1)) OK((epoch_participant_pin)(self, &first, &err));
+    if (round & 2) OK(epoch_participant_pin(self, &second, &err));
+    if (!(round & 2)) OK(epoch_participant_pin_slowly(self, NULL, &second, &err));
+    CHECK(pin_is(&first, text) && pin_is(&second, text) && first.epoch == second.epoch);
+    FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_PIN_HELD, epoch_participant_park(self, &err));
+    if (round & 4) CHECK(epoch_pin_release(&second) == EPOCH_OK);
+    if (!(round & 4)) CHECK((epoch_pin_release)(&second) == EPOCH_OK);
+    for (int i = 0; i < 9; ++i) commit_text(other, text);
+    CHECK(pin_is(&first, text));
+    CHECK(epoch_pin_release(&second) == EPOCH_FAILED_PRECONDITION);
+    if (round & 8) CHECK(epoch_pin_release(&first) == EPOCH_OK);
+    if (!(round & 8)) CHECK((epoch_pin_release)(&first) == EPOCH_OK);
+    CHECK(first.participant == NULL && first.data == NULL && first.size == 0 && first.epoch == 0);
+    if (round % 5 == 0) OK(epoch_participant_park(self, &err));
+    if (round % 7 == 0) {
+      OK(epoch_participant_leave(self, &err));
+      FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_LEFT, epoch_participant_pin(self, &first, &err));
+      OK(epoch_participant_rejoin(self, &err));
+    }
+    if (round % 11 == 0) {
+      epoch_participant_info info = {.struct_size = sizeof info};
+      OK(epoch_participant_get_info(self, &info, &err));
+      OK(epoch_region_expel(region, info.slot, &err));
+      FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_EXPELLED,
+            epoch_participant_pin(self, &first, &err));
+      OK(epoch_participant_rejoin(self, &err));
+    }
+  }
+  epoch_participant_free(self);
+  FAILS(EPOCH_INVALID_ARGUMENT, EPOCH_CAUSE_INVALID,
+        epoch_participant_pin(self, &(epoch_pin){NULL, 0, NULL, 0}, &err));
+  epoch_participant_free(other);
+  CHECK(free_slots(region) == 8);
+  epoch_region_free(region);
+}
+
+/* A participant goes from thread to thread, with a pin that is held: it is the same for all. */
+struct relay {
+  epoch_participant* self;
+  epoch_pin pin;
+};
+static void* runs_on(void* user) {
+  struct relay* const is = (struct relay*)user;
+  epoch_pin mine;
+  OK(epoch_participant_pin(is->self, &mine, &err));
+  CHECK(pin_is(&mine, "pinned") && mine.epoch == is->pin.epoch);
+  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_PIN_HELD, epoch_participant_leave(is->self, &err));
+  CHECK(epoch_pin_release(&is->pin) == EPOCH_OK);
+  is->pin = mine;
+  forget_error();
+  return NULL;
+}
+static void* only_frees(void* user) {
+  epoch_participant_free(((struct relay*)user)->self);
+  return NULL;
+}
+static void in_a_thread(void* (*run)(void*), void* user) {
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, run, user) == 0);
+  CHECK(pthread_join(thread, NULL) == 0);
+}
+
+TEST(a_pin_is_handed_from_thread_to_thread) {
+  const char* name = NULL;
+  epoch_region* region = small_region(&name);
+  epoch_participant* other = join(region, "writer", 0);
+  struct relay is = {join(region, "reader", 0), {NULL, 0, NULL, 0}};
+  epoch_pin pin;
+  commit_text(other, "pinned");
+  for (int round = 0; round < 4; ++round) {
+    OK(epoch_participant_pin(is.self, &is.pin, &err));
+    for (int i = 0; i < 20; ++i) commit_text(other, "newer");
+    for (int runner = 0; runner < 3; ++runner) in_a_thread(runs_on, &is);
+    CHECK(pin_is(&is.pin, "pinned"));
+    if (round == 3) break;
+    CHECK(epoch_pin_release(&is.pin) == EPOCH_OK);
+    OK(epoch_participant_pin(is.self, &pin, &err));
+    CHECK(pin_is(&pin, "newer") && epoch_pin_release(&pin) == EPOCH_OK);
+    commit_text(other, "pinned");
+  }
+  /* Freed by one, released by another: then it is gone. */
+  in_a_thread(only_frees, &is);
+  CHECK(free_slots(region) == 6);
+  CHECK(epoch_pin_release(&is.pin) == EPOCH_OK);
+  CHECK(free_slots(region) == 7);
+  /* And one that pins and releases by itself, freed by another while it holds nothing. */
+  is.self = join(region, "reader", 0);
+  for (int i = 0; i < 3; ++i) {
+    OK(epoch_participant_pin(is.self, &pin, &err));
+    CHECK(epoch_pin_release(&pin) == EPOCH_OK);
+  }
+  in_a_thread(only_frees, &is);
+  FAILS(EPOCH_INVALID_ARGUMENT, EPOCH_CAUSE_INVALID, epoch_participant_pin(is.self, &pin, &err));
+  CHECK(free_slots(region) == 7);
   epoch_participant_free(other);
   epoch_region_free(region);
 }

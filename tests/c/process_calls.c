@@ -101,41 +101,84 @@ struct forked {
   epoch_draft* draft;
   epoch_listener* listener;
   epoch_pin pin;
+  const char* text;
+  int stops;
 };
 static struct forked family;
 
-static void goes_on_in_the_child(const char* region_name, int in, int out) {
+/* All calls on what is the parent's. */
+static void all_are_the_parents(struct forked* is) {
+  epoch_participant* const self = is->self;
+  epoch_participant_info info = {.struct_size = sizeof info};
+  epoch_listener* listener = NULL;
+  epoch_draft* draft = NULL;
   epoch_pin pin;
   void* data = NULL;
   size_t size = 0;
   uint64_t ticket = 0;
+#define FORKED(call) FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_FORKED, call)
+  FORKED(epoch_participant_leave(self, &err));
+  FORKED(epoch_participant_status(self, &err));
+  FORKED(epoch_participant_get_info(self, &info, &err));
+  FORKED(epoch_participant_poll(self, NULL, &err));
+  FORKED(epoch_participant_acknowledge(self, 0, &err));
+  FORKED(epoch_participant_park(self, &err));
+  FORKED(epoch_participant_serve(self, NULL, &err));
+  FORKED(epoch_participant_pin(self, &pin, &err));
+  CHECK(pin.participant == NULL);
+  FORKED(epoch_participant_try_pin(self, NULL, &pin, &err));
+  FORKED(epoch_participant_draft(self, 1, NULL, &draft, &err));
+  FORKED(epoch_participant_commit(self, "x", 1, NULL, NULL, &err));
+  FORKED(epoch_participant_commit_draft(self, is->draft, NULL, NULL, &err));
+  FORKED(epoch_participant_propose(self, is->draft, NULL, &ticket, &err));
+  FORKED(epoch_participant_update(self, NULL, NULL, NULL, NULL, &err));
+  FORKED(epoch_participant_propose_update(self, NULL, NULL, NULL, &ticket, &err));
+  FORKED(epoch_participant_await_ticket(self, 0, NULL, NULL, &err));
+  FORKED(epoch_participant_await(self, 0, EPOCH_STAGE_COMMITTED, NULL, NULL, &err));
+  FORKED(epoch_participant_set_validator(self, NULL, NULL, &err));
+  FORKED(epoch_participant_vote(self, 1, EPOCH_ANSWER_ACCEPT, NULL, &err));
+  FORKED(epoch_participant_commit_collective(self, 1, NULL, 0, NULL, NULL, &err));
+  FORKED(epoch_participant_listen(self, &listener, &err));
+  /* What is written there is what the parent commits; what is read there, what it waits for. */
+  FORKED(epoch_draft_data(is->draft, &data, &size, &err));
+  FORKED(epoch_draft_capacity(is->draft, &size, &err));
+  FORKED(epoch_draft_resize(is->draft, 1, &err));
+  FORKED(epoch_draft_assign(is->draft, "x", 1, &err));
+  FORKED(epoch_listener_drain(is->listener, &err));
+  CHECK(epoch_listener_fd(is->listener) == -1);
+}
+
+static void goes_on_in_the_child(const char* region_name, int in, int out) {
   epoch_participant* const self = family.self;
   (void)region_name, (void)in;
-  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_FORKED, epoch_participant_status(self, &err));
-  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_FORKED,
-        epoch_participant_commit(self, "x", 1, NULL, NULL, &err));
-  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_FORKED, epoch_participant_pin(self, &pin, &err));
-  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_FORKED, epoch_participant_poll(self, NULL, &err));
-  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_FORKED,
-        epoch_participant_propose(self, family.draft, NULL, &ticket, &err));
-  /* What is written there is what the parent commits. */
-  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_FORKED,
-        epoch_draft_data(family.draft, &data, &size, &err));
-  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_FORKED,
-        epoch_draft_assign(family.draft, "x", 1, &err));
-  epoch_draft_free(family.draft);
+  all_are_the_parents(&family);
+  /* Each thing that was copied along keeps it from rejoining. */
+  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_PIN_HELD, epoch_participant_rejoin(self, &err));
   CHECK(epoch_pin_release(&family.pin) == EPOCH_OK);
-  epoch_listener_free(family.listener);
+  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_BUSY, epoch_participant_rejoin(self, &err));
+  epoch_draft_free(family.draft);
+  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_BUSY, epoch_participant_rejoin(self, &err));
+  if (family.stops) OK(epoch_listener_stop(family.listener, &err));
+  if (!family.stops) epoch_listener_free(family.listener);
   OK(epoch_participant_rejoin(self, &err));
-  commit_text(self, "child's");
+  if (family.stops) epoch_listener_free(family.listener);
+  for (int i = 0; i < 3; ++i) {
+    epoch_pin pin;
+    OK(epoch_participant_pin(self, &pin, &err));
+    CHECK(pin_is(&pin, i == 0 ? family.text : "child's"));
+    CHECK(epoch_pin_release(&pin) == EPOCH_OK);
+    if (i == 0) commit_text(self, "child's");
+  }
   epoch_participant_free(self);
   epoch_region_free(family.region);
   say(out);
 }
 
-TEST(a_fork_child_has_none_of_its_parents_and_may_rejoin) {
+static void a_child_rejoins(int stops) {
   const char* name = NULL;
   epoch_pin pin;
+  family.stops = stops;
+  family.text = "parent's";
   family.region = small_region(&name);
   family.self = join(family.region, "parent", 0);
   commit_text(family.self, "parent's");
@@ -156,9 +199,17 @@ TEST(a_fork_child_has_none_of_its_parents_and_may_rejoin) {
   epoch_participant_free(family.self);
   epoch_region_free(family.region);
 }
+TEST(a_fork_child_has_none_of_its_parents_and_may_rejoin) { a_child_rejoins(0); }
+TEST(or_when_it_has_stopped_its_listener) { a_child_rejoins(1); }
 
 /* Forks in the middle of a call, in a callback of it. */
 static pid_t child_of_update = -1;
+static int finds_it_busy(void* user, const epoch_current* current, epoch_draft* next) {
+  (void)current;
+  FAILS(EPOCH_FAILED_PRECONDITION, EPOCH_CAUSE_BUSY,
+        epoch_participant_status((epoch_participant*)user, &err));
+  return (int)epoch_draft_assign(next, "of the child", 12, NULL);
+}
 static int forks(void* user, const epoch_current* current, epoch_draft* next) {
   (void)user, (void)current;
   if (child_of_update < 0) { /* not again, if the child's commit comes first */
@@ -181,7 +232,8 @@ TEST(a_fork_in_an_update_leaves_the_parent_alone) {
     CHECK(code == EPOCH_FAILED_PRECONDITION);
     epoch_error_free(error);
     OK(epoch_participant_rejoin(self, &err));
-    commit_text(self, "of the child");
+    /* Who is turned away from here on is told why: not because of that fork. */
+    OK(epoch_participant_update(self, finds_it_busy, self, NULL, NULL, &err));
     epoch_participant_free(self);
     _exit(0);
   }

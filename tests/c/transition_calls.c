@@ -183,6 +183,12 @@ TEST(an_updates_function_says_what_becomes_of_it) {
   OK(epoch_participant_propose_update(self, increment, NULL, NULL, &epoch, &err));
   CHECK(epoch == 2);
   OK(epoch_participant_await_ticket(self, epoch, NULL, NULL, &err));
+  /* A ticket of nothing says so, and may be waited for as any other. */
+  answer.code = EPOCH_NO_CHANGE;
+  OK(epoch_participant_propose_update(self, answers, &answer, NULL, &epoch, &err));
+  CHECK(epoch == (2 | EPOCH_TICKET_UNCHANGED));
+  OK(epoch_participant_await_ticket(self, epoch, NULL, &epoch, &err));
+  CHECK(epoch == 2);
   epoch_participant_free(self);
   epoch_region_free(region);
 }

@@ -124,6 +124,39 @@ ROLE(ForkingValidator) {
   return 0;
 }
 
+// args: region. Forks while it has a listener, which refers to what a rejoin would replace.
+ROLE(ForkingListener) {
+  auto region = Region::Open(self.args.at(0));
+  ROLE_CHECK(region.ok(), region.status().ToString());
+  auto me = Participant::Join(*region, {.name = "listens"});
+  ROLE_CHECK(me.ok(), me.status().ToString());
+  auto listener = me->Listen();
+  ROLE_CHECK(listener.ok(), listener.status().ToString());
+  const pid_t child = fork();
+  if (child == 0) {
+    const bool refused = Details(me->Rejoin()).cause == Cause::kBusy;
+    listener->Stop();
+    _exit(refused && me->Rejoin().ok() && me->Commit("child's").ok() && me->Leave().ok() ? 0 : 1);
+  }
+  int status = -1;
+  ROLE_CHECK(waitpid(child, &status, 0) == child);
+  ROLE_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, std::to_string(status));
+  ROLE_CHECK(me->Commit("parent's").ok());
+  listener->Stop();
+  ROLE_CHECK(me->Leave().ok());
+  return 0;
+}
+
+TEST(ForkingListenerTest, a_child_rejoins_when_its_copy_of_the_listener_was_stopped) {
+  const ScratchName name;
+  auto region = Region::Create(name.name());
+  ASSERT_OK(region);
+  Child process("ForkingListener", {name.name()});
+  EXPECT_EQ(process.Wait(), 0);
+  EXPECT_EQ(region->epoch(), 2u);
+  ExpectNothingLeaked(*region, 0);
+}
+
 using ForkingValidatorTest = SmallRegionTest;
 
 TEST_F(ForkingValidatorTest,

@@ -14,6 +14,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -70,7 +71,10 @@ class NewDirectory {
   NewDirectory(NewDirectory&&) = default;
   NewDirectory& operator=(NewDirectory&&) = delete;
   ~NewDirectory() {
-    if (!name_.empty() && folder_.ok()) Remove(parent_.get(), name_, folder_.get(), info_);
+    try {
+      if (!name_.empty() && folder_.ok()) Remove(parent_.get(), name_, folder_.get(), info_);
+    } catch (const std::bad_alloc&) {  // it is swept by the next one who makes a journal there
+    }
   }
 
   const std::string& path() const { return path_; }

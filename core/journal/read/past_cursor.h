@@ -270,7 +270,12 @@ class PastCursor final : public detail::HistoryCursor {
         if ((*batch)->last_epoch > committed) return Ahead::kNone;
         const bool wanted = (*batch)->records != 0 && (*batch)->last_epoch >= from_;
         if (wanted) {
-          if (absl::Status s = ReadRecords(**batch, flaw); !s.ok()) return s;
+          try {
+            if (absl::Status s = ReadRecords(**batch, flaw); !s.ok()) return s;
+          } catch (...) {  // no memory for all of them: none is given out, and it is read again
+            records_.clear();
+            throw;
+          }
         }
         if (flaw.none()) {
           batch_ = **batch;

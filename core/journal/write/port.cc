@@ -29,6 +29,7 @@
 #include <algorithm>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -71,12 +72,22 @@ class Port final : public JournalPort, public detail::ForkAware {
   }
   ~Port() override {
     Unregister();
-    Drain();
-    segment().Finish(own_.queue());
-    // The last process to detach records that nothing is outstanding.
-    if (segment().attached() && seam::TestByteLock(segment().fd(), 0) == seam::LockState::kFree) {
-      WriteHint(kNobody, /*at_once=*/true);
-      segment().SweepLast();
+    // Without memory what is said of a write is lost, but each turn has one write less.
+    for (bool drained = false; !drained;) {
+      try {
+        Drain();
+        drained = true;
+      } catch (const std::bad_alloc&) {
+      }
+    }
+    try {
+      segment().Finish(own_.queue());
+      // The last process to detach records that nothing is outstanding.
+      if (segment().attached() && seam::TestByteLock(segment().fd(), 0) == seam::LockState::kFree) {
+        WriteHint(kNobody, /*at_once=*/true);
+        segment().SweepLast();
+      }
+    } catch (const std::bad_alloc&) {  // what is not tidied up here is by a recovery, or a roll
     }
   }
 

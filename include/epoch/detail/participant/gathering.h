@@ -59,29 +59,44 @@ class Gathering {
       slot_.offer.Exchange(NoneOf(claim_.generation));
       return Damaged(core_.mapping(), "the collective round is damaged");
     }
-    absl::StatusOr<Epoch> committed = Gather();
+    absl::StatusOr<Epoch> committed = GatherOrWithdraw();
     // A validator's child: guard, offer and round are the parent's.
     if (core_.forked()) return committed;
-    if (held_.has_value()) driver_.Release();
-    // Whatever became of it here, the others are not to wait for this one; nor to go on with its
-    // part, so the round ends before the offer does. (Who was expelled is not waited for.)
-    if (!committed.ok() && core_.active()) {
-      EndRound(view_, round_, AbortCause::kWithdrawn, claim_.slot);
-    }
-    slot_.offer.Exchange(NoneOf(claim_.generation));
+    TakeBack(committed.ok());
     if (!committed.ok() || !view_.durable) return committed;
+    struct Writing {
+      ParticipantCore& core;
+      ~Writing() { core.WritesNoMore(); }
+    } const writing{core_};
     if (options_.fence) core_.WillWrite();
     absl::Status s;
     do {  // however long it takes, so that all contributors end alike; unless nobody can write it
       s = core_.AwaitAccepted(*committed, limit_);
       limit_.deadline = Deadline::After(absl::Milliseconds(100));
     } while (absl::IsDeadlineExceeded(s) && view_.control->journal_stall_errno.Load() == 0);
-    core_.WritesNoMore();
     if (!s.ok()) return s;
     return committed;
   }
 
  private:
+  // Whatever became of it here, the others are not to wait for this one; nor to go on with its
+  // part, so the round ends before the offer does. (Who was expelled is not waited for.)
+  void TakeBack(bool committed) noexcept {
+    if (held_.has_value()) driver_.Release();
+    if (!committed && core_.active()) {
+      EndRound(view_, round_, AbortCause::kWithdrawn, claim_.slot);
+    }
+    slot_.offer.Exchange(NoneOf(claim_.generation));
+  }
+  absl::StatusOr<Epoch> GatherOrWithdraw() {
+    try {
+      return Gather();
+    } catch (...) {  // no memory: as one that was interrupted
+      if (!core_.forked()) TakeBack(false);
+      throw;
+    }
+  }
+
   struct Held {
     std::uint32_t cell;
     std::uint64_t ballot;
@@ -196,7 +211,7 @@ class Gathering {
   }
 
   // Who is in, and whether all of them have offered. Ends the round if it cannot succeed any more.
-  bool Scan() noexcept {
+  bool Scan() {
     in_.clear();
     missing_.reset();
     const std::uint32_t limit = view_.SlotLimit();
@@ -273,13 +288,15 @@ class Gathering {
     absl::StatusOr<DraftedCell> draft = core_.NewDraft(state.size(), limit_);
     if (!draft.ok()) return draft.status();
     std::memcpy(core_.PayloadOf(*draft), state.data(), state.size());
-    absl::StatusOr<Epoch> agreed = core_.Agree(*draft, state.size(), tag_, std::nullopt,
-                                               {.deadline = limit_.deadline,
-                                                .voters = true,
-                                                .fence = options_.fence,
-                                                .forced = forced_,
-                                                .round = round_},
-                                               limit_);
+    absl::StatusOr<Epoch> agreed = core_.Offering(*draft, [&] {
+      return core_.Agree(*draft, state.size(), tag_, std::nullopt,
+                         {.deadline = limit_.deadline,
+                          .voters = true,
+                          .fence = options_.fence,
+                          .forced = forced_,
+                          .round = round_},
+                         limit_);
+    });
     if (agreed.ok() || core_.draft_is_lost()) return agreed;
     core_.Drop(*draft);
     if (core_.refusal() == Refusal::kVoting) return std::nullopt;  // another vote comes first
@@ -357,7 +374,7 @@ class Gathering {
     return {};
   }
 
-  void TimeOut(Slices& slices) noexcept {
+  void TimeOut(Slices& slices) {
     // Whoever was found missing may have answered since, and in time.
     if (held_.has_value()) {
       standing_ = core_.Step();

@@ -45,7 +45,13 @@ class ParticipantCore final : public Pinning {
       return Because(Cause::kNoSlot, claim.status(), HoldersOf(mapping->view()));
     }
     if (!claim.ok()) return Unchanged(claim.status());
-    auto core = std::make_unique<ParticipantCore>(Badge{}, std::move(mapping), options, *claim);
+    std::unique_ptr<ParticipantCore> core;
+    try {
+      core = std::make_unique<ParticipantCore>(Badge{}, mapping, options, *claim);
+    } catch (...) {  // no memory: nobody else would give the slot back while this process lives
+      ReturnSlot(*mapping, *claim);
+      throw;
+    }
     // Only now that the slot is Active are tail and head read: a scan of the slots that missed
     // this one was over before, so what it decided is already visible here.
     HelpAccepted(core->view_);
@@ -84,7 +90,6 @@ class ParticipantCore final : public Pinning {
     // the fork is remembered: the parent goes on, and its word with it.
     if (forked_) return;  // a child's child
     forked_ = true;
-    set_listening(false);  // its thread is not here
     voter_.AfterForkInChild();
     if (!left_ && pin_at_fork_ == announced_) nowhere_.pin.Store(announced_);
     slot_ = &nowhere_;
@@ -113,6 +118,18 @@ class ParticipantCore final : public Pinning {
     if (!forked_) DropDraft(view_, cell);
   }
   bool drafting() const noexcept { return drafts_ != 0; }
+  // Runs `body`, which has the draft accepted, or says why not. If it throws, the draft is dropped,
+  // unless it is the region's by then.
+  template <typename Body>
+  auto Offering(const DraftedCell& cell, Body&& body) -> decltype(body()) {
+    const std::uint32_t held = drafts_;
+    try {
+      return body();
+    } catch (...) {
+      if (drafts_ == held) Drop(cell);
+      throw;
+    }
+  }
 
   std::byte* PayloadOf(const DraftedCell& cell) const noexcept {
     return view_.PayloadOf(cell.index);
@@ -181,6 +198,26 @@ class ParticipantCore final : public Pinning {
   absl::StatusOr<Epoch> Agree(const DraftedCell& draft, std::size_t size, std::uint64_t token,
                               std::optional<Epoch> expected, Ballot ballot, Limit& limit,
                               bool again = false) {
+    const std::uint32_t held = drafts_;
+    const bool in_update = holds_tail_;
+    proposed_ = false;
+    try {
+      return AgreeUnlessThrown(draft, size, token, expected, ballot, limit, again);
+    } catch (...) {
+      // The others decide without this proposer, who cannot tell what comes of it.
+      if (!forked_ && !in_update) {
+        WritesNoMore();
+        slot_->own.Store(unpinned_, std::memory_order_release);
+      }
+      if (proposed_ && drafts_ == held) --drafts_;
+      throw;
+    }
+  }
+
+ private:
+  absl::StatusOr<Epoch> AgreeUnlessThrown(const DraftedCell& draft, std::size_t size,
+                                          std::uint64_t token, std::optional<Epoch> expected,
+                                          Ballot ballot, Limit& limit, bool again) {
     draft_is_lost_ = false;
     refusal_ = Refusal::kAccepted;
     if (absl::Status s = Ready(); !s.ok()) return s;
@@ -216,7 +253,8 @@ class ParticipantCore final : public Pinning {
       }
       accepted = detail::Accept(view_, claim_, draft, size, digest, token, expected, ballot);
       refusal_ = accepted.refusal;
-      if (accepted.refusal == Refusal::kAccepted) break;
+      proposed_ = accepted.refusal == Refusal::kAccepted;
+      if (proposed_) break;
       if (accepted.refusal == Refusal::kExpectedDiffers) {
         return unguarded(again ? absl::AbortedError("") : ExpectedDiffers(*expected, accepted.at));
       }
@@ -276,6 +314,7 @@ class ParticipantCore final : public Pinning {
     return accepted.at;
   }
 
+ public:
   // Of the last proposal: its words were damaged, and nobody may touch its cell.
   bool draft_is_lost() const noexcept { return draft_is_lost_; }
   // Why the last transition was not accepted, if it was not.
@@ -442,6 +481,7 @@ class ParticipantCore final : public Pinning {
   std::uint32_t drafts_ = 0;
   Refusal refusal_ = Refusal::kAccepted;
   bool draft_is_lost_ = false;
+  bool proposed_ = false;  // Agree's: tail names, or has named, its draft
 };
 
 }  // namespace epoch::detail

@@ -39,7 +39,7 @@ class Pinning : public Waiting {
   //
   // `limit`: of a pin that may not wait as long as it takes; null: it may. One that has passed: not
   // at all.
-  [[gnu::always_inline]] bool Pin(Limit* limit = nullptr) noexcept {
+  [[gnu::always_inline]] bool Pin(Limit* limit = nullptr) {
     Slot* const slot = slot_;  // loaded once: the compiler may not do so across the CAS
     // Any epoch that head has had will do for the announcement: an older one protects more.
     std::uint64_t found = unpinned_;
@@ -59,6 +59,26 @@ class Pinning : public Waiting {
     // Release: what was read through the pin is read before the cell may be recycled.
     slot_->pin.Store(word, std::memory_order_release);
   }
+
+  // For whoever pins by other means than Pin() (include/epoch/c_inline.h), as the fast path above
+  // does: goes on where that has announced `announced_` and did not find what it wanted.
+  bool PinAnnounced(Limit* limit) { return PinSlowly(view_.control->head.Load(), limit); }
+  // What that needs to know; of a participant that holds a pin just now.
+  struct Announcing {
+    seam::Atomic<std::uint64_t>* pin;
+    std::uint64_t none;       // what stands there when nothing is pinned
+    std::uint64_t announced;  // what Pin writes there
+    const seam::Atomic<std::uint64_t>* head;
+    std::uint64_t head_word;  // while head is that, `state` is what is pinned
+    const seam::Atomic<std::uint64_t>* slot_state;
+    std::uint64_t active;
+    PinnedState state;
+  };
+  Announcing announcing() const noexcept {
+    return {&slot_->pin,  unpinned_,     announced_, &view_.control->head,
+            pinned_word_, &slot_->state, active_,    pinned_};
+  }
+  std::uint32_t nested_pins() const noexcept { return nested_; }
 
   // Why the last Pin() returned false. As it was found then: the words may have changed since.
   absl::Status WhyUnpinned() const {
@@ -182,7 +202,8 @@ class Pinning : public Waiting {
   }
 
   // Announced already; something is not as the fast path wants it.
-  [[gnu::noinline]] bool PinSlowly(std::uint64_t word, Limit* limit) noexcept {
+  // Throws std::bad_alloc, with nothing announced, where a fence waits for the disk.
+  [[gnu::noinline]] bool PinSlowly(std::uint64_t word, Limit* limit) {
     if (parked_) {
       // Before head is read: a scan that still met the flag, and so did not wait for this one, came
       // after its epoch was committed, and then that epoch is found here.

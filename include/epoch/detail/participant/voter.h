@@ -92,12 +92,23 @@ class Voter {
     Driver driver(mapping_, claim_, guard);
     std::uint64_t word = 0;
     if (!driver.Hold(view_.control->tail, Phase::kVoting, word)) return false;
-    quiet_ = true;
-    const bool cast = AnswerHeld(StateWord::Unpack(word));
-    quiet_ = false;
-    if (dead()) return false;  // the validator forked, and this is the child: the parent's guard
-    driver.Release();
-    return cast;
+    // However this ends: without memory for it nobody has voted, and another look may do it.
+    struct Held {
+      Voter& voter;
+      Driver& driver;
+      ~Held() {
+        voter.quiet_ = false;
+        // Dead: the validator forked, and this is the child. The guard is the parent's.
+        if (!voter.dead()) driver.Release();
+      }
+    };
+    bool cast = false;
+    {
+      const Held held{*this, driver};
+      quiet_ = true;
+      cast = AnswerHeld(StateWord::Unpack(word));
+    }
+    return cast && !dead();
   }
 
   // The answer to a proposal for which the validator said Later.
@@ -264,18 +275,23 @@ class Voter {
   }
 
   epoch::Answer Ask(const Proposal& proposal) {
-    epoch::Answer answer = epoch::Answer::Accept();
+    struct Busy {
+      Voter& voter;
+      ~Busy() {
+        voter.busy_ = false;
+        if (std::exchange(voter.has_next_, false)) {
+          voter.validator_ = std::move(voter.next_validator_);
+        }
+      }
+    } const busy{*this};
     busy_ = true;
     try {
-      answer = validator_(proposal);
+      return validator_(proposal);
     } catch (const std::exception& e) {
-      answer = epoch::Answer::Reject(absl::StrCat("the validator threw: ", e.what()));
+      return epoch::Answer::Reject(absl::StrCat("the validator threw: ", e.what()));
     } catch (...) {
-      answer = epoch::Answer::Reject("the validator threw something");
+      return epoch::Answer::Reject("the validator threw something");
     }
-    busy_ = false;
-    if (std::exchange(has_next_, false)) validator_ = std::move(next_validator_);
-    return answer;
   }
 
   const RegionView& view_;

@@ -303,13 +303,17 @@ class Waiting : public Helping {
     const Deadline deadline = Deadline::After(duration);
     // Raised once for the whole time: between two looks at `stop` others must still count on it.
     slot_->flags.FetchOr(kSlotFlushes);
+    struct Flushes {
+      Waiting* self;
+      ~Flushes() { self->SetFlags(self->slot_->flags.Load() & ~std::uint32_t{kSlotFlushes}); }
+    };
     absl::Status s;
+    const Flushes flushes{this};
     do {
       const absl::Duration left = absl::Nanoseconds(deadline.Left_ns());
       Limit limit(Deadline::After(std::min(left, absl::Milliseconds(100))));
       s = AwaitCommitted(kMaxEpoch, limit);
     } while (absl::IsDeadlineExceeded(s) && !stop() && !deadline.Passed());
-    SetFlags(slot_->flags.Load() & ~std::uint32_t{kSlotFlushes});
     return absl::IsDeadlineExceeded(s) ? absl::OkStatus() : s;
   }
 
