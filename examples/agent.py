@@ -93,7 +93,9 @@ def demo(name: str) -> None:
         for _ in range(5):
             first.stdout.readline()
         first.send_signal(signal.SIGKILL)  # in the middle of something
-        ended = [one.communicate()[0] and one.returncode for one in agents[1:]]
+        for one in agents[1:]:
+            one.communicate()
+        ended = [one.returncode for one in agents[1:]]
         plan = region.read()
     finally:
         for one in agents:

@@ -100,7 +100,8 @@ epoch_code PinInside(epoch_participant* participant, const epoch_claim* made,
     if (!announced && !participant->Settle()) return Busy(epoch_participant::kWhat);
     if (participant->pins == UINT32_MAX) return Refused("too many pins");
     if (participant->pins == 0) {
-      detail::Limit limit = wait == nullptr ? detail::Limit(INT64_MIN) : detail::Limit::Of(*wait);
+      detail::Limit limit =
+          wait == nullptr ? detail::Limit(detail::Deadline::AtOnce()) : detail::Limit::Of(*wait);
       if (absl::Status s = PinFirst(*participant, announced, &limit); !s.ok()) return s;
     } else {
       ++participant->pins;  // it counts on the first, and goes at once
