@@ -134,7 +134,9 @@ must() { step "$@" || die "stopped: ${failed_steps[-1]}"; }
 
 packages_build=(g++ cmake ninja-build ccache pkg-config libboost-dev libboost-context-dev libabsl-dev liburing-dev
   libxxhash-dev libcli11-dev nlohmann-json3-dev libfmt-dev libgtest-dev libgmock-dev
-  libbenchmark-dev patch libfuse3-dev e2fsprogs)
+  libbenchmark-dev patch libfuse3-dev e2fsprogs python3-dev)
+# What the tests of the Python package import, beside it.
+packages_python=(python3-pytest python3-hypothesis python3-numpy python3-jsonpatch mypy)
 # For the presets that compile with clang: edit, asan, tsan, clang.
 packages_clang=(clang-14 libclang-rt-14-dev)
 
