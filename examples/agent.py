@@ -1,5 +1,5 @@
-"""Agents that share one plan: each claims a task, does it, and says that it is done. Any of them may
-be killed or stopped at any moment; what it had claimed is claimed anew.
+"""Agents that share one plan: each claims a task, does it, and says that it is done. Any of them
+may be killed or stopped at any moment; what it had claimed is claimed anew.
 
     agent.py REGION NAME      works until the plan is done
     agent.py REGION demo      makes a plan, starts three agents, kills one of them in the middle

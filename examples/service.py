@@ -4,7 +4,7 @@ journal, stands.
 
     service.py run REGION JOURNAL NAME     until SIGTERM or SIGINT
     service.py set REGION RATE             proposes a rate to all that run
-    service.py demo DIRECTORY              starts three, changes rates, kills one, checks what they say
+    service.py demo DIRECTORY              starts three, changes rates, kills one, checks them
 
 PYTHONPATH=build/release/bindings/python python3 examples/service.py demo /var/tmp
 """

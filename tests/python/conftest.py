@@ -13,8 +13,9 @@ import epoch
 
 _numbers = itertools.count(1)
 
-# Long enough for any machine, however busy; what waits for so long hangs.
-LONG = 600.0
+# Long enough for any machine, however busy; what waits for so long hangs. Seconds, as kLong of
+# tests/support/time_limits.h.
+LONG = 900.0
 # A deadline that has to pass. Nothing depends on how soon.
 SOON = 0.01
 
@@ -41,9 +42,8 @@ def folder():
 
 @pytest.fixture
 def durable(name, folder):
-    return epoch.create(
-        name, state_bytes=4096, participants=16, versions=16, journal=os.path.join(folder, "journal")
-    )
+    journal = os.path.join(folder, "journal")
+    return epoch.create(name, state_bytes=4096, participants=16, versions=16, journal=journal)
 
 
 class Child:

@@ -9,7 +9,6 @@ import gc
 import json
 import os
 import sys
-import tempfile
 import threading
 
 import epoch
@@ -75,7 +74,7 @@ def play(order):
 
 for line in sys.stdin:
     order = json.loads(line)
-    with tempfile.TemporaryFile() as said:
+    with open(os.memfd_create("said"), "w+b") as said:
         pid = os.fork()
         if pid == 0:
             os.dup2(said.fileno(), 2)

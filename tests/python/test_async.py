@@ -139,6 +139,35 @@ def test_its_own_listener_may_be_stopped_meanwhile(region):
     run(follow())
 
 
+def test_a_listener_goes_though_its_participant_is_busy_elsewhere(region):
+    """Another thread is in a call when the loop has had enough."""
+    me = region.join("me")
+    ends = epoch.Interrupt()
+
+    def wait():
+        while not ends.is_set:
+            with pytest.raises((epoch.Interrupted, epoch.Busy)):
+                me.await_(99, interrupt=ends)
+
+    thread = threading.Thread(target=wait)
+
+    async def follow():
+        changes = me.achanges(since=-1)
+        await changes.__anext__()
+        thread.start()
+        while True:  # until it is inside
+            try:
+                me.check()
+            except epoch.Busy:
+                break
+        await changes.aclose()
+
+    run(follow())
+    ends.set()
+    thread.join()
+    me.leave()
+
+
 @pytest.mark.parametrize("options", [{}, {"fence": True}, {"token": 4}])
 def test_acommit_commits(region, options):
     me = region.join("me")

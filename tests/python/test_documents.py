@@ -46,9 +46,9 @@ def test_patches_are_applied_whole_or_not_at_all(region):
     with pytest.raises(epoch.Conflict) as failed:
         doc.patch(claim)
     assert failed.value.actual == 2
-    for wrong in ([{"op": "remove", "path": "/none"}], [{"op": "add", "path": "tasks", "value": 1}]):
+    for wrong in ({"op": "remove", "path": "/none"}, {"op": "add", "path": "tasks", "value": 1}):
         with pytest.raises(epoch.Invalid):
-            doc.patch(wrong)
+            doc.patch([wrong])
     assert region.epoch == 2
 
 

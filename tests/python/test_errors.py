@@ -269,7 +269,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("situation, kind, builtin, cause", TABLE, ids=lambda of: getattr(of, "__name__", ""))
+@pytest.mark.parametrize(
+    "situation, kind, builtin, cause", TABLE, ids=[row[0].__name__ for row in TABLE]
+)
 def test_one_class_for_each_cause(name, folder, situation, kind, builtin, cause):
     world = World(name, folder)
     with pytest.raises(epoch.EpochError) as raised:

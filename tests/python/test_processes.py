@@ -1,11 +1,13 @@
 """Processes: regions travel by path, participants do not; fork children; exact counts under
 signals."""
 
+import atexit
 import concurrent.futures
 import multiprocessing
 import os
 import pickle
 import signal
+import threading
 
 import pytest
 
@@ -96,7 +98,8 @@ def test_a_fork_child_is_told_and_may_rejoin(region):
     view = memoryview(pin)
 
     def child():
-        for refused in (me.check, me.pin, me.poll, lambda: me.commit(b"x"), lambda: memoryview(draft)):
+        commits, writes = lambda: me.commit(b"x"), lambda: memoryview(draft)
+        for refused in (me.check, me.pin, me.poll, commits, writes):
             with pytest.raises(epoch.Forked):
                 refused()
         view.release()
@@ -129,66 +132,92 @@ def test_a_fork_child_drops_what_it_inherited(region):
     assert pin.epoch == 0 and listener.running and region.epoch == 1
 
 
+def test_a_fork_in_an_update_of_a_thread_leaves_both_whole(region):
+    """The child goes on from there, in the thread that is its main one now, and ends as usual."""
+    children = []
+
+    def fork(state, number):
+        if not children:
+            children.append(os.fork())
+        return b"x"
+
+    def work():
+        me = region.join("me")
+        try:
+            me.update(fork)
+        except epoch.Forked:
+            atexit._run_exitfuncs()  # what the end of an interpreter does first
+            os._exit(42)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 42
+    assert region.epoch == 1
+
+
 # --- under signals --------------------------------------------------------------------------------
 
 
-def storm_worker(region, number, rounds):
-    """Adds up to `rounds` of its own, whatever of it was done before it was killed."""
+def storm_worker(region, number, rounds, allowed):
+    """Adds up to `rounds` of its own, as far as is allowed yet, whatever of it was done before it
+    was killed."""
     while True:
         me = region.join(f"worker-{number}")
+        mine = 0
+
+        def add(counts, seen):
+            nonlocal mine
+            all_of_them = list(map(int, counts.split())) or [0] * 8
+            mine = all_of_them[number]
+            if mine >= min(rounds, allowed.value):
+                return None
+            all_of_them[number] += 1
+            return " ".join(map(str, all_of_them)).encode()
+
         try:
-
-            def add(counts, seen):
-                mine = list(map(int, counts.split())) or [0] * 8
-                if mine[number] == rounds:
-                    return None
-                mine[number] += 1
-                return " ".join(map(str, mine)).encode()
-
-            while True:
-                before = region.epoch
-                if me.update(add) <= before and done(region, number, rounds):
-                    return
+            while mine < rounds:
+                me.update(add)
+                if mine >= allowed.value:
+                    os.sched_yield()
+            return
         except epoch.Expelled:
             continue  # stood still for too long
-
-
-def done(region, number, rounds):
-    counts = region.read().state.split()
-    return bool(counts) and int(counts[number]) == rounds
 
 
 def test_eight_processes_under_signals_count_exactly(name):
     region = epoch.create(name, state_bytes=256, participants=32, versions=64)
     me = region.join("storm")
     context = multiprocessing.get_context("fork")
+    allowed = context.RawValue("Q", 0)
 
     def start(number):
-        worker = context.Process(target=storm_worker, args=(region, number, ROUNDS))
+        worker = context.Process(target=storm_worker, args=(region, number, ROUNDS, allowed))
         worker.start()
         return worker
 
     workers = {number: start(number) for number in range(8)}
-    total = 8 * ROUNDS
-    # Which one is killed or stopped, and at which epoch, is no matter of chance.
+    # Which one is killed or stopped, and how far all are by then, is no matter of chance.
     for step in range(1, 17):
-        reached = me.await_(total * step // 20, timeout=LONG)
+        before = region.epoch
+        allowed.value = ROUNDS * step // 16
         number = step % 8
+        me.await_(before + 1, timeout=LONG)  # they are in the middle of it
         if step % 2 == 0:
             workers[number].kill()
             workers[number].join()
             workers[number] = start(number)
-        elif workers[number].is_alive():
+        else:
             os.kill(workers[number].pid, signal.SIGSTOP)
-            # The others go on meanwhile.
-            if reached + 3 <= total - ROUNDS:
-                me.await_(reached + 3, timeout=LONG)
+            # The others go on meanwhile, as far as they may.
+            me.await_(7 * allowed.value, timeout=LONG)
             os.kill(workers[number].pid, signal.SIGCONT)
+        me.await_(8 * allowed.value, timeout=LONG)
     for number, worker in workers.items():
         worker.join(LONG)
         assert worker.exitcode == 0, number
     state = region.read()
     assert list(map(int, state.state.split())) == [ROUNDS] * 8
-    assert state.epoch == total  # each update is one epoch: none lost, none twice
+    assert state.epoch == 8 * ROUNDS  # each update is one epoch: none lost, none twice
     region.reap()
     assert [one.name for one in region.stragglers(state.epoch)] in ([], ["storm"])

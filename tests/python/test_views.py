@@ -128,7 +128,8 @@ def test_a_draft_is_not_committed_under_a_view(region):
     with me.draft(16) as draft:
         array = np.frombuffer(draft, "u1")
         array[:] = 7
-        for refused in (draft.commit, draft.free, lambda: draft.resize(8), lambda: me.propose(draft)):
+        resizes, proposes = lambda: draft.resize(8), lambda: me.propose(draft)
+        for refused in (draft.commit, draft.free, resizes, proposes):
             with pytest.raises(epoch.PinHeld):
                 refused()
         del array

@@ -27,9 +27,11 @@ def proposed_to(me, voter, state=b"step"):
 
     thread = threading.Thread(target=propose)
     thread.start()
-    while not result:
-        voter.poll()
-    thread.join()
+    try:
+        while not result:
+            voter.poll()
+    finally:
+        thread.join()
     return result[0]
 
 
@@ -82,8 +84,14 @@ def test_a_validator_that_calls_its_participant_is_told(pair):
 
     @voter.validator
     def check(proposal):
-        for call in (voter.pin, voter.poll, voter.leave, lambda: voter.commit(b"x"),
-                     lambda: voter.set_validator(None), lambda: voter.vote(proposal.ballot, epoch.accept())):
+        for call in (
+            voter.pin,
+            voter.poll,
+            voter.leave,
+            lambda: voter.commit(b"x"),
+            lambda: voter.set_validator(None),
+            lambda: voter.vote(proposal.ballot, epoch.accept()),
+        ):
             with pytest.raises(epoch.Busy):
                 call()
             told.append(1)

@@ -64,7 +64,10 @@ class Hub:
             self.loop.remove_reader(self._fd)
         self._fd = -1
         if self._listener is not None and self._own:
-            self._listener.stop()
+            try:
+                self._listener.stop()
+            except Busy:
+                pass  # its participant is in a call of another thread: it goes when that returns
         self._listener = None
 
     def _readable(self) -> None:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Iterator, NoReturn, Optional, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    AsyncIterator,
+    Callable,
+    Iterator,
+    NoReturn,
+    Optional,
+    TypeVar,
+)
 
 from . import _epoch
 from .document import Codec, Document, JSON, PICKLE

@@ -35,7 +35,8 @@ static bool gate_enter(void) {
 }
 static void gate_leave(void) {
   pthread_mutex_lock(&gate.lock);
-  if (--gate.inside == 0) pthread_cond_broadcast(&gate.nobody);
+  /* 0 already: this is a child, forked by this thread in its callback. */
+  if (gate.inside != 0 && --gate.inside == 0) pthread_cond_broadcast(&gate.nobody);
   pthread_mutex_unlock(&gate.lock);
 }
 
