@@ -14,8 +14,8 @@
  * `announced` has claimed it, and all that describes the pin (head_word, epoch, data, size) stays as
  * it is until the claim is given up: that is what keeps threads apart here, so no lock is taken. A
  * claim counts only if nobody was in a call (EPOCH_HOT_INSIDE); and it is a pin when its thread has
- * said so in `held`. The same thread releases it here; others go through the library, which takes it over.
- * core/c/hot_pin.h is the other half of each of these steps, and has the argument.
+ * said so in `held`. The same thread releases it here; others go through the library, which takes
+ * it over. core/c/hot_pin.h is the other half of each of these steps, and has the argument.
  */
 #ifndef EPOCH_C_INLINE_H_
 #define EPOCH_C_INLINE_H_
@@ -74,8 +74,8 @@ EPOCH_API void epoch_participant_attend(epoch_participant* participant);
 #define EPOCH_HAS_INLINE 1
 
 /* Differs between threads that live. Asked once for a pin and its release, where both are in one
- * function. (If a program moves the stack to another thread in between, that one acts for the first,
- * which is as good: one thread at a time.) */
+ * function. (If a program moves the stack to another thread in between, that one acts for the
+ * first, which is as good: one thread at a time.) */
 static inline uintptr_t epoch_inline_thread(void) {
   uintptr_t thread;
 #if defined(__x86_64__)

@@ -58,7 +58,8 @@ struct ListingCloser {
   void operator()(sys::DIR* listing) const noexcept { sys::closedir(listing); }
 };
 using Listing = std::unique_ptr<sys::DIR, ListingCloser>;
-// By a descriptor of its own: closedir closes it, and reading moves its offset. Null: errno says why.
+// By a descriptor of its own: closedir closes it, and reading moves its offset. Null: errno says
+// why.
 inline Listing ListingOf(int directory) {
   Fd own(sys::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   Listing listing(own.ok() ? sys::fdopendir(own.get()) : nullptr);
