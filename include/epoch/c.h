@@ -33,8 +33,8 @@
  * leave at once, and be told what is still held, is epoch_participant_leave. epoch_*_free(NULL)
  * does nothing. Freeing never fails; what cannot be done at once, since its participant is in a
  * call just now, is done when that call returns. Whichever free or release is the last that kept a
- * participant, after its region was freed, too, closes the region: it may wait for what this process
- * has sent to the disk.
+ * participant, after its region was freed, too, closes the region: it may wait for what this
+ * process has sent to the disk.
  *
  * Threads. A region, a history and results are used by any threads at a time. A participant with
  * its pins, drafts and listener, a rank with its steps, and a history reader are used by one thread
@@ -48,8 +48,8 @@
  * Callbacks (`interrupted`, validators, update functions) are called by the thread that is in the
  * call, or by the listener's. They may call anything but what takes the participant that they are
  * called for (that is EPOCH_CAUSE_BUSY); a validator also nothing that may wait for the validator
- * of another participant: epoch_participant_vote, _set_validator, _leave, _rejoin, _commit_collective,
- * epoch_listener_stop (EPOCH_CAUSE_BUSY, too). A transition in the same region would wait for the
+ * of another participant: epoch_participant_vote, _set_validator, _leave, _rejoin,
+ * _commit_collective, epoch_listener_stop (EPOCH_CAUSE_BUSY, too). A transition in the same region would wait for the
  * very vote. They must return: no longjmp, no exception, no
  * pthread_exit; and a thread must not be cancelled while it is in a call. Calls are not
  * async-signal-safe: a signal handler sets a flag, which `interrupted` reports.

@@ -68,8 +68,8 @@ TEST(validators_never_wait_for_each_other) {
   epoch_region_free(region);
 }
 
-/* A listener that is freed while a call of its participant is under way that is not to wait: it ends
- * all the same, without a further call. */
+/* A listener that is freed while a call of its participant is under way that is not to wait: it
+ * ends all the same, without a further call. */
 struct draining {
   epoch_participant* self;
   epoch_listener* listener;
