@@ -51,7 +51,9 @@ std::uint64_t Sum(const void* data, std::size_t size) {
   return sum;
 }
 
-void Compare(std::size_t bytes, bool read) {
+// `read`: all of it, or only its epoch, as the compiler knows.
+template <bool read>
+void Compare(std::size_t bytes) {
   constexpr int kBurst = 2'000, kTurns = 301;
   const std::string name = "bench-" + std::to_string(getpid());
   Region region = Require(Region::Create(name, {.state_bytes = 1 << 20, .versions = 8}));
@@ -105,6 +107,6 @@ void Compare(std::size_t bytes, bool read) {
 }  // namespace epoch::bench
 
 int main() {
-  epoch::bench::Compare(64, false);
-  for (const std::size_t bytes : {64, 1024, 4096, 65536}) epoch::bench::Compare(bytes, true);
+  epoch::bench::Compare<false>(64);
+  for (const std::size_t bytes : {64, 1024, 4096, 65536}) epoch::bench::Compare<true>(bytes);
 }

@@ -14,9 +14,9 @@
 //     of the two sees the other. If it is the one inside, it leaves participant and region alone
 //     (kBusy; what was freed, it leaves to the other, who finds the request at its end).
 //   It holds. Then it is in no call, or in a release. If it is the same thread that asks now, its
-//     pin is counted from now on, and released inside. If it is another, `none` is taken away first,
-//     and all threads pass a barrier: the other has set held = 0 by then, and is midway, or it finds
-//     that it may not.
+//     pin is counted from now on, and released inside. If it is another, `none` is taken away
+//     first, and all threads pass a barrier: the other has set held = 0 by then, and is midway, or
+//     it finds that it may not.
 //   It is about to claim, and was stopped just in front of that: nothing of it can be seen, and it
 //     may go on at any time. So `word` is an address of its own: a second mapping of the page that
 //     the slot is in. Before the slot, or the region, is given back, that page is replaced by an

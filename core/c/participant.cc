@@ -19,8 +19,8 @@ using epoch::c::Use;
 namespace epoch::c {
 namespace {
 
-// Where c_inline.h looks for it. (Of a class with virtual functions this is an extension, which both
-// compilers have.)
+// Where c_inline.h looks for it. (Of a class with virtual functions this is an extension, which
+// both compilers have.)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Winvalid-offsetof"
 static_assert(offsetof(epoch_participant, hot) == EPOCH_HOT_OFFSET);

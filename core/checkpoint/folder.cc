@@ -100,21 +100,17 @@ absl::Status RemoveTree(int at, const std::string& name, const std::string& path
 }  // namespace
 
 absl::StatusOr<std::vector<std::string>> NamesIn(int directory, const std::string& path) {
-  // By a descriptor of its own: closedir closes it, and reading moves its offset.
-  Fd own(sys::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  sys::DIR* const dir = own.ok() ? sys::fdopendir(own.get()) : nullptr;
+  const detail::Listing dir = detail::ListingOf(directory);
   if (dir == nullptr) return ErrnoStatus(errno, absl::StrCat("cannot list ", path));
-  own.Release();
   std::vector<std::string> names;
   for (;;) {
     errno = 0;
-    const dirent* const entry = sys::readdir(dir);
+    const dirent* const entry = sys::readdir(dir.get());
     if (entry == nullptr) break;
     const std::string name = entry->d_name;
     if (name != "." && name != "..") names.push_back(name);
   }
   const int error = errno;
-  sys::closedir(dir);
   if (error != 0) return ErrnoStatus(error, absl::StrCat("cannot list ", path));
   std::sort(names.begin(), names.end());
   return names;

@@ -32,8 +32,8 @@
  * epoch_participant_free while one of them lives leaves the region when the last of them goes; to
  * leave at once, and be told what is still held, is epoch_participant_leave. epoch_*_free(NULL)
  * does nothing. Freeing never fails; what cannot be done at once, since its participant is in a
- * call just now, is done when that call returns. Whichever free or release is the last one that kept
- * a participant, after its region was freed, too, closes the region: it may wait for what this
+ * call just now, is done when that call returns. Whichever free or release is the last that kept a
+ * participant, after its region was freed, too, closes the region: it may wait for what this
  * process has sent to the disk.
  *
  * Threads. A region, a history and results are used by any threads at a time. A participant with
@@ -42,14 +42,14 @@
  * epoch_listener_drain may be called by any thread at any time. (A pin and its release pass no lock
  * where nothing is unusual, so two threads that pin at the same moment may both succeed, one after
  * the other; a pin while another thread is in a call is refused. Where the system takes
- * membarrier(2) away from a running process, a pin that is held then can be released, but no call of
- * another thread gets past it.)
+ * membarrier(2) away from a running process, a pin that is held then can be released, but no call
+ * of another thread gets past it.)
  *
  * Callbacks (`interrupted`, validators, update functions) are called by the thread that is in the
  * call, or by the listener's. They may call anything but what takes the participant that they are
- * called for (that is EPOCH_CAUSE_BUSY); a validator also nothing that may wait for the validator of
- * another participant: epoch_participant_vote, _set_validator, _leave, _rejoin, _commit_collective,
- * epoch_listener_stop (EPOCH_CAUSE_BUSY, too). A transition in the same region would wait for the
+ * called for (that is EPOCH_CAUSE_BUSY); a validator also nothing that may wait for the validator
+ * of another participant: epoch_participant_vote, _set_validator, _leave, _rejoin,
+ * _commit_collective, epoch_listener_stop (EPOCH_CAUSE_BUSY, too). A transition in the same region would wait for the
  * very vote. They must return: no longjmp, no exception, no
  * pthread_exit; and a thread must not be cancelled while it is in a call. Calls are not
  * async-signal-safe: a signal handler sets a flag, which `interrupted` reports.
@@ -58,8 +58,8 @@
  * EPOCH_FAILED_PRECONDITION, cause EPOCH_CAUSE_FORKED (epoch_listener_fd: -1), until
  * epoch_participant_rejoin has taken a slot for the child; that is refused until what was copied
  * with it is gone: epoch_pin_release, epoch_listener_stop and all frees work there, and leave the
- * parent alone. A rank of the parent likewise, for good. A participant that was in a call of another
- * thread at the fork stays so for good. Regions stay usable.
+ * parent alone. A rank of the parent likewise, for good. A participant that was in a call of
+ * another thread at the fork stays so for good. Regions stay usable.
  *
  * Options and infos are structs whose first member, struct_size, is sizeof the struct, set by the
  * caller in both; all else zero is the default, as NULL for the whole struct is. Later versions
@@ -498,8 +498,8 @@ EPOCH_API epoch_code epoch_participant_commit_draft(epoch_participant* participa
                                                     epoch_draft* draft,
                                                     const epoch_commit_options* options,
                                                     uint64_t* epoch, epoch_error** error);
-/* In a ticket of an update whose function said EPOCH_NO_CHANGE: the rest of it is the epoch that the
- * function was given, and waiting for it says nothing of a transition. */
+/* In a ticket of an update whose function said EPOCH_NO_CHANGE: the rest of it is the epoch that
+ * the function was given, and waiting for it says nothing of a transition. */
 #define EPOCH_TICKET_UNCHANGED (UINT64_C(1) << 63)
 
 /* As commit_draft, without waiting for the disk: *ticket is its number, accepted, and visible
@@ -635,8 +635,8 @@ EPOCH_API epoch_code epoch_listener_drain(epoch_listener* listener, epoch_error*
 /* Ends the thread; waits for a validator that runs. Idempotent. */
 EPOCH_API epoch_code epoch_listener_stop(epoch_listener* listener, epoch_error** error);
 /* Stops it, too, and waits as that does; called while the participant is in a call, a thread of its
- * own waits instead; called by its own validator, it is done by the participant's next call that may
- * wait. */
+ * own waits instead; called by its own validator, it is done by the participant's next call that
+ * may wait. */
 EPOCH_API void epoch_listener_free(epoch_listener* listener);
 
 /* ---- checkpoints (docs/checkpoints.md) --------------------------------------------------------

@@ -2,20 +2,20 @@
  *
  * epoch_participant_pin and epoch_pin_release are functions of the library; here they are macros,
  * too, for the same thing without a call where nothing is unusual: a participant that has pinned
- * before, a state that is still the one that it pinned last, nobody else in a call of it. Everything
- * else is left to the library. `(epoch_participant_pin)(...)` is the function; EPOCH_NO_INLINE,
- * defined before c.h is included, or a compiler that is neither gcc nor clang, takes the macros away.
+ * before, a state that is still the one that it pinned last, nobody else in a call of it. All else
+ * is left to the library. `(epoch_participant_pin)(...)` is the function; EPOCH_NO_INLINE, defined
+ * before c.h is included, or a compiler that is neither gcc nor clang, takes the macros away.
  *
  * struct epoch_hot is what the library and these lines agree on; a program does nothing with it. It
  * stands EPOCH_HOT_OFFSET bytes into a participant. Its layout is part of the binary interface: it
  * grows at the end only, and a library that does without it leaves `expected` as EPOCH_HOT_CLOSED.
  *
  * Who may touch what. The pin word stands in the region. Whoever changes it from `expected` to
- * `announced` has claimed it, and all that describes the pin (head_word, epoch, data, size) stays as
- * it is until the claim is given up: that is what keeps threads apart here, so no lock is taken. A
- * claim counts only if nobody was in a call (EPOCH_HOT_INSIDE); and it is a pin when its thread has
- * said so in `held`. The same thread releases it here; others go through the library, which takes it over.
- * core/c/hot_pin.h is the other half of each of these steps, and has the argument.
+ * `announced` has claimed it, and all that describes the pin (head_word, epoch, data, size) stays
+ * as it is until the claim is given up: that is what keeps threads apart here, so no lock is taken.
+ * A claim counts only if nobody was in a call (EPOCH_HOT_INSIDE); and it is a pin when its thread
+ * has said so in `held`. The same thread releases it here; others go through the library, which
+ * takes it over. core/c/hot_pin.h is the other half of each of these steps, and has the argument.
  */
 #ifndef EPOCH_C_INLINE_H_
 #define EPOCH_C_INLINE_H_
@@ -74,8 +74,8 @@ EPOCH_API void epoch_participant_attend(epoch_participant* participant);
 #define EPOCH_HAS_INLINE 1
 
 /* Differs between threads that live. Asked once for a pin and its release, where both are in one
- * function. (If a program moves the stack to another thread in between, that one acts for the first,
- * which is as good: one thread at a time.) */
+ * function. (If a program moves the stack to another thread in between, that one acts for the
+ * first, which is as good: one thread at a time.) */
 static inline uintptr_t epoch_inline_thread(void) {
   uintptr_t thread;
 #if defined(__x86_64__)

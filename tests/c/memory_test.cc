@@ -60,7 +60,7 @@ void* Allocate(std::size_t size, std::size_t alignment) {
 }  // namespace
 }  // namespace epoch::test
 
-// Of the whole program; libstdc++'s others come down to these.
+// Of the whole program: all that a sanitizer has of its own, too.
 void* operator new(std::size_t size) { return epoch::test::Allocate(size, 0); }
 void* operator new[](std::size_t size) { return epoch::test::Allocate(size, 0); }
 void* operator new(std::size_t size, std::align_val_t alignment) {
@@ -68,6 +68,12 @@ void* operator new(std::size_t size, std::align_val_t alignment) {
 }
 void* operator new[](std::size_t size, std::align_val_t alignment) {
   return epoch::test::Allocate(size, static_cast<std::size_t>(alignment));
+}
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  return epoch::test::MayAllocate() ? std::malloc(size == 0 ? 1 : size) : nullptr;
+}
+void* operator new[](std::size_t size, const std::nothrow_t& none) noexcept {
+  return operator new(size, none);
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }

@@ -91,7 +91,7 @@ TEST(pins_that_overlap_see_the_same_state) {
   epoch_region_free(region);
 }
 
-/* Whether by the macros, by the functions, or by turns; at the second pin nothing is new any more. */
+/* By the macros, by the functions, or by turns; at the second pin nothing is new any more. */
 TEST(pins_by_macros_and_by_functions_are_the_same) {
   const char* name = NULL;
   epoch_region* region = small_region(&name);

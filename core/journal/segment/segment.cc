@@ -26,10 +26,6 @@ namespace {
 constexpr std::size_t kPrefixLength = 15;  // "epoch-" 8 digits "-"
 constexpr std::size_t kFileNameLength = 31;
 
-struct DirectoryCloser {
-  void operator()(sys::DIR* d) const { sys::closedir(d); }
-};
-
 std::optional<std::uint64_t> NumberInName(const std::string& name) {
   if (name.size() != kFileNameLength || name.rfind("epoch-", 0) != 0 ||
       name[kPrefixLength - 1] != '-' || name.substr(kPrefixLength + 8) != ".segment") {
@@ -47,15 +43,8 @@ std::optional<std::uint64_t> NumberInName(const std::string& name) {
 // One pass. `retired`: a file disappeared meanwhile, so a newer one may have been missed.
 absl::StatusOr<std::vector<SegmentFile>> ListOnce(int at, const std::string& directory,
                                                   bool& retired) {
-  std::unique_ptr<sys::DIR, DirectoryCloser> dir;
-  if (at == AT_FDCWD) {
-    dir.reset(sys::opendir(directory.c_str()));
-  } else {
-    // By a descriptor of its own: closedir closes it, and reading moves its offset.
-    Fd own(sys::openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (own.ok()) dir.reset(sys::fdopendir(own.get()));
-    if (dir != nullptr) own.Release();
-  }
+  const detail::Listing dir =
+      at == AT_FDCWD ? detail::Listing(sys::opendir(directory.c_str())) : detail::ListingOf(at);
   if (dir == nullptr) return ErrnoStatus(errno, absl::StrCat("cannot read journal ", directory));
   std::vector<SegmentFile> files;
   std::string prefix;
@@ -326,12 +315,12 @@ std::string NameHolders(int fd) {
   struct stat wanted {};
   if (sys::fstat(fd, &wanted) != 0) return "unknown processes";
   std::string names;
-  const std::unique_ptr<sys::DIR, DirectoryCloser> proc(sys::opendir("/proc"));
+  const detail::Listing proc(sys::opendir("/proc"));
   while (const dirent* entry = proc != nullptr ? sys::readdir(proc.get()) : nullptr) {
     int pid = 0;
     if (!absl::SimpleAtoi(entry->d_name, &pid)) continue;
     const std::string fds = absl::StrCat("/proc/", pid, "/fd");
-    const std::unique_ptr<sys::DIR, DirectoryCloser> open_files(sys::opendir(fds.c_str()));
+    const detail::Listing open_files(sys::opendir(fds.c_str()));
     while (const dirent* file = open_files != nullptr ? sys::readdir(open_files.get()) : nullptr) {
       struct stat info {};
       if (pid == sys::getpid() && absl::StrCat(fd) == file->d_name) continue;  // the one that asks

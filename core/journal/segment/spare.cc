@@ -58,21 +58,18 @@ FromSpare TakeSpare(const std::string& directory, const SegmentHeader& header,
 }
 
 void SweepSpares(int directory, const Id& journal, std::uint64_t number) {
-  detail::Fd own(sys::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  sys::DIR* const dir = own.ok() ? sys::fdopendir(own.get()) : nullptr;
+  const detail::Listing dir = detail::ListingOf(directory);
   if (dir == nullptr) return;
-  own.Release();
-  while (const dirent* entry = sys::readdir(dir)) {
+  while (const dirent* entry = sys::readdir(dir.get())) {
     const std::string name = entry->d_name;
     std::uint64_t of = 0;
     // "epoch-XXXXXXXX-NNNNNNNN.spare"
     if (name.size() == 29 && absl::StartsWith(name, "epoch-") && absl::EndsWith(name, ".spare") &&
         absl::SimpleAtoi(name.substr(15, 8), &of) && of <= number &&
         absl::StrCat("/", name) == SparePath("", journal, of)) {
-      sys::unlinkat(sys::dirfd(dir), entry->d_name, 0);
+      sys::unlinkat(sys::dirfd(dir.get()), entry->d_name, 0);
     }
   }
-  sys::closedir(dir);
 }
 
 void Spare::Begin(const std::string& directory, const detail::Access& access,

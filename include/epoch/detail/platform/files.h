@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -51,6 +52,20 @@ class Fd {
  private:
   int fd_ = -1;
 };
+
+// An open directory, closed whatever is thrown while its names are read.
+struct ListingCloser {
+  void operator()(sys::DIR* listing) const noexcept { sys::closedir(listing); }
+};
+using Listing = std::unique_ptr<sys::DIR, ListingCloser>;
+// By a descriptor of its own: closedir closes it, and reading moves its offset. Null: errno says
+// why.
+inline Listing ListingOf(int directory) {
+  Fd own(sys::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  Listing listing(own.ok() ? sys::fdopendir(own.get()) : nullptr);
+  if (listing != nullptr) own.Release();
+  return listing;
+}
 
 inline std::array<char, 32> FdPath(int fd) noexcept {  // async-signal-safe
   std::array<char, 32> path{};
@@ -477,14 +492,13 @@ inline std::string HexOf(const Id& id) {
 
 // Whether the directory holds files of that journal, by their names ("epoch-<8 digits>-...").
 inline bool HoldsJournal(const std::string& directory, const Id& journal) {
-  sys::DIR* const dir = sys::opendir(directory.c_str());
+  const Listing dir(sys::opendir(directory.c_str()));
   if (dir == nullptr) return false;
   const std::string prefix = absl::StrCat("epoch-", HexOf(journal).substr(0, 8), "-");
   bool found = false;
-  while (const dirent* entry = sys::readdir(dir)) {
+  while (const dirent* entry = sys::readdir(dir.get())) {
     found = found || std::string_view(entry->d_name).substr(0, prefix.size()) == prefix;
   }
-  sys::closedir(dir);
   return found;
 }
 
