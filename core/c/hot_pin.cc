@@ -79,7 +79,14 @@ HotPin::Found HotPin::Look(const detail::ParticipantCore& core, bool counted) no
   return Found::kTaken;
 }
 
+// Not yet to be used by programs: a fence that is given up announces over a claim that another thread
+// has just made, so both may believe that the pin is theirs; and a page that was withdrawn may be
+// another slot's by the time that a thread which was stopped writes there. (Known to fall short,
+// docs/hacking.md.) So nothing is ever opened, and every pin passes the gate.
+constexpr bool kMayBeInlined = false;
+
 bool HotPin::Open(const detail::ParticipantCore& core) noexcept {
+  if (!kMayBeInlined) return false;
   if (EPOCH_C_HAS_HOT_PINS == 0 || !Gate::HasBarrier()) return false;
   const auto is = core.announcing();
   if (!Map(is.pin)) return false;

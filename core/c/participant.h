@@ -75,7 +75,7 @@ struct epoch_participant final : epoch::c::Actor {
     return pins == 0 ? Holding::kNothing : Holding::kSomething;
   }
   void LetPins(std::uint32_t count) noexcept override {
-    if (count == 0) return;
+    if (count == 0 || !self.has_value()) return;  // of one that is gone: released twice
     Settle();
     if (pins == 0) return;
     pins -= count < pins ? count : pins;

@@ -191,7 +191,7 @@ static inline epoch_code epoch_inline_release(epoch_pin* pin) {
 #define EPOCH_NO_INLINE 1
 #endif
 #endif
-#if !defined(EPOCH_NO_INLINE) && !defined(__SANITIZE_THREAD__)
+#if defined(EPOCH_INLINE_PINS) && !defined(EPOCH_NO_INLINE) && !defined(__SANITIZE_THREAD__)
 #define epoch_participant_pin(...) epoch_inline_pin(__VA_ARGS__)
 #define epoch_pin_release(...) epoch_inline_release(__VA_ARGS__)
 #endif
