@@ -212,3 +212,31 @@ def test_min_voters_and_stragglers(region):
     idle.rejoin()
     idle.park()
     assert me.commit(b"z", agree=True, min_voters=0) == 3
+
+
+def test_one_thread_at_a_time_sets_a_validator(region):
+    """All of them are let go of once, whatever the order."""
+    me = region.join("me", voter=True)
+    validators = [lambda proposal, n=n: epoch.accept() for n in range(4)]
+    before = [sys.getrefcount(validator) for validator in validators]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def work(validator):
+        for _ in range(5000):
+            try:
+                me.set_validator(validator)
+            except epoch.Busy:
+                pass
+
+    try:
+        threads = [threading.Thread(target=work, args=(validator,)) for validator in validators]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    me.set_validator(None)
+    del threads
+    assert [sys.getrefcount(validator) for validator in validators] == before
