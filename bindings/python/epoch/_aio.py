@@ -35,9 +35,10 @@ class _Job:
         self.options = options
         self.interrupt = _epoch.Interrupt()
         timeout = options.get("timeout")
-        limited = isinstance(timeout, (int, float)) and 0 < timeout < float("inf")
+        self.ends: Optional[float] = None
         # It counts from the call, not from its turn. Others: the commit itself judges them.
-        self.ends = time.monotonic() + timeout if limited else None
+        if isinstance(timeout, (int, float)) and 0 < timeout < float("inf"):
+            self.ends = time.monotonic() + timeout
         self._lock = threading.Lock()
         self._queued = True
 

@@ -223,7 +223,7 @@ def _again(
     """A pickled error."""
     error = kind(*args)
     error.__dict__.update(state)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and errno is not None:
         error.errno = errno
     return error
 

@@ -255,10 +255,9 @@ static PyObject* exception_of(const epoch_error* error, const char* before) {
   const bool has_accepted = epoch_error_accepted(error, &accepted) != 0;
   return PyObject_CallMethod(
       errors, "of", "ssNsNNNiN", epoch_code_name(epoch_error_code(error)),
-      epoch_cause_name(epoch_error_cause(error)), words,
-      outcome_name(epoch_error_outcome(error)), none_or_u64(has_expected, expected),
-      none_or_u64(has_actual, actual), none_or_u64(has_accepted, accepted),
-      epoch_error_errno(error), culprits_of(error));
+      epoch_cause_name(epoch_error_cause(error)), words, outcome_name(epoch_error_outcome(error)),
+      none_or_u64(has_expected, expected), none_or_u64(has_actual, actual),
+      none_or_u64(has_accepted, accepted), epoch_error_errno(error), culprits_of(error));
 }
 
 static int raise_error(epoch_error* error, const char* before) {

@@ -32,7 +32,7 @@ typedef struct call {
   PyThreadState* thread;              /* while the lock is given up; else NULL */
   PyObject *type, *value, *traceback; /* raised in a callback; type NULL: nothing */
   PyObject* interrupt;                /* an Interrupt that the caller has given; or NULL */
-  bool ended; /* a callback came too late: the interpreter was ending */
+  bool ended;                         /* a callback came too late: the interpreter was ending */
 } call;
 
 void call_begin(call* is);

@@ -227,9 +227,8 @@ PyObject* participant_await(PyObject* self, PyObject* args, PyObject* kwargs) {
   call_begin(&wait.is);
   code = EPOCH_OK;
   if (is_ticket) {
-    code =
-        epoch_participant_await_ticket(handle, unchanged ? epoch | kUnchanged : epoch,
-                                       &wait.options, &reached, &error);
+    code = epoch_participant_await_ticket(handle, unchanged ? epoch | kUnchanged : epoch,
+                                          &wait.options, &reached, &error);
   }
   if (code == EPOCH_OK && (!is_ticket || converged)) {
     code = epoch_participant_await(handle, epoch,

@@ -280,7 +280,8 @@ static PyMethodDef methods[] = {
     {"__exit__", listener_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 static PyGetSetDef properties[] = {
-    {"running", listener_running, NULL, PyDoc_STR("Whether it was not stopped, nor left behind by a fork."), NULL},
+    {"running", listener_running, NULL,
+     PyDoc_STR("Whether it was not stopped, nor left behind by a fork."), NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 static PyMemberDef members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(listener_object, weak), READONLY, NULL},
