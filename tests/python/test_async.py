@@ -8,6 +8,8 @@ import pytest
 
 import epoch
 
+from conftest import LONG, SOON
+
 COMMITS = int(os.environ.get("EPOCH_PYTHON_ASYNC_COMMITS", "2000"))
 
 
@@ -247,3 +249,140 @@ def test_a_fence_would_wait_for_ones_own_pin(region):
         run(me.acommit(b"x", fence=True))
     pin.release()
     assert run(me.acommit(b"x", fence=True)) == 1
+
+
+def waits_for_a_vote(region):
+    """`me`, `voter`, and whether the voter was asked: it never answers."""
+    me, voter = region.join("me"), region.join("voter", voter=True)
+    asked = []
+    voter.set_validator(lambda proposal: asked.append(proposal) or epoch.later())
+    return me, voter, asked
+
+
+async def begun(me, voter, asked):
+    """A commit that waits for its vote."""
+    commits = asyncio.create_task(me.acommit(b"first", agree=True))
+    while not asked:
+        voter.poll()
+        await asyncio.sleep(0)
+    return commits
+
+
+async def cancel(task):
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as raised:
+        await task
+    return raised.value
+
+
+def test_a_queued_acommit_is_cancelled_at_once(region):
+    """The one before it waits on: it is not waited for."""
+    me, voter, asked = waits_for_a_vote(region)
+
+    async def both():
+        first = await begun(me, voter, asked)
+        second = asyncio.create_task(me.acommit(b"second", agree=True))
+        await asyncio.sleep(0)
+        told = await cancel(second)
+        assert getattr(told, "__notes__", []) == [] and not first.done()
+        voter.vote(asked[0].ballot, epoch.accept())
+        assert await first == 1
+
+    run(both())
+    assert region.read().state == b"first" and len(asked) == 1
+
+
+def test_a_timeout_counts_from_the_call_not_from_the_turn(region):
+    me, voter, asked = waits_for_a_vote(region)
+
+    async def both():
+        first = await begun(me, voter, asked)
+        for timeout in (SOON, 0):
+            with pytest.raises(epoch.DeadlineExceeded) as late:
+                await me.acommit(b"second", agree=True, timeout=timeout)
+            assert late.value.outcome == "unchanged" and not first.done()
+        voter.vote(asked[0].ballot, epoch.accept())
+        assert await first == 1
+
+    run(both())
+    assert len(asked) == 1
+
+
+def test_who_commits_for_it_is_parked_after_a_failure(region):
+    """Nobody waits for it to acknowledge anything."""
+    me = region.join("me")
+
+    async def fails():
+        changes = me.achanges(since=-1)
+        await changes.__anext__()  # the hub stays
+        with pytest.raises(epoch.Conflict):
+            await me.acommit(b"x", expected=7, fence=True)
+        waited_for = {one.name: one.condition for one in region.participants()}
+        await changes.aclose()
+        return waited_for
+
+    assert run(fails()).get("me (commits)", "parked") == "parked"
+
+
+def test_a_descriptor_that_is_used_again_is_left_alone(region):
+    """The listener is stopped, and another file gets its number, which the loop watches."""
+    me, other = region.join("me"), region.join("other")
+
+    async def follow():
+        listener = me.listen()
+        number = listener.fileno()
+        changes = me.achanges(since=-1)
+        await changes.__anext__()
+        waits = asyncio.create_task(changes.__anext__())
+        await asyncio.sleep(0)
+        listener.stop()
+        ours, theirs = os.pipe()
+        if ours != number:
+            os.dup2(ours, number)
+            os.close(ours)
+        seen = asyncio.Event()
+        asyncio.get_running_loop().add_reader(number, seen.set)
+        other.commit(b"x")
+        assert await waits == (1, 0)
+        await changes.aclose()
+        os.write(theirs, b"x")
+        await seen.wait()
+        asyncio.get_running_loop().remove_reader(number)
+        os.close(number)
+        os.close(theirs)
+
+    run(asyncio.wait_for(follow(), LONG))
+
+
+def test_the_loop_runs_while_a_listener_is_stopped(region):
+    """Its validator waits for the loop."""
+    me, other = region.join("me", voter=True), region.join("other")
+
+    async def answer():
+        return epoch.accept()
+
+    async def follow():
+        loop, asked = asyncio.get_running_loop(), asyncio.Event()
+        goes_on = threading.Event()
+
+        @me.validator
+        def check(proposal):
+            loop.call_soon_threadsafe(asked.set)
+            goes_on.wait()
+            return asyncio.run_coroutine_threadsafe(answer(), loop).result()
+
+        changes = me.achanges(since=-1)
+        await changes.__anext__()
+        made = []
+        thread = threading.Thread(
+            target=lambda: made.append(other.commit(b"x", agree=True, timeout=LONG))
+        )
+        thread.start()
+        await asked.wait()
+        goes_on.set()
+        await changes.aclose()
+        await loop.run_in_executor(None, thread.join)
+        return made
+
+    assert run(follow()) == [1]
+    me.leave()

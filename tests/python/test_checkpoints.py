@@ -95,3 +95,12 @@ def test_a_rank_is_there_once(folder):
         with pytest.raises(TypeError):
             epoch.Rank(run)
         assert rank
+
+
+def test_paths_stay_when_their_objects_are_closed(folder):
+    rank = epoch.Rank(os.path.join(folder, "run"), rank=0, world=1)
+    step = rank.begin(1)
+    paths = rank.region_path, step.directory
+    step.close()
+    rank.close()
+    assert (rank.region_path, step.directory) == paths and all(paths)

@@ -1,5 +1,7 @@
 """JSON documents, patches, pickles; tickets; old epochs."""
 
+import copy
+import json
 import os
 import sys
 import threading
@@ -7,7 +9,7 @@ import threading
 import pytest
 
 import epoch
-from epoch.document import Codec
+from epoch.document import JSON, Codec
 
 
 def test_a_document_is_read_and_changed(region):
@@ -201,3 +203,89 @@ def test_by_hand_and_by_poll(region):
     assert me.await_(1, "converged") == 1
     with pytest.raises(epoch.Invalid):
         by_hand.acknowledge(5)
+
+
+def test_a_patch_is_what_it_was_at_the_call_in_each_run(region):
+    """Another transition comes first: what the first run put into its document is not in the
+    second; and nothing of the caller's is changed."""
+    pytest.importorskip("jsonpatch")
+    me, other = region.join("me"), region.join("other")
+    runs = []
+
+    def decode(state):
+        runs.append(1)
+        if len(runs) == 1:
+            other.commit(b'{"first": true}')
+        return json.loads(state)
+
+    me.json().set({})
+    shared = {}
+    patch = [
+        {"op": "add", "path": "/a", "value": shared},
+        {"op": "add", "path": "/b", "value": shared},
+        {"op": "add", "path": "/c", "value": [shared, shared]},
+        {"op": "add", "path": "/a/list", "value": []},
+        {"op": "add", "path": "/a/list/-", "value": 1},
+        {"op": "add", "path": "/c/0/x", "value": 1},
+    ]
+    before = copy.deepcopy(patch)
+    doc = me.document(Codec("JSON", decode, JSON.encode))
+    doc.patch(patch)
+    assert len(runs) == 2
+    assert me.json().value == {"first": True, "a": {"list": [1]}, "b": {}, "c": [{"x": 1}, {}]}
+    assert patch == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [1],
+        [{"op": "test", "path": 5, "value": 1}],
+        [{"op": "test", "path": "/a"}],
+        [{"op": "add", "path": "/a/b/c", "value": 1}],
+        [{"op": "add", "path": "/l/x", "value": 1}],
+        [{"path": "/a"}],
+        [None],
+        7,
+    ],
+)
+def test_what_is_no_patch_is_invalid(region, wrong):
+    pytest.importorskip("jsonpatch")
+    doc = region.join("me").json()
+    doc.set({"a": 1, "l": []})
+    with pytest.raises(epoch.Invalid):
+        doc.patch(wrong)
+    assert region.epoch == 1
+
+
+def test_a_test_compares_as_json_does(region):
+    pytest.importorskip("jsonpatch")
+    doc = region.join("me").json()
+    doc.set({"off": False, "none": 0, "one": [1], "x": {"y": True}})
+    for path, value in (("/off", 0), ("/none", False), ("/one", [True]), ("/x", {"y": 1}),
+                        ("/away", None)):
+        with pytest.raises(epoch.Conflict):
+            doc.patch([{"op": "test", "path": path, "value": value}])
+    same = [("/off", False), ("/none", 0.0), ("/one", [1]), ("/x", {"y": True})]
+    assert doc.patch([{"op": "test", "path": path, "value": value} for path, value in same]) == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], "\ud800", {"\udfff": 1}, {1: 2, "1": 3},
+                                   [{"a": ({None: 1, "null": 2},)}]])
+def test_what_json_cannot_hold_is_invalid(region, value):
+    doc = region.join("me").json()
+    with pytest.raises(epoch.Invalid, match="no JSON"):
+        doc.set(value)
+    assert doc.set({1: 2, "2": 3}) == 1 and doc.value == {"1": 2, "2": 3}
+
+
+@pytest.mark.skipif(
+    "EPOCH_TICKET_UNCHANGED"
+    not in open(os.path.join(os.environ["EPOCH_SOURCE"], "include", "epoch", "c.h")).read(),
+    reason="the library does not tell",
+)
+def test_a_ticket_tells_that_nothing_was_changed(region):
+    me = region.join("me")
+    me.commit(b"x")
+    ticket = me.propose_update(lambda state, number: None)
+    assert ticket == epoch.Ticket(1, True) and me.await_(ticket) == 1

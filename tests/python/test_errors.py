@@ -324,3 +324,53 @@ def test_what_is_not_bytes_is_told_so(name, folder):
     with pytest.raises(epoch.TooLarge):
         world.me.update(lambda state, number: bytes(5000))
     assert world.region.epoch == 0
+
+
+def test_none_is_no_number(name, folder):
+    w = World(name, folder)
+    w.me.commit(b"x")
+    ballot = epoch.accept()
+    run = os.path.join(folder, "run")
+    with epoch.Rank(run, rank=0, world=1) as rank:
+        for call in (
+            lambda: w.region.expel(None),
+            lambda: w.me.await_(None),
+            lambda: w.me.await_(epoch.Ticket(None)),
+            lambda: w.me.acknowledge(None),
+            lambda: w.me.vote(None, ballot),
+            lambda: w.me.commit_collective(None, b"x"),
+            lambda: w.me.commit_collective(1, b"x", contributions=None),
+            lambda: w.region.join("n", window=None),
+            lambda: rank.begin(None),
+            lambda: epoch.Rank(run, rank=None, world=1),
+            lambda: epoch.Rank(run, rank=0, world=None),
+            lambda: epoch.checkpoints(run).verify(None),
+            lambda: epoch.checkpoints(run).prune(None),
+            lambda: epoch.checkpoints(run).open_step(None),
+        ):
+            with pytest.raises(TypeError):
+                call()
+    durable = epoch.create(os.path.join(folder, "r"), journal=os.path.join(folder, "j"))
+    for call in (durable.history.at, durable.history.read, lambda of: durable.history.read(1, of)):
+        with pytest.raises(TypeError):
+            call(None)
+    w.me.check()  # slot 0 is still in
+    # What has a default takes it.
+    assert w.me.commit(b"x", expected=None, token=None, timeout=None, min_voters=None) == 2
+
+
+def test_only_a_cause_says_that_it_is_the_journal():
+    assert errors.class_of("UNAVAILABLE", "NONE") is epoch.EpochError
+    assert errors.class_of("UNAVAILABLE", "POISONED") is epoch.JournalUnavailable
+
+
+def test_a_note_tells_what_was_made():
+    def of(code, cause, outcome, accepted):
+        return errors.note(errors.of(code, cause, "m", outcome, None, None, accepted, 0, []))
+
+    assert of("CANCELLED", "INTERRUPTED", "unchanged", None) is None
+    assert "epoch 7 is accepted, its outcome pending" in of("CANCELLED", "INTERRUPTED", "pending", 7)
+    assert "an epoch may be accepted" in of("DATA_LOSS", "POISONED", "unknown", None)
+    assert errors.note(errors.accepted(7)) == of("CANCELLED", "INTERRUPTED", "pending", 7)
+    assert errors.note(errors.committed(7)) == "epoch 7 is committed"
+    assert errors.note(KeyError()) is None

@@ -221,3 +221,38 @@ def test_eight_processes_under_signals_count_exactly(name):
     assert state.epoch == 8 * ROUNDS  # each update is one epoch: none lost, none twice
     region.reap()
     assert [one.name for one in region.stragglers(state.epoch)] in ([], ["storm"])
+
+
+def test_a_pickled_error_keeps_its_number():
+    with pytest.raises(epoch.NotFound) as missing:
+        epoch.open("py-no-such-region", create=False)
+    error = missing.value
+    error.errno = error.errno or 2
+    error.add_note("noted")
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.errno, again.__notes__, again.code) == (error.errno, ["noted"], "NOT_FOUND")
+
+
+def test_a_region_of_a_relative_path_is_found_from_elsewhere(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    region = epoch.create("./region", state_bytes=64)
+    monkeypatch.chdir("/")
+    again = pickle.loads(pickle.dumps(region))
+    assert again.incarnation == region.incarnation
+
+
+def test_what_a_fork_child_inherits_is_void(region):
+    me = region.join("parent")
+    me.commit(b"x")
+    pin, listener = me.pin(), me.listen()
+
+    def child():
+        assert not listener.running and me._running_listener() is None
+        for refused in (listener.fileno, listener.drain, lambda: memoryview(pin), pin.view,
+                        lambda: bytes(pin)):
+            with pytest.raises(epoch.Forked):
+                refused()
+
+    assert in_fork_child(child)
+    assert listener.running and bytes(pin) == b"x"
+    listener.drain()

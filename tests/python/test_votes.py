@@ -220,3 +220,69 @@ def test_min_voters_and_stragglers(region):
     idle.rejoin()
     idle.park()
     assert me.commit(b"z", agree=True, min_voters=0) == 3
+
+
+def test_one_thread_at_a_time_sets_a_validator(region):
+    """All of them are let go of once, whatever the order."""
+    me = region.join("me", voter=True)
+    validators = [lambda proposal, n=n: epoch.accept() for n in range(4)]
+    before = [sys.getrefcount(validator) for validator in validators]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def work(validator):
+        for _ in range(5000):
+            try:
+                me.set_validator(validator)
+            except epoch.Busy:
+                pass
+
+    try:
+        threads = [threading.Thread(target=work, args=(validator,)) for validator in validators]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    me.set_validator(None)
+    del threads
+    assert [sys.getrefcount(validator) for validator in validators] == before
+
+
+@pytest.mark.parametrize(
+    "make, outcome",
+    [
+        (lambda me: me.propose(b"x"), "pending"),
+        (lambda me: me.propose_update(lambda state, number: b"x"), "pending"),
+        (lambda me: me.commit(b"x"), "committed"),
+        (lambda me: me.update(lambda state, number: b"x"), "committed"),
+    ],
+)
+def test_what_is_raised_over_an_acceptance_tells_of_it(region, make, outcome):
+    """A call that makes a transition answers the vote of another one first, and goes on."""
+    me, seer = region.join("me", voter=True), region.join("seer", voter=True)
+    other = region.join("other")
+    asked = []
+    seer.set_validator(lambda proposal: asked.append(proposal) or epoch.later())
+
+    @me.validator
+    def check(proposal):
+        raise KeyboardInterrupt
+
+    def propose():
+        with pytest.raises(epoch.EpochError):
+            other.commit(b"never", agree=True, timeout=LONG)
+
+    proposes = threading.Thread(target=propose)
+    proposes.start()
+    while not asked:
+        seer.poll()  # until the vote is open
+    with pytest.raises(KeyboardInterrupt) as raised:
+        make(me)
+    proposes.join()
+    (note,) = raised.value.__notes__
+    error = raised.value.__context__
+    assert note.startswith("epoch 1 is ") and isinstance(error, epoch.EpochError)
+    assert (error.epoch, error.outcome) == (1, outcome)
+    assert region.read().state == b"x"

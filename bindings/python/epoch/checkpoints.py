@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from typing import List, NamedTuple, Optional, Union
 
@@ -65,7 +66,7 @@ class Checkpoints:
 
     def open_step(self, step: int) -> _epoch.Checkpoint:
         """The newest one of that step; every shard is verified. NotFound, DataLoss."""
-        return _epoch.checkpoint_open(self.directory, step=step)[0]
+        return _epoch.checkpoint_open(self.directory, step=operator.index(step))[0]
 
     def open_newest_good(self) -> NewestGood:
         """Goes from the newest one back to the first that is good."""

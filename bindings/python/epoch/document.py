@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 import pickle
@@ -33,7 +34,36 @@ class Codec(NamedTuple):
 
 
 def _to_json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        raise Invalid(
+            "the value is no JSON: it has text with a lone surrogate, which UTF-8 cannot hold; "
+            "nothing was changed"
+        ) from error
+    except ValueError as error:
+        raise Invalid(f"the value is no JSON: {error}; nothing was changed") from error
+    _refuse_keys_twice(value)
+    return encoded
+
+
+def _refuse_keys_twice(value: Any) -> None:
+    """json writes the key 1 as "1", beside another "1" if there is one: one would be lost."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            if not set(map(type, one)) <= {str}:
+                written = json.loads(json.dumps(dict.fromkeys(one)))
+                if len(written) != len(one):
+                    raise Invalid(
+                        "the value is no JSON: two keys of an object are the same text (1 and "
+                        '"1", say); nothing was changed'
+                    )
+            left.extend(each for each in one.values() if isinstance(each, (dict, list, tuple)))
+        elif isinstance(one, (list, tuple)):
+            left.extend(each for each in one if isinstance(each, (dict, list, tuple)))
 
 
 JSON = Codec("JSON", json.loads, _to_json)
@@ -92,24 +122,31 @@ class Document:
         """Applies a JSON patch (RFC 6902), whole or not at all. Conflict: a "test" in it failed;
         Invalid: it cannot be applied. Needs the package jsonpatch. Returns the epoch."""
         jsonpatch = _jsonpatch()
-        wrong = (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException)
         try:
-            patch = jsonpatch.JsonPatch(list(operations))
-        except wrong as error:
+            # As it is now: the caller may change it, or another thread.
+            patch = [_unshared(operation) for operation in operations]
+            jsonpatch.JsonPatch(patch)
+        except Exception as error:
             raise Invalid(f"this is no patch: {error}; nothing was changed") from error
 
         def run(state: bytes, epoch: int) -> bytes:
+            value = self._decoded(state)
             try:
-                return self._codec.encode(patch.apply(self._decoded(state)))
-            except jsonpatch.JsonPatchTestFailed as error:
-                conflict = Conflict(f"a test of the patch failed at epoch {epoch}: {error}; "
-                                    "nothing was changed")
+                for operation in patch:
+                    # jsonpatch puts the very value of an operation into the document, where a
+                    # later one may change it: each run has its own.
+                    value = _applied(jsonpatch, _unshared(operation), value)
+            except _TestFailed as error:
+                conflict = Conflict(
+                    f"a test of the patch failed at epoch {epoch}: {error}; nothing was changed"
+                )
                 conflict.actual = epoch
                 raise conflict from error
-            except wrong as error:
+            except Exception as error:  # of jsonpatch, or what it stumbled over
                 raise Invalid(
                     f"the patch cannot be applied at epoch {epoch}: {error}; nothing was changed"
                 ) from error
+            return self._codec.encode(value)
 
         return self._participant.update(run, **options)
 
@@ -118,6 +155,44 @@ class Document:
 
     def __repr__(self) -> str:
         return f"<epoch.Document ({self._codec.name}) of {self._participant!r}>"
+
+
+class _TestFailed(Exception):
+    """Of an operation "test"."""
+
+
+def _applied(jsonpatch: Any, operation: Dict[str, Any], value: Any) -> Any:
+    if operation["op"] != "test":
+        return jsonpatch.JsonPatch([operation]).apply(value, in_place=True)
+    path = operation["path"]
+    expected = operation["value"]
+    try:
+        found = jsonpatch.JsonPointer(path).resolve(value)
+    except jsonpatch.JsonPointerException as error:
+        raise _TestFailed(str(error)) from error
+    if not _same(found, expected):
+        raise _TestFailed(f"{path!r} is {found!r}, not {expected!r}")
+    return value
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are the same in JSON, where true is not 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
+
+
+def _unshared(value: Any) -> Any:
+    """A copy, no part of which is in it twice."""
+    if isinstance(value, dict):
+        return {key: _unshared(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_unshared(each) for each in value]
+    return copy.deepcopy(value)
 
 
 def _jsonpatch() -> Any:

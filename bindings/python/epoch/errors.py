@@ -40,7 +40,8 @@ class EpochError(Exception):
     - ``"unchanged"``: nothing was accepted, and nothing will be; the call may be repeated;
     - ``"pending"``: it is accepted as ``epoch``, and becomes visible later: await it, do not
       repeat it;
-    - ``"unknown"``: it is accepted as ``epoch``, or may be; recovery tells.
+    - ``"unknown"``: it is accepted as ``epoch``, or may be; recovery tells;
+    - ``"committed"``: only as the ``__context__`` of what was raised over a call that succeeded.
     """
 
     outcome: str = "unchanged"
@@ -48,6 +49,9 @@ class EpochError(Exception):
     culprits: Tuple[Culprit, ...] = ()  # because of whom; at most 8
     code: str = "UNKNOWN"  # as in the C interface
     cause: str = "NONE"
+
+    def __reduce__(self) -> Any:
+        return _again, (type(self), self.args, self.__dict__, getattr(self, "errno", None))
 
 
 class Conflict(EpochError):
@@ -127,7 +131,8 @@ class Invalid(EpochError, ValueError):
 
 
 class Interrupted(EpochError):
-    """An ``epoch.Interrupt`` ended the wait."""
+    """An ``epoch.Interrupt`` ended the wait; or the interpreter is ending, and its functions are
+    not called any more."""
 
 
 # What a code says before its cause is asked: who waits in vain wants to know that first.
@@ -174,7 +179,6 @@ _BY_CODE: Dict[str, Type[EpochError]] = {
     "RESOURCE_EXHAUSTED": Exhausted,
     "OUT_OF_RANGE": Invalid,
     "UNIMPLEMENTED": LayoutMismatch,
-    "UNAVAILABLE": JournalUnavailable,
 }
 
 
@@ -201,7 +205,8 @@ def of(
     error.code = code
     error.cause = cause
     # Without a cause it was of no transition, and there is nothing to be unknown.
-    error.outcome = outcome if cause != "NONE" else "unchanged"
+    # Without a cause or an epoch it was of no transition, and there is nothing to be unknown.
+    error.outcome = outcome if cause != "NONE" or accepted is not None else "unchanged"
     error.epoch = accepted
     error.culprits = tuple(Culprit(*culprit) for culprit in culprits)
     if isinstance(error, Conflict):
@@ -209,4 +214,45 @@ def of(
         error.actual = actual
     if isinstance(error, OSError) and errno != 0:
         error.errno = errno
+    return error
+
+
+def _again(
+    kind: Type[EpochError], args: Tuple[Any, ...], state: Dict[str, Any], errno: Optional[int]
+) -> EpochError:
+    """A pickled error."""
+    error = kind(*args)
+    error.__dict__.update(state)
+    if isinstance(error, OSError) and errno is not None:
+        error.errno = errno
+    return error
+
+
+# ---- what is raised over something that was made, or may have been
+
+
+def note(error: BaseException) -> Optional[str]:
+    """What of an error has to be known, where something else is raised instead."""
+    if not isinstance(error, EpochError) or error.outcome == "unchanged":
+        return None
+    what = "an epoch may be" if error.epoch is None else f"epoch {error.epoch} is"
+    if error.outcome == "committed":
+        return f"{what} committed"
+    if error.outcome == "pending":
+        return f"{what} accepted, its outcome pending: await it, do not repeat it"
+    return f"{what} accepted, its outcome unknown until recovery: do not repeat it"
+
+
+def committed(epoch: int) -> EpochError:
+    """Stands for a call that has committed `epoch`."""
+    error = EpochError(f"epoch {epoch} was committed")
+    error.code, error.outcome, error.epoch = "OK", "committed", epoch
+    return error
+
+
+def accepted(epoch: int) -> EpochError:
+    """Stands for a call that has a ticket: as if it had been interrupted behind the acceptance."""
+    error = Interrupted(f"epoch {epoch} was accepted, and is not awaited yet")
+    error.code, error.cause = "CANCELLED", "INTERRUPTED"
+    error.outcome, error.epoch = "pending", epoch
     return error

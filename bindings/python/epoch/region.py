@@ -56,6 +56,15 @@ class Region(_epoch.Region):
         return f"<epoch.Region {self.path!r} at epoch {self.epoch}>"
 
 
+def _open(how: str, name: Name, **options: Any) -> Region:
+    """By a path that leads there from any directory: this process may go to another one, and who
+    unpickles the region may be in one."""
+    path = os.fsdecode(name)
+    if "/" in path:
+        path = os.path.join(os.getcwd(), path)
+    return Region._open(how, path, **options)
+
+
 def _reopen(path: str, journal: Optional[str], read_only: bool, trust: bool) -> Region:
     return Region._open(
         "open", path, journal=journal, read_only=read_only, trust_other_owners=trust
@@ -88,7 +97,7 @@ def open(
     wait for processes that still hold the journal (10). mode: permission bits (0o600).
     create=False, read_only=True: an existing region only, else NotFound. Blocking: on files.
     """
-    return Region._open(
+    return _open(
         "open_or_create" if create and not read_only else "open",
         name,
         journal=journal,
@@ -122,7 +131,7 @@ def create(
     trust_other_owners: bool = False,
 ) -> Region:
     """Creates a region; Exists if there is one. The options are those of open()."""
-    return Region._open(
+    return _open(
         "create",
         name,
         journal=journal,
@@ -150,7 +159,7 @@ def restore(
     ignore_block_damage: bool = False,
 ) -> Region:
     """Makes a region anew from its journal, after a reboot say. The options are those of open()."""
-    return Region._open(
+    return _open(
         "restore",
         name,
         journal=journal,

@@ -10,16 +10,18 @@ static PyObject* errors; /* epoch.errors */
 
 /* The innermost call of this thread that has not returned. */
 static _Thread_local call* innermost;
+/* How many callbacks of this thread are under way that the gate knows of. */
+static _Thread_local unsigned depth;
 
 /* ---- the end of the interpreter ---------------------------------------------------------------
  */
 
 /* Who may ask for the lock in a callback: the main thread always, as it is the one that ends the
- * interpreter; others until it ends. */
+ * interpreter; others until it ends; and who is in a callback then, until that returns. */
 static struct {
   pthread_mutex_t lock;
   pthread_cond_t nobody;
-  unsigned inside;
+  unsigned inside; /* threads */
   bool ending;
   pthread_t main;
 } gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .nobody = PTHREAD_COND_INITIALIZER};
@@ -27,13 +29,20 @@ static struct {
 static bool in_main_thread(void) { return pthread_equal(pthread_self(), gate.main) != 0; }
 
 static bool gate_enter(void) {
+  /* It is waited for as it is. */
+  if (depth != 0) {
+    ++depth;
+    return true;
+  }
   pthread_mutex_lock(&gate.lock);
   const bool open = !gate.ending;
   if (open) ++gate.inside;
   pthread_mutex_unlock(&gate.lock);
+  if (open) depth = 1;
   return open;
 }
 static void gate_leave(void) {
+  if (--depth != 0) return;
   pthread_mutex_lock(&gate.lock);
   /* 0 already: this is a child, forked by this thread in its callback. */
   if (gate.inside != 0 && --gate.inside == 0) pthread_cond_broadcast(&gate.nobody);
@@ -46,24 +55,36 @@ static PyObject* leave_python(PyObject* module, PyObject* none) {
   Py_BEGIN_ALLOW_THREADS;
   pthread_mutex_lock(&gate.lock);
   gate.ending = true;
-  while (gate.inside != 0) pthread_cond_wait(&gate.nobody, &gate.lock);
+  while (gate.inside != (depth != 0 ? 1 : 0)) pthread_cond_wait(&gate.nobody, &gate.lock);
   pthread_mutex_unlock(&gate.lock);
   Py_END_ALLOW_THREADS;
   Py_RETURN_NONE;
 }
 
-/* The other threads are not here, and the one that is here is the main thread now. */
+/* The other threads are not here, and the one that is here is the main thread now. It may be in a
+ * callback, which it counted as another thread. */
 static PyObject* after_fork_in_child(PyObject* module, PyObject* none) {
   (void)module, (void)none;
   pthread_mutex_init(&gate.lock, NULL);
   pthread_cond_init(&gate.nobody, NULL);
-  gate.inside = 0;
+  gate.inside = depth != 0 ? 1 : 0;
   gate.main = pthread_self();
   Py_RETURN_NONE;
 }
 
 static PyMethodDef hooks[] = {{"_leave_python", leave_python, METH_NOARGS, NULL},
                               {"_after_fork_in_child", after_fork_in_child, METH_NOARGS, NULL}};
+
+/* ---- forks ------------------------------------------------------------------------------------
+ */
+
+/* Written by the only thread of a new process. */
+static unsigned forks;
+static void count_fork(void) { ++forks; }
+unsigned border_forks(void) { return forks; }
+
+/* ---- preparations -----------------------------------------------------------------------------
+ */
 
 /* `module.function(argument)`, or by a keyword. */
 static int call_with(const char* name, const char* function, const char* keyword,
@@ -100,6 +121,9 @@ static int know_main_thread(void) {
 }
 
 int border_prepare(void) {
+  static bool prepared;
+  if (prepared) return 0;
+  Py_XDECREF(errors); /* of an import that failed */
   errors = PyImport_ImportModule("epoch.errors");
   if (errors == NULL || know_main_thread() != 0) return -1;
   PyObject* const at_exit = PyCFunction_New(&hooks[0], NULL);
@@ -107,7 +131,9 @@ int border_prepare(void) {
   int status = -1;
   if (at_exit != NULL && at_fork != NULL && call_with("atexit", "register", NULL, at_exit) == 0 &&
       call_with("os", "register_at_fork", "after_in_child", at_fork) == 0) {
-    status = 0;
+    status = pthread_atfork(NULL, NULL, count_fork) == 0 ? 0 : -1;
+    if (status != 0) PyErr_NoMemory();
+    prepared = true; /* the hooks are there */
   }
   Py_XDECREF(at_exit);
   Py_XDECREF(at_fork);
@@ -123,9 +149,8 @@ void call_begin(call* is) {
   is->thread = PyEval_SaveThread();
 }
 void call_end(call* is) {
-  /* As any thread that asks for the lock from now on, if a little earlier: this call has come to
-   * nothing, and nobody is left who would want to know. */
-  while (is->ended) pause();
+  /* When the interpreter has ended, this ends the thread. It may: no frame of libepoch is below, as
+   * a thread that is in a callback of one is waited for. */
   PyThreadState* const thread = is->thread;
   is->thread = NULL;
   innermost = is->outer;
@@ -136,7 +161,7 @@ bool call_is_under_way(void) { return innermost != NULL; }
 
 int call_interrupted(void* user) {
   call* const is = user;
-  if (is->type != NULL) return 1;
+  if (is->type != NULL || is->ended) return 1;
   if (is->interrupt != NULL && atomic_load(&((interrupt_object*)is->interrupt)->set) != 0) return 1;
   /* Python handles signals in its main thread only: to ask for the lock would be of no use. */
   if (!in_main_thread()) return 0;
@@ -220,56 +245,64 @@ static PyObject* culprits_of(const epoch_error* error) {
 }
 
 /* The exception of an error, which is not freed. */
-static PyObject* exception_of(const epoch_error* error) {
+static PyObject* exception_of(const epoch_error* error, const char* before) {
+  PyObject* const message = text_of(epoch_error_message(error));
+  PyObject* const words = message == NULL ? NULL : PyUnicode_FromFormat("%s%U", before, message);
+  Py_XDECREF(message);
+  if (words == NULL) return NULL;
   uint64_t expected = 0, actual = 0, accepted = 0;
   const bool has_expected = epoch_error_expected(error, &expected) != 0;
   const bool has_actual = epoch_error_actual(error, &actual) != 0;
   const bool has_accepted = epoch_error_accepted(error, &accepted) != 0;
   return PyObject_CallMethod(
       errors, "of", "ssNsNNNiN", epoch_code_name(epoch_error_code(error)),
-      epoch_cause_name(epoch_error_cause(error)), text_of(epoch_error_message(error)),
-      outcome_name(epoch_error_outcome(error)), none_or_u64(has_expected, expected),
-      none_or_u64(has_actual, actual), none_or_u64(has_accepted, accepted),
-      epoch_error_errno(error), culprits_of(error));
+      epoch_cause_name(epoch_error_cause(error)), words, outcome_name(epoch_error_outcome(error)),
+      none_or_u64(has_expected, expected), none_or_u64(has_actual, actual),
+      none_or_u64(has_accepted, accepted), epoch_error_errno(error), culprits_of(error));
 }
 
-int outcome(epoch_code code, epoch_error* error) {
-  if (code == EPOCH_OK) return 0;
-  PyObject* const is = exception_of(error);
+static int raise_error(epoch_error* error, const char* before) {
+  PyObject* const is = exception_of(error, before);
   epoch_error_free(error);
   if (is != NULL) PyErr_SetObject((PyObject*)Py_TYPE(is), is);
   Py_XDECREF(is);
   return -1;
 }
-
-/* What the call came to, though something was raised in it; NULL: nothing that has to be known. */
-static PyObject* note_of(epoch_code code, const epoch_error* error, const uint64_t* made) {
-  uint64_t epoch = 0;
-  if (code == EPOCH_OK) {
-    if (made == NULL || *made == 0) return NULL;
-    return PyUnicode_FromFormat("epoch %llu is committed", (unsigned long long)*made);
-  }
-  const epoch_outcome outcome = epoch_error_outcome(error);
-  if (outcome == EPOCH_OUTCOME_UNCHANGED || epoch_error_accepted(error, &epoch) == 0) return NULL;
-  return PyUnicode_FromFormat(
-      outcome == EPOCH_OUTCOME_PENDING
-          ? "epoch %llu is accepted, its outcome pending: await it, do not repeat it"
-          : "epoch %llu is accepted, its outcome unknown until recovery: do not repeat it",
-      (unsigned long long)epoch);
+int outcome(epoch_code code, epoch_error* error) {
+  return code == EPOCH_OK ? 0 : raise_error(error, "");
 }
 
-int call_outcome(call* is, epoch_code code, epoch_error* error, const uint64_t* made) {
-  if (is->type == NULL) return outcome(code, error);
-  PyObject* const note = note_of(code, error, made);
-  if (note != NULL) {
+/* The error that a call came to, though something else was raised in it; or that it would have come
+ * to, if it had been interrupted behind what it made. `note` tells what of it has to be known.
+ * NULL: nothing, or it cannot be told. */
+static PyObject* came_to(epoch_code code, const epoch_error* error, made_epoch what) {
+  if (code != EPOCH_OK) return error == NULL ? NULL : exception_of(error, "");
+  if (what.epoch == 0) return NULL;
+  return PyObject_CallMethod(errors, what.pending ? "accepted" : "committed", "K",
+                             (unsigned long long)what.epoch);
+}
+
+int call_outcome(call* is, epoch_code code, epoch_error* error) {
+  return call_outcome_of(is, code, error, (made_epoch){0});
+}
+int call_outcome_of(call* is, epoch_code code, epoch_error* error, made_epoch what) {
+  if (is->type == NULL) {
+    if (code == EPOCH_OK || !is->ended) return outcome(code, error);
+    return raise_error(error, "the interpreter is ending and calls no function any more: ");
+  }
+  PyObject* const error_itself = came_to(code, error, what);
+  PyObject* const note =
+      error_itself == NULL ? NULL : PyObject_CallMethod(errors, "note", "O", error_itself);
+  if (note != NULL && note != Py_None) {
     PyErr_NormalizeException(&is->type, &is->value, &is->traceback);
     PyObject* const added = PyObject_CallMethod(is->value, "add_note", "O", note);
     Py_XDECREF(added);
-    Py_DECREF(note);
-    /* For programs: the error that it came to, with its outcome and its epoch. */
-    PyObject* const error_itself = error == NULL ? NULL : exception_of(error);
-    if (error_itself != NULL) PyException_SetContext(is->value, error_itself);
+    /* For programs: its outcome and its epoch. */
+    Py_INCREF(error_itself);
+    PyException_SetContext(is->value, error_itself);
   }
+  Py_XDECREF(note);
+  Py_XDECREF(error_itself);
   PyErr_Clear(); /* of a note that could not be added */
   epoch_error_free(error);
   PyErr_Restore(is->type, is->value, is->traceback);
@@ -299,7 +332,6 @@ int seconds_argument(PyObject* from, void* to) {
 }
 
 int u64_argument(PyObject* from, void* to) {
-  if (from == Py_None) return 1;
   PyObject* const number = PyNumber_Index(from);
   if (number == NULL) return 0;
   const unsigned long long is = PyLong_AsUnsignedLongLong(number);
@@ -313,7 +345,6 @@ int u64_argument(PyObject* from, void* to) {
   return 1;
 }
 int u32_argument(PyObject* from, void* to) {
-  if (from == Py_None) return 1;
   uint64_t is = 0;
   if (u64_argument(from, &is) == 0) return 0;
   if (is > UINT32_MAX) {
@@ -323,6 +354,8 @@ int u32_argument(PyObject* from, void* to) {
   *(uint32_t*)to = (uint32_t)is;
   return 1;
 }
+int u64_or_none(PyObject* from, void* to) { return from == Py_None ? 1 : u64_argument(from, to); }
+int u32_or_none(PyObject* from, void* to) { return from == Py_None ? 1 : u32_argument(from, to); }
 int path_argument(PyObject* from, void* to) {
   if (from != Py_None) return PyUnicode_FSConverter(from, to);
   *(PyObject**)to = NULL;

@@ -8,7 +8,8 @@
  * Thread safety: with the lock, but for call_end, python_enter and call_interrupted.
  * Invariants: nothing of Python unwinds a frame of libepoch. So when the interpreter ends, the hook
  * `leave_python` waits until no other thread is in a callback, and lets none begin: a thread that
- * asked for the lock later would be ended by the interpreter where it stands.
+ * asked for the lock later would be ended by the interpreter where it stands. A thread that is in a
+ * callback already may begin others within it, as the hook waits for all of it.
  */
 #ifndef EPOCH_BINDINGS_PYTHON_BORDER_H_
 #define EPOCH_BINDINGS_PYTHON_BORDER_H_
@@ -31,7 +32,7 @@ typedef struct call {
   PyThreadState* thread;              /* while the lock is given up; else NULL */
   PyObject *type, *value, *traceback; /* raised in a callback; type NULL: nothing */
   PyObject* interrupt;                /* an Interrupt that the caller has given; or NULL */
-  bool ended; /* a callback came too late: the interpreter was ending, and is no more */
+  bool ended;                         /* a callback came too late: the interpreter was ending */
 } call;
 
 void call_begin(call* is);
@@ -48,9 +49,16 @@ bool call_is_under_way(void);
 
 /* For `interrupted` of c.h; its user pointer is the call. In the main thread it handles signals. */
 int call_interrupted(void* is);
-/* 0; or -1, and a Python exception is set. Frees the error. `made`: the epoch that was made, if the
- * call is one that makes one; what is raised in spite of that carries a note. */
-int call_outcome(call* is, epoch_code code, epoch_error* error, const uint64_t* made);
+/* What a call has made when it succeeds: nothing that has to be known (epoch 0), an epoch that is
+ * committed, or one that is accepted. */
+typedef struct made_epoch {
+  uint64_t epoch;
+  bool pending;
+} made_epoch;
+/* 0; or -1, and a Python exception is set. Frees the error. What is raised in spite of something
+ * that was made, or may have been, carries a note of it. */
+int call_outcome(call* is, epoch_code code, epoch_error* error);
+int call_outcome_of(call* is, epoch_code code, epoch_error* error, made_epoch what);
 /* Of a call that kept the lock. */
 int outcome(epoch_code code, epoch_error* error);
 
@@ -79,8 +87,10 @@ PyObject* raise_as(const char* name, const char* message);
  */
 
 int seconds_argument(PyObject* from, void* nanos);       /* int64_t; None: 0 */
-int u64_argument(PyObject* from, void* number);          /* uint64_t; None: as it is */
-int u32_argument(PyObject* from, void* number);          /* uint32_t; None: as it is */
+int u64_argument(PyObject* from, void* number);          /* uint64_t */
+int u32_argument(PyObject* from, void* number);          /* uint32_t */
+int u64_or_none(PyObject* from, void* number);           /* uint64_t; None: as it is */
+int u32_or_none(PyObject* from, void* number);           /* uint32_t; None: as it is */
 int path_argument(PyObject* from, void* bytes);          /* PyObject*; None: NULL */
 int straggler_argument(PyObject* from, void* straggler); /* int32_t; "abort", "expel" */
 int interrupt_argument(PyObject* from, void* is);        /* call; None */
@@ -130,6 +140,7 @@ typedef struct participant_object {
   epoch_participant* handle;
   region_object* region;
   PyObject* validator; /* or NULL */
+  bool setting;        /* a thread is setting the validator, without the lock */
   uint64_t id;         /* what its validator is called by in C; never used again */
   Py_ssize_t pins;     /* Pin objects that hold something */
   /* As it has joined, or rejoined: callbacks of its calls, which may not ask C, want to know. */
@@ -180,7 +191,10 @@ PyObject* module_checkpoints_prune(PyObject* module, PyObject* args, PyObject* k
 PyObject* module_checkpoints_clean_up(PyObject* module, PyObject* directory);
 PyObject* module_checkpoints_verify(PyObject* module, PyObject* args);
 
-/* 0; or -1 with an exception. What border.c needs of Python, and the hooks of exit and fork. */
+/* 0; or -1 with an exception. What border.c needs of Python, and the hooks of exit and fork. Once
+ * more does nothing. */
 int border_prepare(void);
+/* How many forks there were between the first process and this one. */
+unsigned border_forks(void);
 
 #endif /* EPOCH_BINDINGS_PYTHON_BORDER_H_ */

@@ -71,14 +71,14 @@ PyObject* module_checkpoint_open(PyObject* module, PyObject* args, PyObject* kwa
     return NULL;
   }
   PyObject* result = NULL;
-  if (u64_argument(wanted, &step) == 0) goto done;
+  if (u64_or_none(wanted, &step) == 0) goto done;
   const char* const folder = path_text(directory);
   call_begin(&is);
   code = wanted != Py_None ? epoch_checkpoint_open_step(folder, step, &handle, &error)
          : good != 0 ? epoch_checkpoint_open_newest_good(folder, &handle, &passed_over, &error)
                      : epoch_checkpoint_open_latest(folder, &handle, &error);
   call_end(&is);
-  if (call_outcome(&is, code, error, NULL) == 0) {
+  if (call_outcome(&is, code, error) == 0) {
     result =
         Py_BuildValue("(NNN)", checkpoint_of(handle), infos_of(passed_over, EPOCH_LIST_DAMAGED),
                       texts_of(passed_over, EPOCH_TEXT_PROBLEMS));
@@ -184,7 +184,7 @@ static epoch_checkpoint_list* list_of(PyObject* directory, list_call of) {
   const char* const folder = path_text(path);
   WAITING(&is, code, of(folder, &list, &error));
   Py_DECREF(path);
-  return call_outcome(&is, code, error, NULL) != 0 ? NULL : list;
+  return call_outcome(&is, code, error) != 0 ? NULL : list;
 }
 
 /* (checkpoints, damage, stagings, live stagings) */
@@ -219,7 +219,7 @@ PyObject* module_checkpoints_verify(PyObject* module, PyObject* args) {
   const char* const folder = path_text(directory);
   WAITING(&is, code, epoch_checkpoints_verify(folder, step, &list, &error));
   Py_DECREF(directory);
-  if (call_outcome(&is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&is, code, error) != 0) return NULL;
   return listed(texts_of(list, EPOCH_TEXT_PROBLEMS), list);
 }
 
@@ -248,7 +248,7 @@ PyObject* module_checkpoints_prune(PyObject* module, PyObject* args, PyObject* k
   }
   WAITING(&is, code, epoch_checkpoints_prune(folder, &options, &list, &error));
   Py_DECREF(directory);
-  if (call_outcome(&is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&is, code, error) != 0) return NULL;
   return listed(
       Py_BuildValue("(NNNNNN)", infos_of(list, EPOCH_LIST_KEPT), infos_of(list, EPOCH_LIST_REMOVED),
                     infos_of(list, EPOCH_LIST_IN_USE), infos_of(list, EPOCH_LIST_DAMAGED),

@@ -22,7 +22,7 @@ PyObject* participant_draft(PyObject* owner, PyObject* args, PyObject* kwargs) {
           epoch_participant_draft(((participant_object*)owner)->handle, (size_t)size, &wait.options,
                                   &handle, &error));
   draft_object* self = NULL;
-  if (call_outcome(&wait.is, code, error, NULL) == 0) self = NEW(draft_object, draft_type);
+  if (call_outcome(&wait.is, code, error) == 0) self = NEW(draft_object, draft_type);
   if (self == NULL) {
     epoch_draft_free(handle);
     return NULL;

@@ -17,7 +17,7 @@ PyObject* history_of(region_object* region) {
   epoch_error* error = NULL;
   epoch_code code;
   WAITING(&is, code, epoch_region_history(region->handle, &handle, &error));
-  if (call_outcome(&is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&is, code, error) != 0) return NULL;
   history_object* const self = NEW(history_object, history_type);
   if (self == NULL) {
     epoch_history_free(handle);
@@ -56,7 +56,7 @@ static PyObject* history_oldest(PyObject* self, void* unused) {
   epoch_error* error = NULL;
   epoch_code code;
   WAITING(&is, code, epoch_history_oldest(((history_object*)self)->handle, &epoch, &error));
-  return call_outcome(&is, code, error, NULL) != 0 ? NULL : PyLong_FromUnsignedLongLong(epoch);
+  return call_outcome(&is, code, error) != 0 ? NULL : PyLong_FromUnsignedLongLong(epoch);
 }
 
 static PyObject* history_at(PyObject* self, PyObject* args) {
@@ -67,7 +67,7 @@ static PyObject* history_at(PyObject* self, PyObject* args) {
   epoch_code code;
   if (!PyArg_ParseTuple(args, "O&:at", u64_argument, &epoch)) return NULL;
   WAITING(&is, code, epoch_history_at(((history_object*)self)->handle, epoch, &snapshot, &error));
-  return call_outcome(&is, code, error, NULL) != 0 ? NULL : past_of(snapshot);
+  return call_outcome(&is, code, error) != 0 ? NULL : past_of(snapshot);
 }
 
 static PyObject* history_read(PyObject* self, PyObject* args, PyObject* kwargs) {
@@ -83,7 +83,7 @@ static PyObject* history_read(PyObject* self, PyObject* args, PyObject* kwargs) 
   }
   WAITING(&is, code,
           epoch_history_read(((history_object*)self)->handle, first, last, &handle, &error));
-  if (call_outcome(&is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&is, code, error) != 0) return NULL;
   reader_object* const reader = NEW(reader_object, reader_type);
   if (reader == NULL) {
     epoch_history_reader_free(handle);
@@ -109,7 +109,7 @@ static PyObject* reader_next(PyObject* self) {
   epoch_error* error = NULL;
   epoch_code code;
   WAITING(&is, code, epoch_history_reader_next(((reader_object*)self)->handle, &snapshot, &error));
-  if (call_outcome(&is, code, error, NULL) != 0 || snapshot == NULL) return NULL;
+  if (call_outcome(&is, code, error) != 0 || snapshot == NULL) return NULL;
   return past_of(snapshot);
 }
 

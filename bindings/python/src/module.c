@@ -1,6 +1,6 @@
 /* The module: its types, and what it takes from the package's own Python.
  *
- * What is static belongs to one interpreter: a second one in a process is refused.
+ * What is static belongs to one interpreter, the main one, and to one load: others are refused.
  */
 #include "border.h"
 
@@ -60,7 +60,7 @@ static PyObject* module_unlink(PyObject* module, PyObject* name) {
   const char* const text = path_text(path);
   WAITING(&is, code, epoch_region_unlink(text, &error));
   Py_DECREF(path);
-  if (call_outcome(&is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&is, code, error) != 0) return NULL;
   Py_RETURN_NONE;
 }
 
@@ -122,14 +122,24 @@ static const struct {
                {&info_class, "CheckpointInfo"},
                {&shard_class, "Shard"}};
 
+static bool loaded;
+
 static int module_exec(PyObject* module) {
-  if (region_type != NULL) {
-    PyErr_SetString(PyExc_ImportError, "epoch is in another interpreter of this process already");
+  if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
+    PyErr_SetString(PyExc_ImportError,
+                    "epoch cannot be imported in a subinterpreter: use a process instead");
+    return -1;
+  }
+  if (loaded) {
+    PyErr_SetString(PyExc_ImportError,
+                    "epoch._epoch is loaded in this process already and cannot be loaded again: "
+                    "leave it in sys.modules, or start another process");
     return -1;
   }
   PyObject* const plain = PyImport_ImportModule("epoch.types");
   if (plain == NULL) return -1;
   for (size_t i = 0; i < sizeof classes / sizeof classes[0]; ++i) {
+    Py_XDECREF(*classes[i].to); /* of a load that failed */
     *classes[i].to = PyObject_GetAttrString(plain, classes[i].name);
     if (*classes[i].to == NULL) break;
   }
@@ -138,9 +148,12 @@ static int module_exec(PyObject* module) {
   for (size_t i = 0; i < sizeof types / sizeof types[0]; ++i) {
     PyObject* const type = PyType_FromModuleAndSpec(module, types[i].of, NULL);
     if (type == NULL || PyModule_AddObjectRef(module, types[i].name, type) != 0) return -1;
+    Py_XDECREF((PyObject*)*types[i].to);
     *types[i].to = (PyTypeObject*)type;
   }
-  return PyModule_AddStringConstant(module, "version", epoch_version());
+  if (PyModule_AddStringConstant(module, "version", epoch_version()) != 0) return -1;
+  loaded = true;
+  return 0;
 }
 
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, SLOT(module_exec)}, {0, NULL}};

@@ -66,7 +66,7 @@ static PyObject* participant_join(PyObject* class_of, PyObject* args, PyObject* 
   WAITING(&is, code,
           epoch_participant_join(((region_object*)region)->handle, &options, &handle, &error));
   participant_object* self = NULL;
-  if (call_outcome(&is, code, error, NULL) == 0) self = NEW(participant_object, class_of);
+  if (call_outcome(&is, code, error) == 0) self = NEW(participant_object, class_of);
   if (self == NULL) {
     epoch_participant_free(handle);
     return NULL;
@@ -114,7 +114,7 @@ static PyObject* simple(PyObject* self, epoch_code (*of)(epoch_participant*, epo
   epoch_error* error = NULL;
   epoch_code code;
   WAITING(&is, code, of(((participant_object*)self)->handle, &error));
-  if (call_outcome(&is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&is, code, error) != 0) return NULL;
   Py_RETURN_NONE;
 }
 static PyObject* brief(PyObject* self, epoch_code (*of)(epoch_participant*, epoch_error**)) {
@@ -153,7 +153,7 @@ static PyObject* participant_poll(PyObject* self, PyObject* none) {
   epoch_error* error = NULL;
   epoch_code code;
   WAITING(&is, code, epoch_participant_poll(((participant_object*)self)->handle, &epoch, &error));
-  return call_outcome(&is, code, error, NULL) != 0 ? NULL : PyLong_FromUnsignedLongLong(epoch);
+  return call_outcome(&is, code, error) != 0 ? NULL : PyLong_FromUnsignedLongLong(epoch);
 }
 
 static PyObject* participant_acknowledge(PyObject* self, PyObject* args) {
@@ -178,7 +178,7 @@ static PyObject* participant_serve(PyObject* self, PyObject* args, PyObject* kwa
   wait_prepare(&wait);
   WAITING(&wait.is, code,
           epoch_participant_serve(((participant_object*)self)->handle, &wait.options, &error));
-  if (call_outcome(&wait.is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&wait.is, code, error) != 0) return NULL;
   Py_RETURN_NONE;
 }
 

@@ -14,6 +14,7 @@ typedef struct pin_object {
   uint64_t epoch;            /* also after the release */
   uint64_t token;
   bool has_token;
+  unsigned forks;     /* when it was pinned */
   Py_ssize_t exports; /* views */
 } pin_object;
 
@@ -67,6 +68,7 @@ static int pin_traverse(PyObject* self, visitproc visit, void* arg) {
 
 static PyObject* pinned(pin_object* self) {
   self->epoch = self->pin.epoch;
+  self->forks = border_forks();
   ++self->owner->pins;
   return (PyObject*)self;
 }
@@ -80,7 +82,7 @@ static PyObject* pin_slowly(pin_object* self, wait_arguments* wait) {
           epoch_participant_try_pin(self->owner->handle, &wait->options, &self->pin, &error));
   /* It may be pinned, and yet there is an interrupt to raise: the object holds it. */
   if (code == EPOCH_OK) pinned(self);
-  if (call_outcome(&wait->is, code, error, NULL) == 0) return (PyObject*)self;
+  if (call_outcome(&wait->is, code, error) == 0) return (PyObject*)self;
   Py_DECREF(self);
   return NULL;
 }
@@ -122,6 +124,12 @@ static int pin_get_buffer(PyObject* object, Py_buffer* view, int flags) {
   if (self->pin.participant == NULL) {
     view->obj = NULL;
     PyErr_SetString(PyExc_BufferError, "the pin was released");
+    return -1;
+  }
+  if (self->forks != border_forks()) {
+    view->obj = NULL;
+    raise_as("Forked",
+             "the pin is the parent process's, and holds nothing for this one: rejoin, then pin");
     return -1;
   }
   void* const data = self->pin.data == NULL ? "" : (void*)(uintptr_t)self->pin.data;
@@ -176,9 +184,10 @@ static int find_token(participant_object* owner, uint64_t epoch, uint64_t* token
   epoch_error* error = NULL;
   epoch_code code;
   WAITING(is, code, epoch_region_read(region, &snapshot, &error));
-  if (call_outcome(is, code, error, NULL) != 0) return -1;
+  if (call_outcome(is, code, error) != 0) return -1;
   code = epoch_snapshot_get_info(snapshot, &info, &error);
   epoch_snapshot_free(snapshot);
+  snapshot = NULL;
   if (outcome(code, error) != 0) return -1;
   *token = info.token;
   if (info.epoch == epoch) return 0;

@@ -4,13 +4,23 @@
 typedef struct rank_object {
   PyObject ob_base;
   epoch_rank* handle;
+  PyObject* region_path;
 } rank_object;
 
 typedef struct step_object {
   PyObject ob_base;
   epoch_step* handle;
   uint64_t number;
+  PyObject* directory;
 } step_object;
+
+/* What C says about a handle lives as long as that: it is read once, while nobody else has the
+ * object yet, who might close it. 0; or -1, and something was raised. */
+static int keep_path(PyObject** to, epoch_code code, const char* path, epoch_error* error) {
+  if (outcome(code, error) != 0) return -1;
+  *to = path_of(path);
+  return *to == NULL ? -1 : 0;
+}
 
 /* ---- ranks ------------------------------------------------------------------------------------
  */
@@ -29,7 +39,7 @@ static PyObject* rank_join(PyObject* class_of, PyObject* args, PyObject* kwargs)
   if (!PyArg_ParseTupleAndKeywords(
           args, kwargs, "O&|$O&O&O&O&pO&:join", names, PyUnicode_FSConverter, &directory,
           u32_argument, &options.rank, u32_argument, &options.world, path_argument, &region,
-          u32_argument, &options.mode, &take_over, seconds_argument, &options.restore_timeout_ns)) {
+          u32_or_none, &options.mode, &take_over, seconds_argument, &options.restore_timeout_ns)) {
     return NULL;
   }
   options.region = path_text(region);
@@ -37,11 +47,14 @@ static PyObject* rank_join(PyObject* class_of, PyObject* args, PyObject* kwargs)
   const char* const folder = path_text(directory);
   WAITING(&is, code, epoch_rank_join(folder, &options, &handle, &error));
   rank_object* self = NULL;
-  if (call_outcome(&is, code, error, NULL) == 0) self = NEW(rank_object, class_of);
+  if (call_outcome(&is, code, error) == 0) self = NEW(rank_object, class_of);
   if (self == NULL) {
     epoch_rank_free(handle);
   } else {
     self->handle = handle;
+    const char* path = NULL;
+    code = epoch_rank_region_path(handle, &path, &error);
+    if (keep_path(&self->region_path, code, path, error) != 0) Py_CLEAR(self);
   }
   Py_XDECREF(region);
   Py_DECREF(directory);
@@ -65,17 +78,15 @@ static PyObject* rank_exit(PyObject* self, PyObject* args) {
 static void rank_dealloc(PyObject* self) {
   PyObject* const none = rank_close(self, NULL);
   Py_DECREF(none);
+  Py_CLEAR(((rank_object*)self)->region_path);
   give_back(self);
 }
 
 static PyObject* rank_region_path(PyObject* self, void* unused) {
   (void)unused;
-  call is = {0};
-  const char* path = NULL;
-  epoch_error* error = NULL;
-  epoch_code code;
-  WAITING(&is, code, epoch_rank_region_path(((rank_object*)self)->handle, &path, &error));
-  return call_outcome(&is, code, error, NULL) != 0 ? NULL : path_of(path);
+  PyObject* const path = ((rank_object*)self)->region_path;
+  Py_INCREF(path);
+  return path;
 }
 
 static PyObject* rank_begin(PyObject* self, PyObject* args, PyObject* kwargs) {
@@ -93,13 +104,16 @@ static PyObject* rank_begin(PyObject* self, PyObject* args, PyObject* kwargs) {
   WAITING(&wait.is, code,
           epoch_rank_begin(((rank_object*)self)->handle, number, &wait.options, &handle, &error));
   step_object* step = NULL;
-  if (call_outcome(&wait.is, code, error, NULL) == 0) step = NEW(step_object, step_type);
+  if (call_outcome(&wait.is, code, error) == 0) step = NEW(step_object, step_type);
   if (step == NULL) {
     epoch_step_free(handle);
     return NULL;
   }
   step->handle = handle;
   step->number = number;
+  const char* path = NULL;
+  code = epoch_step_directory(handle, &path, &error);
+  if (keep_path(&step->directory, code, path, error) != 0) Py_CLEAR(step);
   return (PyObject*)step;
 }
 
@@ -123,6 +137,7 @@ static PyObject* step_exit(PyObject* self, PyObject* args) {
 static void step_dealloc(PyObject* self) {
   PyObject* const none = step_close(self, NULL);
   Py_DECREF(none);
+  Py_CLEAR(((step_object*)self)->directory);
   give_back(self);
 }
 
@@ -132,12 +147,9 @@ static PyObject* step_number(PyObject* self, void* unused) {
 }
 static PyObject* step_directory(PyObject* self, void* unused) {
   (void)unused;
-  call is = {0};
-  const char* path = NULL;
-  epoch_error* error = NULL;
-  epoch_code code;
-  WAITING(&is, code, epoch_step_directory(((step_object*)self)->handle, &path, &error));
-  return call_outcome(&is, code, error, NULL) != 0 ? NULL : path_of(path);
+  PyObject* const path = ((step_object*)self)->directory;
+  Py_INCREF(path);
+  return path;
 }
 
 static PyObject* step_path(PyObject* self, PyObject* args) {
@@ -150,7 +162,7 @@ static PyObject* step_path(PyObject* self, PyObject* args) {
   const char* const shard = path_text(name);
   WAITING(&is, code, epoch_step_path(((step_object*)self)->handle, shard, &text, &error));
   Py_DECREF(name);
-  PyObject* const path = call_outcome(&is, code, error, NULL) != 0 ? NULL : path_of(text);
+  PyObject* const path = call_outcome(&is, code, error) != 0 ? NULL : path_of(text);
   epoch_string_free(text);
   return path;
 }
@@ -167,7 +179,7 @@ static PyObject* step_ready(PyObject* self, PyObject* args) {
           shard == NULL ? epoch_step_ready_all(handle, &error)
                         : epoch_step_ready(handle, shard, &error));
   Py_XDECREF(name);
-  if (call_outcome(&is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&is, code, error) != 0) return NULL;
   Py_RETURN_NONE;
 }
 
@@ -181,7 +193,7 @@ static PyObject* step_set_metadata(PyObject* self, PyObject* data) {
       &is, code,
       epoch_step_set_metadata(((step_object*)self)->handle, bytes.buf, (size_t)bytes.len, &error));
   PyBuffer_Release(&bytes);
-  if (call_outcome(&is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&is, code, error) != 0) return NULL;
   Py_RETURN_NONE;
 }
 
@@ -198,7 +210,7 @@ static PyObject* step_commit(PyObject* self, PyObject* args, PyObject* kwargs) {
   wait_prepare(&wait);
   WAITING(&wait.is, code,
           epoch_step_commit(((step_object*)self)->handle, &wait.options, &epoch, &error));
-  if (call_outcome(&wait.is, code, error, &epoch) != 0) return NULL;
+  if (call_outcome_of(&wait.is, code, error, (made_epoch){.epoch = epoch}) != 0) return NULL;
   return PyLong_FromUnsignedLongLong(epoch);
 }
 

@@ -66,10 +66,10 @@ static PyObject* region_open(PyObject* class_of, PyObject* args, PyObject* kwarg
   epoch_code code = EPOCH_INVALID_ARGUMENT;
   if (!PyArg_ParseTupleAndKeywords(
           args, kwargs, "sO&|$O&O&O&O&zO&O&O&O&O&ppp:open", names, &how, PyUnicode_FSConverter,
-          &a.path, path_argument, &a.journal, u64_argument, &o->state_bytes, u32_argument,
-          &o->participants, u32_argument, &o->versions, &a.history, u64_argument, &o->segment_bytes,
-          u64_argument, &o->retain_epochs, u32_argument, &o->retain_segments, seconds_argument,
-          &o->restore_timeout_ns, u32_argument, &o->mode, &a.ignore_block_damage, &a.read_only,
+          &a.path, path_argument, &a.journal, u64_or_none, &o->state_bytes, u32_or_none,
+          &o->participants, u32_or_none, &o->versions, &a.history, u64_or_none, &o->segment_bytes,
+          u64_or_none, &o->retain_epochs, u32_or_none, &o->retain_segments, seconds_argument,
+          &o->restore_timeout_ns, u32_or_none, &o->mode, &a.ignore_block_damage, &a.read_only,
           &a.trust_other_owners)) {
     return NULL;
   }
@@ -78,7 +78,7 @@ static PyObject* region_open(PyObject* class_of, PyObject* args, PyObject* kwarg
     if (strcmp(how, openers[i].how) != 0) continue;
     const char* const name = path_text(a.path);
     WAITING(&a.is, code, openers[i].call(name, o, &handle, &error));
-    if (call_outcome(&a.is, code, error, NULL) != 0) goto done;
+    if (call_outcome(&a.is, code, error) != 0) goto done;
     self = NEW(region_object, class_of);
     if (self == NULL) goto done;
     self->read_only = a.read_only != 0;
@@ -149,7 +149,7 @@ static PyObject* region_orphaned(PyObject* self, void* unused) {
   epoch_error* error = NULL;
   epoch_code code;
   WAITING(&is, code, epoch_region_orphaned(((region_object*)self)->handle, &orphaned, &error));
-  return call_outcome(&is, code, error, NULL) != 0 ? NULL : PyBool_FromLong(orphaned);
+  return call_outcome(&is, code, error) != 0 ? NULL : PyBool_FromLong(orphaned);
 }
 
 static PyObject* region_history(PyObject* self, void* unused) {
@@ -168,7 +168,7 @@ static PyObject* region_read(PyObject* self, PyObject* none) {
   epoch_error* error = NULL;
   epoch_code code;
   WAITING(&is, code, epoch_region_read(((region_object*)self)->handle, &snapshot, &error));
-  if (call_outcome(&is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&is, code, error) != 0) return NULL;
   PyObject* made = NULL;
   code = epoch_snapshot_get_info(snapshot, &info, &error);
   if (outcome(code, error) == 0) {
@@ -187,7 +187,7 @@ static PyObject* region_reap(PyObject* self, PyObject* none) {
   epoch_error* error = NULL;
   epoch_code code;
   WAITING(&is, code, epoch_region_reap(((region_object*)self)->handle, &reaped, &error));
-  return call_outcome(&is, code, error, NULL) != 0 ? NULL : PyLong_FromUnsignedLong(reaped);
+  return call_outcome(&is, code, error) != 0 ? NULL : PyLong_FromUnsignedLong(reaped);
 }
 
 static PyObject* region_expel(PyObject* self, PyObject* args) {
@@ -197,7 +197,7 @@ static PyObject* region_expel(PyObject* self, PyObject* args) {
   epoch_code code;
   if (!PyArg_ParseTuple(args, "O&:expel", u32_argument, &slot)) return NULL;
   WAITING(&is, code, epoch_region_expel(((region_object*)self)->handle, slot, &error));
-  if (call_outcome(&is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&is, code, error) != 0) return NULL;
   Py_RETURN_NONE;
 }
 
@@ -226,7 +226,7 @@ static PyObject* region_stragglers(PyObject* self, PyObject* args) {
     return NULL;
   }
   WAITING(&is, code, epoch_region_stragglers(region, epoch, &list, &error));
-  if (call_outcome(&is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&is, code, error) != 0) return NULL;
   PyObject* const all = PyList_New(0);
   const size_t count = epoch_stragglers_count(list);
   bool whole = all != NULL;

@@ -3,8 +3,11 @@
 
 #include <stdlib.h>
 
-#ifndef EPOCH_TICKET_UNCHANGED
-#define EPOCH_TICKET_UNCHANGED (UINT64_C(1) << 63)
+/* In a ticket: of an update that changed nothing. A library that does not tell has no bit for it. */
+#ifdef EPOCH_TICKET_UNCHANGED
+static const uint64_t kUnchanged = EPOCH_TICKET_UNCHANGED;
+#else
+static const uint64_t kUnchanged = 0;
 #endif
 
 /* ---- options ----------------------------------------------------------------------------------
@@ -32,13 +35,15 @@ int commit_prepare(commit_arguments* a) {
 }
 
 PyObject* epoch_number(call* is, epoch_code code, epoch_error* error, uint64_t epoch) {
-  if (call_outcome(is, code, error, &epoch) != 0) return NULL;
+  if (call_outcome_of(is, code, error, (made_epoch){.epoch = epoch}) != 0) return NULL;
   return PyLong_FromUnsignedLongLong(epoch);
 }
 PyObject* ticket_of(call* is, epoch_code code, epoch_error* error, uint64_t epoch) {
-  if (call_outcome(is, code, error, NULL) != 0) return NULL;
-  return made_of(ticket_class, "(KN)", (unsigned long long)(epoch & ~EPOCH_TICKET_UNCHANGED),
-                 PyBool_FromLong((epoch & EPOCH_TICKET_UNCHANGED) != 0));
+  const bool unchanged = (epoch & kUnchanged) != 0;
+  const made_epoch what = {.epoch = unchanged ? 0 : epoch, .pending = true};
+  if (call_outcome_of(is, code, error, what) != 0) return NULL;
+  return made_of(ticket_class, "(KN)", (unsigned long long)(epoch & ~kUnchanged),
+                 PyBool_FromLong(unchanged));
 }
 
 /* ---- commits ----------------------------------------------------------------------------------
@@ -222,9 +227,8 @@ PyObject* participant_await(PyObject* self, PyObject* args, PyObject* kwargs) {
   call_begin(&wait.is);
   code = EPOCH_OK;
   if (is_ticket) {
-    code =
-        epoch_participant_await_ticket(handle, unchanged ? epoch | EPOCH_TICKET_UNCHANGED : epoch,
-                                       &wait.options, &reached, &error);
+    code = epoch_participant_await_ticket(handle, unchanged ? epoch | kUnchanged : epoch,
+                                          &wait.options, &reached, &error);
   }
   if (code == EPOCH_OK && (!is_ticket || converged)) {
     code = epoch_participant_await(handle, epoch,
@@ -232,7 +236,7 @@ PyObject* participant_await(PyObject* self, PyObject* args, PyObject* kwargs) {
                                    &wait.options, &reached, &error);
   }
   call_end(&wait.is);
-  if (call_outcome(&wait.is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&wait.is, code, error) != 0) return NULL;
   return PyLong_FromUnsignedLongLong(reached);
 }
 
@@ -268,19 +272,21 @@ PyObject* module_contributions(PyObject* module, PyObject* state) {
   (void)module;
   Py_buffer bytes = {0};
   epoch_contribution* parts = NULL;
-  size_t count = 0;
+  size_t capacity = 0, count = 0;
   epoch_error* error = NULL;
   PyObject* all = NULL;
   if (PyObject_GetBuffer(state, &bytes, PyBUF_SIMPLE) != 0) return NULL;
-  epoch_code code = epoch_contributions(bytes.buf, (size_t)bytes.len, NULL, 0, &count, &error);
+  epoch_code code = epoch_contributions(bytes.buf, (size_t)bytes.len, NULL, 0, &capacity, &error);
   if (outcome(code, error) != 0) goto done;
-  parts = calloc(count + 1, sizeof *parts);
+  parts = calloc(capacity + 1, sizeof *parts);
   if (parts == NULL) {
     PyErr_NoMemory();
     goto done;
   }
-  code = epoch_contributions(bytes.buf, (size_t)bytes.len, parts, count, &count, &error);
+  code = epoch_contributions(bytes.buf, (size_t)bytes.len, parts, capacity, &count, &error);
   if (outcome(code, error) != 0) goto done;
+  /* Who shares the memory may have written more of them into it meanwhile. */
+  if (count > capacity) count = capacity;
   all = PyList_New(0);
   for (size_t i = 0; all != NULL && i < count; ++i) {
     PyObject* const one = made_of(contribution_class, "(Iy#)", parts[i].slot, parts[i].data,

@@ -16,7 +16,7 @@ typedef struct commit_arguments {
   "expected", "token", "agree", "fence", "timeout", "min_voters", "on_straggler", "interrupt", NULL
 #define COMMIT_FORMAT "$OO&ppO&OO&O&"
 #define COMMIT_TARGETS(a)                                                                         \
-  &(a)->expected, u64_argument, &(a)->options.token, &(a)->agree, &(a)->fence, seconds_argument,  \
+  &(a)->expected, u64_or_none, &(a)->options.token, &(a)->agree, &(a)->fence, seconds_argument,   \
       &(a)->options.timeout_ns, &(a)->min_voters, straggler_argument, &(a)->options.on_straggler, \
       interrupt_argument, &(a)->is
 /* After the arguments were parsed. -1: something was raised. */

@@ -62,11 +62,9 @@ static PyObject* proposal_of(const epoch_proposal* is) {
                  PyBool_FromLong(is->fence != 0));
 }
 
-static int ask(participant_object* self, const epoch_proposal* is, char* reason, size_t size) {
+static int ask(PyObject* validator, const epoch_proposal* is, char* reason, size_t size) {
   int verdict = EPOCH_ANSWER_REJECT;
   PyObject* words = NULL;
-  PyObject* const validator = self->validator;
-  Py_INCREF(validator); /* it may set another one, in another thread */
   PyObject* const proposal = proposal_of(is);
   PyObject* const answer =
       proposal == NULL ? NULL : PyObject_CallFunctionObjArgs(validator, proposal, NULL);
@@ -80,7 +78,6 @@ static int ask(participant_object* self, const epoch_proposal* is, char* reason,
     verdict = EPOCH_ANSWER_REJECT;
     put_raised(reason, size);
   }
-  Py_DECREF(validator);
   return verdict;
 }
 
@@ -101,8 +98,11 @@ static int validate(void* user, const epoch_proposal* proposal, char* reason, si
   participant_object* const self = participant_by_id((uint64_t)(uintptr_t)user);
   if (self != NULL && self->validator != NULL) {
     Py_INCREF((PyObject*)self);
-    verdict = ask(self, proposal, reason, size);
-    report_raised(&is, self->validator);
+    PyObject* const validator = self->validator;
+    Py_INCREF(validator); /* it may set another one, in another thread */
+    verdict = ask(validator, proposal, reason, size);
+    report_raised(&is, validator);
+    Py_DECREF(validator);
     Py_DECREF((PyObject*)self);
   }
   python_leave(&is);
@@ -119,6 +119,9 @@ PyObject* participant_set_validator(PyObject* object, PyObject* validator) {
     PyErr_SetString(PyExc_TypeError, "a validator is a function of a proposal, or None");
     return NULL;
   }
+  /* Two threads would each put back, and drop, what the other has set. */
+  if (self->setting) return raise_as("Busy", "another thread is setting the validator just now");
+  self->setting = true;
   /* First, so that C does not ask one that is not there yet; the old one, if this fails. */
   PyObject* old = self->validator;
   Py_INCREF(validator);
@@ -126,7 +129,8 @@ PyObject* participant_set_validator(PyObject* object, PyObject* validator) {
   WAITING(&is, code,
           epoch_participant_set_validator(self->handle, any ? validate : NULL,
                                           (void*)(uintptr_t)self->id, &error));
-  const bool failed = call_outcome(&is, code, error, NULL) != 0;
+  self->setting = false;
+  const bool failed = call_outcome(&is, code, error) != 0;
   if (failed && any) {
     self->validator = old;
     old = validator;
@@ -156,7 +160,7 @@ PyObject* participant_vote(PyObject* self, PyObject* args) {
   WAITING(
       &is, code,
       epoch_participant_vote(((participant_object*)self)->handle, ballot, verdict, reason, &error));
-  if (call_outcome(&is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&is, code, error) != 0) return NULL;
   Py_RETURN_NONE;
 }
 
@@ -168,6 +172,7 @@ typedef struct listener_object {
   epoch_listener* handle;
   participant_object* owner;
   PyObject* weak; /* references that do not keep it */
+  unsigned forks; /* when it was started */
 } listener_object;
 
 PyObject* participant_listen(PyObject* owner, PyObject* none) {
@@ -179,7 +184,7 @@ PyObject* participant_listen(PyObject* owner, PyObject* none) {
   WAITING(&is, code,
           epoch_participant_listen(((participant_object*)owner)->handle, &handle, &error));
   listener_object* self = NULL;
-  if (call_outcome(&is, code, error, NULL) == 0) self = NEW(listener_object, listener_type);
+  if (call_outcome(&is, code, error) == 0) self = NEW(listener_object, listener_type);
   if (self == NULL) {
     Py_BEGIN_ALLOW_THREADS;
     epoch_listener_free(handle);
@@ -188,6 +193,7 @@ PyObject* participant_listen(PyObject* owner, PyObject* none) {
   }
   Py_INCREF(owner);
   self->owner = (participant_object*)owner;
+  self->forks = border_forks();
   self->handle = handle;
   return (PyObject*)self;
 }
@@ -215,14 +221,24 @@ static int listener_traverse(PyObject* self, visitproc visit, void* arg) {
   return 0;
 }
 
+/* In a fork child its thread is not there, and its descriptor is the parent's as well: what is read
+ * from it the parent never sees. 0: it is of this process. */
+static int listener_here(PyObject* self) {
+  if (((listener_object*)self)->forks == border_forks()) return 0;
+  raise_as("Forked", "the listener is the parent process's: rejoin, then listen in this one");
+  return -1;
+}
+
 static PyObject* listener_fileno(PyObject* self, PyObject* none) {
   (void)none;
+  if (listener_here(self) != 0) return NULL;
   const int fd = epoch_listener_fd(((listener_object*)self)->handle);
   if (fd < 0) return raise_as("Invalid", "the listener was stopped");
   return PyLong_FromLong(fd);
 }
 static PyObject* listener_drain(PyObject* self, PyObject* none) {
   (void)none;
+  if (listener_here(self) != 0) return NULL;
   epoch_error* error = NULL;
   const epoch_code code = epoch_listener_drain(((listener_object*)self)->handle, &error);
   if (outcome(code, error) != 0) return NULL;
@@ -236,7 +252,7 @@ static PyObject* listener_stop(PyObject* object, PyObject* none) {
   epoch_error* error = NULL;
   epoch_code code;
   WAITING(&is, code, epoch_listener_stop(self->handle, &error));
-  if (call_outcome(&is, code, error, NULL) != 0) return NULL;
+  if (call_outcome(&is, code, error) != 0) return NULL;
   listener_free(self); /* so that its participant has none any more */
   Py_RETURN_NONE;
 }
@@ -244,9 +260,10 @@ static PyObject* listener_exit(PyObject* self, PyObject* args) {
   (void)args;
   return listener_stop(self, NULL);
 }
-static PyObject* listener_running(PyObject* self, void* unused) {
+static PyObject* listener_running(PyObject* object, void* unused) {
   (void)unused;
-  return PyBool_FromLong(epoch_listener_fd(((listener_object*)self)->handle) >= 0);
+  listener_object* const self = (listener_object*)object;
+  return PyBool_FromLong(self->forks == border_forks() && epoch_listener_fd(self->handle) >= 0);
 }
 
 static PyMethodDef methods[] = {
@@ -263,7 +280,8 @@ static PyMethodDef methods[] = {
     {"__exit__", listener_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 static PyGetSetDef properties[] = {
-    {"running", listener_running, NULL, PyDoc_STR("Whether it was not stopped."), NULL},
+    {"running", listener_running, NULL,
+     PyDoc_STR("Whether it was not stopped, nor left behind by a fork."), NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 static PyMemberDef members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(listener_object, weak), READONLY, NULL},
