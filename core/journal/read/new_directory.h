@@ -111,12 +111,9 @@ class NewDirectory {
   // Calls `act(name)` for each name in an open directory.
   template <typename Act>
   static void ForEachName(int directory, Act&& act) {
-    detail::Fd own(sys::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    sys::DIR* const dir = own.ok() ? sys::fdopendir(own.get()) : nullptr;
+    const detail::Listing dir = detail::ListingOf(directory);
     if (dir == nullptr) return;
-    own.Release();
-    while (const dirent* entry = sys::readdir(dir)) act(std::string(entry->d_name));
-    sys::closedir(dir);
+    while (const dirent* entry = sys::readdir(dir.get())) act(std::string(entry->d_name));
   }
 
   static void Remove(int parent, const std::string& name, int folder, const struct stat& info) {
