@@ -166,8 +166,8 @@ int Main(int argc, char** argv) {
   app.add_flag("--volatile", flags.only_volatile, "volatile regions only")->excludes(durable);
   auto* keep = app.add_flag("--keep", flags.keep, "keep the logs even if they show no violation");
   app.add_flag("--discard", flags.discard, "keep no logs even if they show one")->excludes(keep);
-  auto* plant = app.add_option("--plant", flags.planted,
-                               "a bug of tests/planted, which all processes have");
+  auto* plant =
+      app.add_option("--plant", flags.planted, "a bug of tests/planted, which all processes have");
   app.add_option("--skew", flags.skew, "half of the processes run this agent, of another build")
       ->excludes(plant);
   try {
