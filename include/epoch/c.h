@@ -441,7 +441,7 @@ EPOCH_API epoch_code epoch_pin_release(epoch_pin* pin);
 typedef struct epoch_draft epoch_draft;
 
 /* Errors: OUT_OF_RANGE, RESOURCE_EXHAUSTED (no free version: who holds them), FAILED_PRECONDITION.
- * Blocking in a durable region whose disk is behind; default 10 s. */
+ * Blocking in a durable region whose disk is behind; by default as long as that takes. */
 EPOCH_API epoch_code epoch_participant_draft(epoch_participant* participant, size_t size,
                                              const epoch_wait_options* wait, epoch_draft** draft,
                                              epoch_error** error);

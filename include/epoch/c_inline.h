@@ -1,5 +1,8 @@
 /* What of epoch/c.h is compiled into programs: taking a pin and giving it back. Included by c.h.
  *
+ * Switched off: the library opens nothing to it yet (core/c/hot_pin.cc), and only EPOCH_INLINE_PINS
+ * defines the macros.
+ *
  * epoch_participant_pin and epoch_pin_release are functions of the library; here they are macros,
  * too, for the same thing without a call where nothing is unusual: a participant that has pinned
  * before, a state that is still the one that it pinned last, nobody else in a call of it. All else
